@@ -1,0 +1,112 @@
+"""Typed configuration: a frozen dataclass per component, one YAML file, ``key=value`` overrides.
+
+Every key is checked against the dataclass; an unknown one raises and names the nearest valid key,
+so that a typo never trains the wrong thing silently.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mmdiff_video.errors import InputError
+
+T = TypeVar("T")
+
+
+def load_config(
+    schema: type[T],
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    base: dict | None = None,
+) -> T:
+    """Build a config: schema defaults, then ``base``, then the YAML file, then the overrides.
+
+    Args:
+        schema: a dataclass; nested dataclasses become nested keys.
+        file: a YAML file whose keys are a subset of the schema's.
+        overrides: ``key=value`` strings; nested keys with dots (``train.lr=3e-4``), values in YAML.
+        base: plain nested values laid over the schema's defaults before the file.
+
+    Raises:
+        InputError: an unreadable file, an unknown key, a value of the wrong type, or a value that
+            the dataclass's own validation refuses.
+    """
+    layers: list[tuple[str, Any]] = []
+    if base:
+        layers.append(("base", base))
+    if file is not None:
+        try:
+            content = OmegaConf.to_container(OmegaConf.load(file))
+        except FileNotFoundError:
+            raise InputError(f"no config file '{file}'") from None
+        except Exception as error:  # yaml raises many kinds
+            raise InputError(f"{file}: not a readable YAML config: {error}") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{file}: a config must be a mapping of keys to values")
+        layers.append((str(file), content))
+    for item in overrides:
+        key, separator, _ = item.partition("=")
+        if not separator or not key:
+            raise InputError(f"override '{item}' is not of the form key=value")
+        try:
+            layers.append(
+                (f"override '{item}'", OmegaConf.to_container(OmegaConf.from_dotlist([item])))
+            )
+        except Exception as error:
+            raise InputError(f"override '{item}': {error}") from None
+
+    merged = OmegaConf.structured(schema)
+    for where, values in layers:
+        _check_keys(values, schema, where)
+        try:
+            merged = OmegaConf.merge(merged, values)
+        except OmegaConfBaseException as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise InputError(f"{where}: {first_line} (key '{error.full_key}')") from None
+    try:
+        return cast(T, OmegaConf.to_object(cast(DictConfig, merged)))
+    except OmegaConfBaseException as error:
+        raise InputError(f"config: {str(error).strip().splitlines()[0]}") from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a config dataclass into plain nested values (for YAML, JSON and checkpoints)."""
+    return cast(
+        dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    )
+
+
+def save_config(config: Any, path: Path) -> None:
+    """Write a config dataclass as YAML that :func:`load_config` reads back unchanged."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+def valid_keys(schema: type, prefix: str = "") -> list[str]:
+    """List every key of a schema in dotted form (``train.lr``), leaves and groups."""
+    keys: list[str] = []
+    for field in dataclasses.fields(schema):
+        keys.append(prefix + field.name)
+        if dataclasses.is_dataclass(field.type):
+            keys += valid_keys(cast(type, field.type), f"{prefix}{field.name}.")
+    return keys
+
+
+def _check_keys(values: dict[Any, Any], schema: type, where: str, prefix: str = "") -> None:
+    known = {field.name: field.type for field in dataclasses.fields(schema)}
+    for key, value in values.items():
+        if key not in known:
+            dotted = f"{prefix}{key}"
+            names = valid_keys(schema, prefix)
+            nearest = difflib.get_close_matches(dotted, names, n=1, cutoff=0.4)
+            hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+            raise InputError(
+                f"{where}: unknown config key '{dotted}': {hint}"
+                f"valid here: {', '.join(n for n in names if '.' not in n[len(prefix) :])}"
+            )
+        if dataclasses.is_dataclass(known[key]) and isinstance(value, dict):
+            _check_keys(value, cast(type, known[key]), where, f"{prefix}{key}.")

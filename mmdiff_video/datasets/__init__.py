@@ -1,0 +1,1 @@
+"""Posed-video data sets: readers, frame sampling, checks, and a procedural set for demos."""

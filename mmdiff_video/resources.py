@@ -1,0 +1,46 @@
+"""Find the files that ship beside the code: ``configs/`` and the dataset cards in ``data/``.
+
+In a checkout (and an editable install) they are the top-level folders; in a wheel the build puts
+them under ``mmdiff_video/_resources``.
+"""
+
+from pathlib import Path
+
+from mmdiff_video.errors import InputError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def resource_dir(kind: str) -> Path:
+    """Return the folder ``configs`` or ``data``.
+
+    Raises:
+        FileNotFoundError: the installation is broken (neither place exists).
+    """
+    for root in (_PACKAGE / "_resources", _PACKAGE.parent):
+        if (root / kind).is_dir():
+            return root / kind
+    raise FileNotFoundError(
+        f"'{kind}/' is missing from this installation of mmdiff-video; reinstall the package"
+    )
+
+
+def find_config(name: str) -> Path:
+    """Resolve a config file: an existing path, else the name of a shipped one.
+
+    Raises:
+        InputError: nothing of that name; lists the shipped configs.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = resource_dir("configs")
+    candidate = shipped / (name if name.endswith(".yaml") else f"{name}.yaml")
+    if candidate.is_file():
+        return candidate
+    names = sorted(
+        p.relative_to(shipped).with_suffix("").as_posix() for p in shipped.glob("*.yaml")
+    )
+    raise InputError(
+        f"no config file '{name}'; give a path or one of the shipped: {', '.join(names)}"
+    )

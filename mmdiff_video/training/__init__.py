@@ -1,0 +1,1 @@
+"""One training loop on accelerate, with EMA, atomic checkpoints and exact resume."""

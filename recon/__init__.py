@@ -1,0 +1,1 @@
+"""Latent video to 3D Gaussians to pictures. Stands alone: imports nothing of ``mmdiff_video``."""

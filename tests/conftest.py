@@ -1,0 +1,22 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+# Two cores, many test processes: one thread each beats two threads fighting.
+torch.set_num_threads(int(os.environ.get("MMDIFF_TEST_THREADS", "1")))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real clips (re10k/, re10k_chunks/, ...), from MMDIFF_TEST_DATA; skips without it."""
+    root = os.environ.get("MMDIFF_TEST_DATA")
+    if not root:
+        pytest.skip("MMDIFF_TEST_DATA is not set: no real clips to test on")
+    path = Path(root)
+    if not (path / "re10k").is_dir():
+        pytest.skip(f"MMDIFF_TEST_DATA={root} has no re10k/ folder")
+    return path
