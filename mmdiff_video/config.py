@@ -66,11 +66,13 @@ def load_config(
         try:
             merged = OmegaConf.merge(merged, values)
         except OmegaConfBaseException as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise InputError(f"{where}: {first_line} (key '{error.full_key}')") from None
+            key = f" (key '{error.full_key}')" if error.full_key else ""
+            raise InputError(f"{where}: {str(error).strip().splitlines()[0]}{key}") from None
     try:
         return cast(T, OmegaConf.to_object(cast(DictConfig, merged)))
-    except OmegaConfBaseException as error:
+    except InputError:
+        raise
+    except (OmegaConfBaseException, ValueError) as error:  # the dataclass's own validation
         raise InputError(f"config: {str(error).strip().splitlines()[0]}") from None
 
 

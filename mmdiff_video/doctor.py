@@ -1,0 +1,204 @@
+"""``mmdiff-video doctor``: what works on this machine, and how to mend what does not."""
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes:
+        name: what was checked.
+        status: ``ok``; ``absent`` (optional here, something else takes its place); ``broken``.
+        detail: version, or what is wrong.
+        remedy: what to do about it, when anything should be done.
+    """
+
+    name: str
+    status: str
+    detail: str
+    remedy: str = ""
+
+
+def check_torch() -> Finding:
+    """Report torch, its threads and whether bf16 is fast on this CPU."""
+    fast = [f for f in ("amx_bf16", "avx512_bf16") if f in _cpu_flags()]
+    bf16 = f"bf16 in hardware ({', '.join(fast)})" if fast else "no bf16 in hardware"
+    detail = f"{torch.__version__}, {torch.get_num_threads()} CPU threads, {bf16}"
+    return Finding("torch", "ok", detail)
+
+
+def check_cuda() -> Finding:
+    """Report the GPU, trying a real operation on it."""
+    if not torch.cuda.is_available():
+        return Finding(
+            "CUDA",
+            "absent",
+            "no CUDA device: nano backbones and the torch rasterizer run on the CPU",
+            "the Wan and FLUX backbones want a GPU",
+        )
+    try:
+        torch.ones(8, device="cuda").sum().item()
+    except RuntimeError as error:
+        return Finding("CUDA", "broken", _first_line(error), "check the driver with nvidia-smi")
+    free, total = torch.cuda.mem_get_info()
+    name = torch.cuda.get_device_name()
+    return Finding("CUDA", "ok", f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")
+
+
+def check_rasterizer() -> Finding:
+    """Render one Gaussian with the engine that ``auto`` picks."""
+    from recon.rasterize import rasterize
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        out = rasterize(
+            torch.tensor([[0.0, 0.0, 2.0]], device=device),
+            torch.tensor([[1.0, 0.0, 0.0, 0.0]], device=device),
+            torch.full((1, 3), 0.2, device=device),
+            torch.full((1,), 0.9, device=device),
+            torch.ones(1, 3, device=device),
+            torch.eye(4, device=device)[None],
+            torch.tensor([[[16.0, 0, 8], [0, 16, 8], [0, 0, 1]]], device=device),
+            16,
+            16,
+        )
+    except Exception as error:  # any failure of a compiled extension is what we are here to report
+        return Finding("rasterizer", "broken", _first_line(error), "render with engine='torch'")
+    centre = float(out.alpha[0, 8, 8])
+    if not 0.5 < centre < 0.95:
+        return Finding("rasterizer", "broken", f"a trial render gave alpha {centre:.3f}, not ~0.9")
+    return Finding("rasterizer", "ok", f"trial render on {device}: alpha {centre:.2f}")
+
+
+def check_gsplat() -> Finding:
+    """Report gsplat, whose kernels need CUDA."""
+    try:
+        import gsplat
+    except Exception as error:
+        return Finding("gsplat", "broken", _first_line(error), "pip install gsplat")
+    if not torch.cuda.is_available():
+        return Finding("gsplat", "absent", f"{gsplat.__version__} installed, but it needs CUDA")
+    return Finding("gsplat", "ok", gsplat.__version__)
+
+
+def check_video() -> Finding:
+    """Write a tiny mp4 and read it back with the reader that data loading uses."""
+    import numpy as np
+
+    from mmdiff_video.datasets.video_reader import read_frames
+    from mmdiff_video.nvs.pictures import save_video
+
+    try:
+        import decord
+
+        reader = f"decord {decord.__version__}"
+    except Exception:  # decord raises several kinds when its library does not load
+        reader = "PyAV (no decord on this machine)"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "trial.mp4"
+            save_video([np.full((32, 32, 3), v, np.uint8) for v in (0, 128, 255)], path, fps=10)
+            middle = float(read_frames(path, [1]).mean())
+    except Exception as error:
+        return Finding("video", "broken", _first_line(error), "pip install --upgrade av imageio")
+    if abs(middle - 128) > 8:
+        return Finding(
+            "video", "broken", f"frame 1 of a grey ramp read back as {middle:.0f}, not 128"
+        )
+    return Finding("video", "ok", f"read with {reader}, written with PyAV (H.264)")
+
+
+def check_ffmpeg() -> Finding:
+    """Report the FFmpeg libraries inside PyAV and the command, which only users need."""
+    try:
+        import av
+    except ImportError as error:
+        return Finding("ffmpeg", "broken", _first_line(error), "pip install av")
+    version = ".".join(map(str, av.library_versions["libavcodec"]))
+    command = shutil.which("ffmpeg") or "no ffmpeg command (not needed)"
+    return Finding("ffmpeg", "ok", f"libavcodec {version} in PyAV {av.__version__}; {command}")
+
+
+def check_lpips() -> Finding:
+    """Report whether LPIPS can be computed."""
+    from recon.perceptual import load_lpips
+
+    loaded = load_lpips(torch.device("cpu"))
+    if loaded.module is None:
+        return Finding("LPIPS weights", "absent", "LPIPS will show as n/a", loaded.reason)
+    return Finding("LPIPS weights", "ok", "VGG16 weights found")
+
+
+def check_backbones() -> Finding:
+    """Report which of the big backbones lie in the local hub cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from mmdiff_video.backbones import backbone_names, backbone_source
+
+    found = []
+    for name in backbone_names():
+        source = backbone_source(name)
+        if source is None:
+            found.append(f"{name} (built in)")
+        elif isinstance(try_to_load_from_cache(source, "model_index.json"), str):
+            found.append(f"{name} (hub cache)")
+    return Finding(
+        "backbones",
+        "ok",
+        f"at hand: {', '.join(found)}",
+        "others are fetched from the hub at first use; FLUX needs `hf auth login`",
+    )
+
+
+def check_disk() -> Finding:
+    """Report free space where caches and runs go."""
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    detail = f"{free:.0f} GiB free in the current folder"
+    if free < 5:
+        return Finding(
+            "disk", "broken", detail, "free some space: runs and feature caches want 5 GiB"
+        )
+    return Finding("disk", "ok", detail)
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    check_torch,
+    check_cuda,
+    check_gsplat,
+    check_rasterizer,
+    check_video,
+    check_ffmpeg,
+    check_lpips,
+    check_backbones,
+    check_disk,
+)
+
+
+def run_doctor() -> tuple[str, bool]:
+    """Run every check; returns the report and whether nothing is broken."""
+    marks = {"ok": "ok     ", "absent": "absent ", "broken": "BROKEN "}
+    findings = [check() for check in CHECKS]
+    lines = [f"Python {platform.python_version()} on {platform.platform()}"]
+    for finding in findings:
+        lines.append(f"{marks[finding.status]} {finding.name}: {finding.detail}")
+        if finding.remedy:
+            lines.append(f"{'':8}   -> {finding.remedy}")
+    return "\n".join(lines), all(f.status != "broken" for f in findings)
+
+
+def _cpu_flags() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.read_text() if os.name == "posix" and cpuinfo.exists() else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,85 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mmdiff_video.config import load_config, save_config, to_dict, valid_keys
+from mmdiff_video.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    lr: float = 1e-4
+    taps: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        if self.lr <= 0:
+            raise ValueError(f"lr must be positive, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    name: str = "x"
+    steps: int = 3
+    train: Inner = field(default_factory=Inner)
+
+
+def test_overrides_win_over_file_over_base(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text("steps: 5\ntrain: {lr: 0.1}\n")
+    config = load_config(Outer, file, ["train.lr=0.2"], base={"name": "b", "steps": 4})
+    assert config == Outer(name="b", steps=5, train=Inner(lr=0.2))
+
+
+def test_tuples_of_names_accept_numbers():
+    assert load_config(Outer, None, ["train.taps=[4,-1,double.2]"]).train.taps == (
+        "4",
+        "-1",
+        "double.2",
+    )
+
+
+def test_saved_config_reads_back_equal(tmp_path: Path):
+    config = Outer(name="saved", train=Inner(lr=3e-4, taps=("single.4",)))
+    save_config(config, tmp_path / "c.yaml")
+    assert load_config(Outer, tmp_path / "c.yaml") == config
+    assert to_dict(config)["train"]["lr"] == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.lrr=1", "did you mean 'train.lr'"),
+        ("stepz=1", "did you mean 'steps'"),
+        ("steps=1.5", "could not be converted to Integer"),
+        ("train.lr=-1", "lr must be positive"),
+        ("train=3", "override 'train=3'"),
+        ("steps", "not of the form key=value"),
+    ],
+)
+def test_bad_override_is_one_sentence(override: str, message: str):
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(Outer, None, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_key_in_a_file_names_the_file(tmp_path: Path):
+    file = tmp_path / "typo.yaml"
+    file.write_text("train: {learning_rate: 1}\n")
+    with pytest.raises(InputError, match=r"typo\.yaml: unknown config key 'train\.learning_rate'"):
+        load_config(Outer, file)
+
+
+@pytest.mark.parametrize("text", ["- 1\n- 2\n", "a: [1,\n", ""])
+def test_a_file_that_is_no_mapping_is_refused_or_empty(tmp_path: Path, text: str):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    if text:
+        with pytest.raises(InputError, match=r"c\.yaml"):
+            load_config(Outer, file)
+    else:
+        assert load_config(Outer, file) == Outer()
+
+
+def test_valid_keys_are_dotted():
+    assert valid_keys(Outer) == ["name", "steps", "train", "train.lr", "train.taps"]
