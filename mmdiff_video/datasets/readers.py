@@ -1,0 +1,47 @@
+"""The file formats by name: what a dataset card's ``reader`` field may say."""
+
+from pathlib import Path
+from typing import Protocol
+
+from mmdiff_video.datasets.card import DatasetCard
+from mmdiff_video.datasets.posed_video import LoadedClips
+from mmdiff_video.datasets.re10k import load_re10k
+from mmdiff_video.errors import unknown_name
+
+
+class Reader(Protocol):
+    """Loads one split; see :func:`mmdiff_video.datasets.re10k.load_re10k` for the contract."""
+
+    def __call__(
+        self, root: Path, split: str, *, max_clips: int | None = None, split_seed: int = 0
+    ) -> LoadedClips: ...
+
+
+READERS: dict[str, Reader] = {"re10k": load_re10k}
+
+
+def load_split(
+    card: DatasetCard,
+    root: Path,
+    split: str,
+    *,
+    max_clips: int | None = None,
+    split_seed: int = 0,
+) -> LoadedClips:
+    """Load one split of a data set.
+
+    Args:
+        card: says which reader, and which splits there are.
+        root: the data root.
+        split: a split that the card names.
+        max_clips: how many clips; None: as many as the card says for this split.
+        split_seed: which ones.
+
+    Raises:
+        InputError: unknown split or reader, a root that does not lie as it must, no usable clip.
+    """
+    card.check_split(split)
+    if card.reader not in READERS:
+        raise unknown_name("reader", card.reader, READERS)
+    limit = card.splits[split] if max_clips is None else max_clips
+    return READERS[card.reader](root, split, max_clips=limit, split_seed=split_seed)

@@ -1,0 +1,158 @@
+"""Exact frames of a video file, decoding no more than it must.
+
+decord has wheels for x86-64 Linux and Windows only, so PyAV stands behind the same functions
+elsewhere. Both return the same pictures for the same file.
+"""
+
+import functools
+import importlib.util
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmdiff_video.datasets.posed_video import ClipError
+
+
+class VideoError(ClipError):
+    """A video file that is missing, damaged, cut short or not a video."""
+
+
+def count_frames(path: Path) -> int:
+    """Count the frames that a video file really holds (its header may promise more).
+
+    Raises:
+        VideoError: missing or unreadable.
+    """
+    _check_exists(path)
+    return _count_decord(path) if _has_decord() else _count_pyav(path)
+
+
+def read_frames(path: Path, indices: Sequence[int]) -> np.ndarray:
+    """Decode the frames of the given indices, in the order given (repeats are fine).
+
+    Returns:
+        uint8 RGB [len(indices), H, W, 3].
+
+    Raises:
+        VideoError: missing, unreadable, damaged, or too short for an index.
+    """
+    _check_exists(path)
+    if not indices or min(indices) < 0:
+        raise ValueError(f"frame indices must be non-negative and at least one, not {indices}")
+    return _read_decord(path, indices) if _has_decord() else _read_pyav(path, indices)
+
+
+@functools.cache
+def _has_decord() -> bool:
+    if importlib.util.find_spec("decord") is None:
+        return False
+    try:
+        import decord
+    except (ImportError, OSError, RuntimeError):  # installed, but its library does not load
+        return False
+    decord.logging.set_level(decord.logging.QUIET)  # ffmpeg's chatter; we raise what matters
+    return True
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise VideoError(f"no video '{path}'")
+
+
+# The libraries' own messages are source lines of ffmpeg wrappers: no help to anybody.
+def _cannot_open(path: Path) -> VideoError:
+    return VideoError(f"{path.name} cannot be opened: cut short, damaged or not a video")
+
+
+def _cannot_decode(path: Path) -> VideoError:
+    return VideoError(f"{path.name} cannot be decoded: cut short or damaged")
+
+
+def _too_short(path: Path, count: int, indices: Sequence[int]) -> VideoError:
+    return VideoError(f"{path.name} holds {count} frames, frame {max(indices)} was asked for")
+
+
+def _open_decord(path: Path):
+    import decord
+
+    try:
+        # One thread: loaders run one process per core already.
+        reader = decord.VideoReader(str(path), num_threads=1)
+        count = len(reader)
+    except (decord.DECORDError, RuntimeError):
+        raise _cannot_open(path) from None
+    if count == 0:
+        raise VideoError(f"{path.name} holds no frame")
+    return reader
+
+
+def _count_decord(path: Path) -> int:
+    return len(_open_decord(path))
+
+
+def _read_decord(path: Path, indices: Sequence[int]) -> np.ndarray:
+    import decord
+
+    reader = _open_decord(path)
+    if max(indices) >= len(reader):
+        raise _too_short(path, len(reader), indices)
+    try:
+        return reader.get_batch(list(indices)).asnumpy()
+    except (decord.DECORDError, RuntimeError):
+        raise _cannot_decode(path) from None
+
+
+def _count_pyav(path: Path) -> int:
+    return len(_scan_pyav(path)[0])
+
+
+def _scan_pyav(path: Path) -> tuple[list[int], list[int]]:
+    """Presentation times of all frames, and of the key frames, sorted; demuxes, decodes nothing."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise VideoError(f"{path.name} has no video stream")
+            packets = [
+                (packet.pts, packet.is_keyframe)
+                for packet in container.demux(container.streams.video[0])
+                if packet.size and packet.pts is not None and not packet.is_corrupt
+            ]
+    except av.FFmpegError:
+        raise _cannot_open(path) from None
+    if not packets:
+        raise VideoError(f"{path.name} holds no frame")
+    return sorted(pts for pts, _ in packets), sorted(pts for pts, key in packets if key)
+
+
+def _read_pyav(path: Path, indices: Sequence[int]) -> np.ndarray:
+    import av
+
+    times, key_times = _scan_pyav(path)
+    if max(indices) >= len(times):
+        raise _too_short(path, len(times), indices)
+    # Frames that share a key frame are decoded in one go after one seek.
+    groups: dict[int, set[int]] = {}
+    for index in set(indices):
+        before = max(bisect_right(key_times, times[index]) - 1, 0)
+        groups.setdefault(key_times[before] if key_times else times[0], set()).add(times[index])
+    pictures: dict[int, np.ndarray] = {}
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            for start, wanted in sorted(groups.items()):
+                container.seek(start, stream=stream)
+                last = max(wanted)
+                for frame in container.decode(stream):
+                    if frame.pts in wanted:
+                        pictures[frame.pts] = frame.to_ndarray(format="rgb24")
+                    if frame.pts is not None and frame.pts >= last:
+                        break
+    except av.FFmpegError:
+        raise _cannot_decode(path) from None
+    if any(times[index] not in pictures for index in indices):
+        raise _cannot_decode(path)
+    return np.stack([pictures[times[index]] for index in indices])
