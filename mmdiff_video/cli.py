@@ -1,6 +1,294 @@
-"""The ``mmdiff-video`` command: one thin function per verb."""
+"""The ``mmdiff-video`` command: one thin function per verb, no logic.
+
+Heavy imports happen inside the verbs, so that ``--help`` answers at once.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdiff_video import __version__
+from mmdiff_video.errors import InputError
+
+_OVERRIDES_HELP = "config overrides, for instance train.steps=500 decoder.width=256"
 
 
-def main() -> int:
-    """Run the command line; returns the exit status."""
-    return 0
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (2 for a user's mistake)."""
+    args = _parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "PIL", "matplotlib", "torch.distributed"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return args.run(args) or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _train(args: argparse.Namespace) -> None:
+    from mmdiff_video.nvs.run import resolve_config
+    from mmdiff_video.nvs.train import train_3dgs
+
+    train_3dgs(resolve_config(args.config, _overrides(args)), args.out, resume=args.resume)
+
+
+def _eval(args: argparse.Namespace) -> None:
+    from mmdiff_video.nvs.evaluate import eval_3dgs
+
+    print(
+        eval_3dgs(
+            args.run_dir, split=args.split, data_root=args.data_root, max_clips=args.max_clips
+        )
+    )
+
+
+def _render(args: argparse.Namespace) -> None:
+    from mmdiff_video.nvs.render import render_scene
+
+    render_scene(
+        args.run_dir,
+        scene=args.scene,
+        trajectory=args.trajectory,
+        out=args.out,
+        ply=args.ply,
+        depth=args.depth,
+        data_root=args.data_root,
+        split=args.split,
+        num_frames=args.frames,
+        fps=args.fps,
+    )
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from mmdiff_video.nvs.compare import compare_3dgs
+    from mmdiff_video.nvs.run import resolve_config
+
+    print(compare_3dgs(resolve_config(args.config, _overrides(args)), args.out))
+
+
+def _taps(args: argparse.Namespace) -> None:
+    from mmdiff_video.backbones import describe_taps
+
+    print(describe_taps(args.backbone, frames=args.frames, height=args.height, width=args.width))
+
+
+def _data_list(args: argparse.Namespace) -> None:
+    from mmdiff_video.datasets.card import card_names, load_card
+
+    for name in card_names():
+        print(f"{name}: {load_card(name).title}")
+
+
+def _data_check(args: argparse.Namespace) -> int:
+    from mmdiff_video.datasets.check import check_dataset
+
+    report = check_dataset(args.name, args.data_root, args.out)
+    return 0 if report.usable else 2
+
+
+def _data_make(args: argparse.Namespace) -> None:
+    from mmdiff_video.datasets.primitives import make_primitives
+
+    make_primitives(args.out, scenes=args.scenes, seed=args.seed)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from mmdiff_video.doctor import run_doctor
+
+    report, healthy = run_doctor()
+    print(report)
+    return 0 if healthy else 1
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from mmdiff_video.demo import run_demo
+
+    run_demo(args.out)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, letting ``key=value`` stand before, between and after the flags."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    stray = [r for r in rest if r.startswith("-") or "=" not in r or not hasattr(args, "overrides")]
+    if stray:
+        parser.error(f"unrecognized arguments: {' '.join(stray)}")
+    if rest:
+        args.overrides += rest
+    return args
+
+
+def _overrides(args: argparse.Namespace) -> list[str]:
+    """Turn the flags into config overrides; what is typed as key=value wins over them."""
+    flags = {
+        "data.name": args.data,
+        "data.root": args.data_root,
+        "backbone.name": args.backbone,
+        "input": getattr(args, "input", None),
+    }
+    return [f"{key}={value}" for key, value in flags.items() if value is not None] + args.overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mmdiff-video",
+        description="Turn frozen diffusion transformers into 3D and dense-perception models.",
+        epilog="Start with `mmdiff-video demo`, which needs no download, or `mmdiff-video doctor`.",
+    )
+    parser.add_argument("--version", action="version", version=f"mmdiff-video {__version__}")
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    train = _verb(
+        verbs,
+        "train-3dgs",
+        _train,
+        "train a latent-to-3DGS decoder on posed clips",
+        """\
+examples:
+  laptop   mmdiff-video train-3dgs --data re10k --data-root DIR --out runs/nano
+  GPU      mmdiff-video train-3dgs --data re10k --data-root DIR --backbone wan --out runs/wan
+  cluster  accelerate launch -m mmdiff_video train-3dgs --data re10k --data-root DIR \\
+               --backbone wan --out runs/wan
+
+The run folder receives config.yaml, checkpoints/, metrics.jsonl, TensorBoard events and previews/.
+A run that was stopped goes on with the same command and --resume.""",
+    )
+    _task_arguments(train)
+    train.add_argument(
+        "--input",
+        choices=("features", "latent"),
+        help="what the decoder reads: aggregated taps (default) or the latent (the baseline)",
+    )
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+
+    evaluate = _verb(
+        verbs,
+        "eval-3dgs",
+        _eval,
+        "score held-out views of a trained run: PSNR, SSIM, LPIPS",
+        "Writes RUN/eval.json and side-by-side pictures in RUN/eval/.",
+    )
+    _run_arguments(evaluate)
+    evaluate.add_argument("--max-clips", type=int, metavar="N", help="a seeded choice of N clips")
+
+    render = _verb(
+        verbs,
+        "render",
+        _render,
+        "render a clip's Gaussians along a camera trajectory",
+        """\
+example:
+  mmdiff-video render runs/nano --scene KEY --trajectory orbit --out orbit.mp4 --ply scene.ply
+
+An unknown --scene lists the keys there are.""",
+    )
+    _run_arguments(render)
+    render.add_argument("--scene", metavar="KEY", help="clip to reconstruct (default: the first)")
+    render.add_argument(
+        "--trajectory", default="interpolate", help="interpolate (default), orbit or spiral"
+    )
+    render.add_argument("--out", type=Path, required=True, metavar="VIDEO.mp4")
+    render.add_argument("--ply", type=Path, metavar="SCENE.ply", help="also save the Gaussians")
+    render.add_argument("--depth", action="store_true", help="put the depth beside the picture")
+    render.add_argument("--frames", type=int, default=60, help="frames of the video (60)")
+    render.add_argument("--fps", type=int, default=20)
+
+    compare = _verb(
+        verbs,
+        "compare-3dgs",
+        _compare,
+        "train and score latent against features under equal settings (the paper's Table 9)",
+        """\
+Three runs: the latent, the latent with a trunk widened to the parameter count of the features run,
+and the aggregated features. A comparison that was stopped goes on with the same command.""",
+    )
+    _task_arguments(compare)
+    compare.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the runs"
+    )
+
+    taps = _verb(
+        verbs,
+        "taps",
+        _taps,
+        "print the blocks of a backbone that can be tapped, and what a tap costs",
+        "Loads no weights. Names: wan, wan-14b, flux, flux-schnell, nano-wan, nano-flux, a hub id, "
+        "or a local diffusers folder.",
+    )
+    taps.add_argument("backbone", nargs="?", default="nano-wan")
+    taps.add_argument("--frames", type=int)
+    taps.add_argument("--height", type=int)
+    taps.add_argument("--width", type=int)
+
+    data = verbs.add_parser("data", help="list, check and make data sets")
+    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _verb(actions, "list", _data_list, "list the data sets there are cards for")
+    check = _verb(
+        actions,
+        "check",
+        _data_check,
+        "validate every clip's cameras and video, and draw the camera paths",
+        "Exit status 2 when no clip is usable.",
+    )
+    check.add_argument("name", help="a data set, for instance re10k")
+    check.add_argument("--data-root", type=Path, metavar="DIR")
+    check.add_argument(
+        "--out", type=Path, default=Path("data-check"), help="folder for report + PNG"
+    )
+    make = _verb(actions, "make", _data_make, "make the procedural clips of textured primitives")
+    make.add_argument("name", choices=("primitives",))
+    make.add_argument("--out", type=Path, required=True, metavar="DIR")
+    make.add_argument("--scenes", type=int, default=12)
+    make.add_argument("--seed", type=int, default=0)
+
+    _verb(verbs, "doctor", _doctor, "say what works on this machine and how to mend what does not")
+    demo = _verb(
+        verbs,
+        "demo",
+        _demo,
+        "the main job on procedural clips: no download, no GPU, under ten minutes",
+        "Leaves a metrics table, a PLY, an mp4 and side-by-side pictures in --out.",
+    )
+    demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
+    return parser
+
+
+def _verb(verbs, name: str, run, summary: str, details: str = "") -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _task_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="NAME", help="a data set: re10k, primitives (default)")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="the folder it lies in")
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="nano-wan (default), wan, flux, a hub id, a local folder...",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a YAML file, or the name of a shipped one in configs/"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES_HELP)
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", type=Path, metavar="RUN", help="a run folder of train-3dgs")
+    parser.add_argument("--split", default="test", help="train or test (default)")
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="where the data lies now, if it moved"
+    )

@@ -1,6 +1,5 @@
 """Side-by-side pictures and videos of novel views."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from mmdiff_video.files import write_aside
 
 _MARGIN = 6
 _CAPTION = 18
@@ -19,7 +20,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def colorize_depth(depth: Tensor, alpha: Tensor, near: float, far: float) -> Tensor:
-    """Colour depth maps [..., H, W] by inverse depth: near is bright; no surface (alpha 0) is black.
+    """Colour depth maps [..., H, W] by inverse depth: near is bright, no surface is black.
 
     ``near`` and ``far`` fix the scale, so that the frames of a video share one.
     """
@@ -90,11 +91,9 @@ def side_by_side(
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG aside, then rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    image.save(aside, format="PNG")
-    os.replace(aside, path)
+    """Write a PNG in one step."""
+    with write_aside(path) as aside:
+        image.save(aside, format="PNG")
 
 
 def stamp(frame: np.ndarray, note: str) -> np.ndarray:
@@ -112,7 +111,7 @@ def stamp(frame: np.ndarray, note: str) -> np.ndarray:
 
 
 def save_video(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
-    """Encode uint8 [H, W, 3] frames as H.264 mp4, aside, then rename into place.
+    """Encode uint8 [H, W, 3] frames as H.264 mp4, in one step.
 
     H.264 with 4:2:0 chroma wants even sides; an odd row or column is padded by repeating the edge.
     """
@@ -121,7 +120,5 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
     even = [
         np.pad(f, ((0, f.shape[0] % 2), (0, f.shape[1] % 2), (0, 0)), mode="edge") for f in frames
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    iio.imwrite(aside, np.stack(even), plugin="pyav", codec="libx264", fps=fps)
-    os.replace(aside, path)
+    with write_aside(path) as aside:
+        iio.imwrite(aside, np.stack(even), plugin="pyav", codec="libx264", fps=fps)

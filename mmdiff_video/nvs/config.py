@@ -1,0 +1,125 @@
+"""Everything a video-to-3DGS run is made of, as one typed config."""
+
+from dataclasses import dataclass, field
+
+from mmdiff_video.errors import InputError
+from mmdiff_video.features.aggregator import AggregatorConfig
+from mmdiff_video.training import TrainConfig
+from recon.decoder import DecoderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The frozen diffusion transformer and how it is read. None means the backbone's own default.
+
+    Attributes:
+        name: a registered name (``mmdiff-video taps`` lists them), a hub id, or a local folder.
+        taps: tap names or short forms.
+        timesteps: the set T in [0, 1], 1 = noise.
+        prompt: the text given with clips, which come without captions.
+        seed: with the sample key, the only source of the noise added to clips.
+        offload: ``none``, ``model`` or ``sequential``: keep weights on the CPU between uses.
+        vae_tiling: encode and decode large frames in tiles.
+        chunk: at most this many (sample, timestep) pairs in one forward; None: all that fit.
+    """
+
+    name: str = "nano-wan"
+    taps: tuple[str, ...] | None = None
+    timesteps: tuple[float, ...] | None = None
+    prompt: str | None = None
+    seed: int = 0
+    offload: str = "none"
+    vae_tiling: bool = False
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """The on-disk feature cache. It pays when ``data.samplings_per_clip`` fixes what is seen.
+
+    Attributes:
+        dir: folder shared by all runs; None switches the cache off.
+        budget_gb: least recently used entries beyond this many GiB are removed.
+    """
+
+    dir: str | None = None
+    budget_gb: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which clips, and what is sampled from them. None means the backbone's or the card's default.
+
+    Attributes:
+        name: a dataset card (``mmdiff-video data list``).
+        root: the folder the data lies in.
+        frames: input frames F of a clip.
+        height, width: pixels that input and target frames are resized and cropped to.
+        targets: held-out views per sample.
+        input_targets: input frames that are supervised as well, drawn anew at each step. They tie
+            the Gaussians to what was seen; the held-out views make them hold from elsewhere.
+        span: (least, most) frames between the first and last input frame of a sample.
+        samplings_per_clip: draw this many fixed samplings per clip instead of a fresh one each
+            epoch, so that the feature cache can serve them.
+        max_clips: train on a seeded choice of this many clips (the paper: 1000).
+        max_eval_clips: evaluate on a seeded choice of this many clips (the paper: 200).
+        split_seed: the seed of both choices.
+        eval_index: pixelSplat's evaluation index (JSON) instead of our own evaluation views.
+    """
+
+    name: str = "primitives"
+    root: str | None = None
+    frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    targets: int = 3
+    input_targets: int = 1
+    span: tuple[int, int] | None = None
+    samplings_per_clip: int | None = None
+    max_clips: int | None = None
+    max_eval_clips: int | None = None
+    split_seed: int = 0
+    eval_index: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the training loss's terms (Lyra-1's where it states them).
+
+    Attributes:
+        mse: squared error of the rendered colours.
+        perceptual: LPIPS (VGG); left out, with a notice, where its weights are not to be had.
+        opacity: mean opacity of the Gaussians, which prunes those that explain nothing.
+    """
+
+    mse: float = 1.0
+    perceptual: float = 0.5
+    opacity: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NVSConfig:
+    """A video-to-3DGS run.
+
+    Attributes:
+        input: what the decoder reads: ``features`` (aggregated taps) or ``latent`` (the clean
+            latent of real clips, the denoised latent of generated ones), the two rows of the
+            paper's Table 9.
+        aggregation: how taps are fused over timesteps: ``adaptive`` (the paper's), ``static``,
+            ``mean``, ``concat`` or ``single``.
+        backbone, aggregator, decoder, data, cache, loss, train: see their classes.
+    """
+
+    input: str = "features"
+    aggregation: str = "adaptive"
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.input not in ("features", "latent"):
+            raise InputError(f"input is 'features' or 'latent', not '{self.input}'")

@@ -1,0 +1,93 @@
+"""What training minimises: the difference between rendered and true views."""
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from mmdiff_video.nvs.config import LossConfig
+from recon.gaussians import Gaussians
+from recon.losses import mse
+from recon.perceptual import load_lpips
+from recon.rasterize import Rendered, rasterize
+
+logger = logging.getLogger(__name__)
+
+NEAR_PLANE = 0.01
+"""World units: Gaussians closer to a camera than this are not drawn by it."""
+
+
+def render(gaussians: Gaussians, viewmats: Tensor, Ks: Tensor, height: int, width: int) -> Rendered:
+    """Render one scene on white, as Lyra-1 does.
+
+    Args:
+        gaussians: without batch dimension.
+        viewmats: [V, 4, 4]. Ks: [V, 3, 3] in pixels.
+        height, width: of the pictures.
+
+    Returns:
+        image [V, H, W, 3], depth [V, H, W], alpha [V, H, W], float32.
+    """
+    return rasterize(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.colors,
+        viewmats,
+        Ks,
+        width,
+        height,
+        near=NEAR_PLANE,
+        background=torch.ones(3, device=viewmats.device),
+    )
+
+
+class RenderLoss(nn.Module):
+    """Squared error + LPIPS of rendered views, and a price on opacity.
+
+    Without LPIPS weights on the machine the perceptual term is left out, and a log line says so
+    once.
+    """
+
+    def __init__(self, config: LossConfig, device: torch.device):
+        super().__init__()
+        self.config = config
+        self.lpips = None
+        if config.perceptual > 0:
+            loaded = load_lpips(device)
+            self.lpips = loaded.module
+            if self.lpips is None:
+                logger.warning("training without the perceptual loss: %s", loaded.reason)
+
+    def forward(
+        self, gaussians: Gaussians, images: Tensor, viewmats: Tensor, Ks: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compare renders with true views.
+
+        Args:
+            gaussians: batch dimension B.
+            images: [B, V, 3, H, W] in [0, 1]. viewmats: [B, V, 4, 4]. Ks: [B, V, 3, 3] in pixels.
+
+        Returns:
+            The loss, and its terms with the PSNR of the batch, all detached scalars.
+        """
+        height, width = images.shape[-2:]
+        renders = torch.stack(
+            [
+                render(gaussians[b], viewmats[b], Ks[b], height, width).image
+                for b in range(len(images))
+            ]
+        ).movedim(-1, -3)  # [B, V, 3, H, W]
+        squared = mse(renders, images).mean()
+        loss = self.config.mse * squared
+        logs = {"mse": squared.detach(), "psnr": -10 * squared.detach().clamp_min(1e-10).log10()}
+        if self.lpips is not None:
+            perceptual = self.lpips(renders.flatten(0, 1), images.flatten(0, 1)).mean()
+            loss = loss + self.config.perceptual * perceptual
+            logs["lpips"] = perceptual.detach()
+        if self.config.opacity > 0:
+            opacity = gaussians.opacities.mean()
+            loss = loss + self.config.opacity * opacity
+            logs["opacity"] = opacity.detach()
+        return loss, logs
