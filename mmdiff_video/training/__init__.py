@@ -1,1 +1,16 @@
-"""One training loop on accelerate, with EMA, atomic checkpoints and exact resume."""
+"""The training loop that every task shares, with its checkpoints and records."""
+
+from mmdiff_video.training.checkpoint import checkpoints, load_model
+from mmdiff_video.training.config import TrainConfig
+from mmdiff_video.training.data import Skipped, TrainingSet
+from mmdiff_video.training.loop import Trainer, TrainResult
+
+__all__ = [
+    "Skipped",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "TrainingSet",
+    "checkpoints",
+    "load_model",
+]

@@ -1,0 +1,104 @@
+"""Write files so that a reader never meets half of one: write aside, flush to disk, rename."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial-"
+"""Every unfinished file or folder has a name that starts with this."""
+
+
+@contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on a clean exit it becomes ``path``, on an exception it is deleted.
+
+    The parent folder is made. The temporary file lies beside ``path`` and keeps its suffix, because
+    picture and video writers choose the format by it.
+
+    Raises:
+        FileNotFoundError: the body did not write the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(path)
+    try:
+        yield aside
+        _flush(aside)
+        os.replace(aside, path)
+        _flush(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_folder_aside(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; on a clean exit it becomes ``path``, which must not exist yet.
+
+    On an exception the folder is deleted; a killed process leaves one that
+    :func:`remove_partials` clears.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(path)
+    aside.mkdir()
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            _flush(file)
+        _flush(aside)
+        os.replace(aside, path)
+        _flush(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder so that a reader meets all of it or nothing."""
+    aside = _aside(path)
+    os.replace(path, aside)
+    shutil.rmtree(aside)
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what killed processes left unfinished in a folder that nobody writes to now."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text in one step."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON in one step.
+
+    Raises:
+        ValueError: a NaN or infinity, which JSON has no word for: write None instead.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL}{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+
+
+def _flush(path: Path) -> None:
+    """Push a file, or a folder's list of names, to the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows cannot open a folder
+        return
+    try:
+        # some network file systems refuse to flush a folder
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,146 @@
+"""The order in which samples are trained on: a function of the seed and the step, nothing else.
+
+So a resumed run sees what the uninterrupted one would have, and N processes share out the same
+global batch that one process with N times the batch would have.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mmdiff_video.training.signals import ignore_stop_signals
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Stands in for a sample that cannot be used; the loop counts and reports it.
+
+    Attributes:
+        key: names the sample.
+        reason: one sentence on what is wrong with it.
+    """
+
+    key: str
+    reason: str
+
+
+class TrainingSet(Protocol):
+    """What a task gives to train on."""
+
+    def __len__(self) -> int:
+        """Number of samples, broken ones included."""
+        ...
+
+    def sample(self, index: int, epoch: int) -> Any:
+        """Read one sample: a function of (index, epoch) alone, or :class:`Skipped`.
+
+        Anything random about it (frames, crops) is drawn from (index, epoch) and the set's seed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of one forward.
+
+    Attributes:
+        batch: what ``collate`` made of the usable samples; None when there were none.
+        count: how many usable samples.
+        skipped: the others.
+    """
+
+    batch: Any
+    count: int
+    skipped: tuple[Skipped, ...]
+
+
+def stable_seed(*parts: int | str) -> int:
+    """Hash anything to a 63-bit seed, the same on every machine and Python."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@lru_cache(maxsize=2)
+def _permutation(size: int, seed: int, epoch: int) -> list[int]:
+    generator = torch.Generator().manual_seed(stable_seed("order", seed, epoch))
+    return torch.randperm(size, generator=generator).tolist()
+
+
+def sample_at(position: int, size: int, seed: int) -> tuple[int, int]:
+    """Return (index, epoch) of the sample at a position of the endless shuffled stream."""
+    epoch, within = divmod(position, size)
+    return _permutation(size, seed, epoch)[within], epoch
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Batch sampler: this process's part of every forward from step ``first`` (0-based) on.
+
+    Attributes:
+        size: samples in the set.
+        batch_size, rounds, processes, process: see ``TrainConfig``; a step has ``rounds`` forwards.
+        seed: shuffles.
+        first, steps: steps first, first + 1, ... steps - 1 are given.
+    """
+
+    size: int
+    batch_size: int
+    rounds: int
+    processes: int
+    process: int
+    seed: int
+    first: int
+    steps: int
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for forward in range(self.first * self.rounds, self.steps * self.rounds):
+            start = (forward * self.processes + self.process) * self.batch_size
+            yield [sample_at(start + i, self.size, self.seed) for i in range(self.batch_size)]
+
+    def __len__(self) -> int:
+        return max(self.steps - self.first, 0) * self.rounds
+
+
+class _Tickets(Dataset):
+    """Lets a DataLoader ask a training set for (index, epoch)."""
+
+    def __init__(self, samples: TrainingSet):
+        self.samples = samples
+
+    def __getitem__(self, ticket: tuple[int, int]) -> Any:
+        return self.samples.sample(*ticket)
+
+
+class _Collate:
+    """Parts the broken samples from the usable ones. A class, so that workers can pickle it."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]):
+        self.collate = collate
+
+    def __call__(self, samples: list[Any]) -> Share:
+        skipped = tuple(s for s in samples if isinstance(s, Skipped))
+        usable = [s for s in samples if not isinstance(s, Skipped)]
+        return Share(self.collate(usable) if usable else None, len(usable), skipped)
+
+
+def share_loader(
+    samples: TrainingSet,
+    shares: Shares,
+    collate: Callable[[list[Any]], Any],
+    workers: int,
+) -> DataLoader:
+    """Read :class:`Share` after share, in ``workers`` processes ahead of the training."""
+    return DataLoader(
+        _Tickets(samples),
+        batch_sampler=shares,  # type: ignore[arg-type]
+        collate_fn=_Collate(collate),
+        num_workers=workers,
+        worker_init_fn=ignore_stop_signals,
+        # its own generator: the default one would be drawn from at a place that resuming moves
+        generator=torch.Generator().manual_seed(shares.seed),
+    )

@@ -1,0 +1,361 @@
+"""The training loop that every task shares: one process or many, CPU or GPU, resumable.
+
+What a step computes is a function of the weights, the moments, the seed, the step and the process:
+the order of the data comes from (seed, step), and every random generator is seeded anew from
+(seed, step, process) before each step. So resuming needs no random states, and previews or
+evaluations between steps change nothing.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast, gather_object, send_to_device, set_seed
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_aside, write_json
+from mmdiff_video.training import checkpoint as ckpt
+from mmdiff_video.training.config import TrainConfig
+from mmdiff_video.training.data import (
+    Share,
+    Shares,
+    Skipped,
+    TrainingSet,
+    share_loader,
+    stable_seed,
+)
+from mmdiff_video.training.means import Means
+from mmdiff_video.training.optim import (
+    bf16_forward,
+    clip_gradients,
+    make_ema,
+    make_optimizer,
+    set_lr,
+    sum_gradients,
+    takes_bf16,
+    update_ema,
+)
+from mmdiff_video.training.signals import StopRequest, stop_signals
+from mmdiff_video.training.track import Tracker
+
+LossFn = Callable[[nn.Module, Any], tuple[Tensor, Mapping[str, float | Tensor]]]
+Preview = Callable[[nn.Module, int, Path], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: steps done in all.
+        finished: False when a signal ended it early.
+        last: the newest line of means: ``loss`` and what the loss function logged.
+        skipped: key -> reason of every sample that could not be used.
+    """
+
+    step: int
+    finished: bool
+    last: Mapping[str, float]
+    skipped: Mapping[str, str]
+
+
+@dataclass
+class _Tally:
+    """What one process did in one step."""
+
+    means: Means = field(default_factory=Means)
+    count: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    stop: str | None = None
+
+
+class Trainer:
+    """Trains a model; construct on every process, then call :meth:`fit` once.
+
+    In the run folder: ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``, ``previews/`` and
+    ``skipped.json``.
+
+    Args:
+        run: the run folder; made when it is missing.
+        model: what is trained, on any device; it is moved to this process's. Process 0's weights
+            are the ones that count.
+        samples: see :class:`TrainingSet`.
+        loss_fn: ``(model, batch) -> (loss, logs)``: the loss is a scalar, the mean over the batch's
+            samples; logs are scalars, likewise means. The batch is on the device if it is made of
+            tensors, tuples, lists and dicts, or has a ``to`` method.
+        config: see :class:`TrainConfig`.
+        collate: makes a batch of a list of usable samples.
+        preview: ``(averaged model, step, path) -> None`` writes a picture to ``path``, a PNG.
+        lr_factors: start of a parameter's name -> factor on the learning rate.
+        resume: go on from the newest checkpoint of the run folder.
+
+    Raises:
+        InputError: the run folder holds checkpoints and ``resume`` is False; or there is nothing
+            to resume; or its checkpoint comes from another architecture, seed, global batch or set
+            of samples.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        model: nn.Module,
+        samples: TrainingSet,
+        loss_fn: LossFn,
+        config: TrainConfig,
+        *,
+        collate: Callable[[list[Any]], Any] = default_collate,
+        preview: Preview | None = None,
+        lr_factors: Mapping[str, float] | None = None,
+        resume: bool = False,
+    ):
+        if len(samples) == 0:
+            raise InputError("there are no samples to train on")
+        self.run, self.config = run, config
+        self.samples, self.collate = samples, collate
+        self.loss_fn, self.preview = loss_fn, preview
+        self.world = PartialState()
+        self.global_batch = config.batch_size * config.grad_accumulation * self.world.num_processes
+
+        self.model = model.to(self.device)
+        broadcast(list(self.model.state_dict().values()))
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(self.model, config, lr_factors or {})
+
+        self.step = 0
+        self.usable = 0
+        self.skipped: dict[str, str] = {}
+        self.window = Means()
+        self.last: dict[str, float] = {}
+        self._open(resume)
+        self.ema = make_ema(self.model, self.step)
+        if self.step:
+            ckpt.load_weights(ckpt.checkpoints(run)[-1], self.ema.module, ema=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process trains."""
+        assert self.world.device is not None
+        return self.world.device
+
+    def fit(self) -> TrainResult:
+        """Train to the last step, or until SIGINT or SIGTERM; both ways end with a checkpoint.
+
+        Raises:
+            InputError: the loss or its gradient is not finite, or no sample is usable.
+        """
+        with ExitStack() as stack:
+            request = stack.enter_context(stop_signals())
+            tracker = None
+            if self.world.is_main_process:
+                tracker = Tracker(self.run, self.step, self.config.steps)
+                stack.callback(tracker.close)
+                stack.callback(self._write_skipped)
+            if takes_bf16(self.config.precision, self.device):
+                stack.enter_context(bf16_forward(self.model, self.device))
+            shares = self._shares()
+            stop = None
+            self.window_opened = time.monotonic()
+            while self.step < self.config.steps and stop is None:
+                stop = self._train_step(shares, request)
+                if log := self._due(self.config.log_every):
+                    self._close_window()
+                if tracker is not None:
+                    tracker.advance()
+                    if log:
+                        tracker.log(self.step, self.last)
+                    if stop or self._due(self.config.checkpoint_every):
+                        self._save()
+                    if self.preview and self._due(self.config.preview_every):
+                        self._draw(self.preview)
+            if tracker is not None:
+                tracker.say(self._closing_line(stop))
+            self.world.wait_for_everyone()
+        return TrainResult(self.step, self.step >= self.config.steps, self.last, dict(self.skipped))
+
+    def _open(self, resume: bool) -> None:
+        """Refuse a folder with a run in it, or go on from its newest checkpoint."""
+        if self.world.is_main_process:
+            ckpt.remove_unfinished(self.run)
+        self.world.wait_for_everyone()
+        found = ckpt.checkpoints(self.run)
+        if not resume:
+            if found:
+                raise InputError(
+                    f"{self.run} holds a run of {ckpt.load_state(found[-1])['step']} steps already;"
+                    " resume it (--resume), or choose another folder"
+                )
+            return
+        if not found:
+            if not (self.run / "metrics.jsonl").exists():
+                raise InputError(f"nothing to resume in {self.run}: no run was started there")
+            return  # killed before its first checkpoint: from the start
+        state = ckpt.load_state(found[-1])
+        for name, now in self._identity().items():
+            if state[name] != now:
+                raise InputError(
+                    f"{found[-1]}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
+                    f" started with {state[name]}, which fixes the order of the samples"
+                )
+        ckpt.load_weights(found[-1], self.model, ema=False)
+        ckpt.load_moments(found[-1], self.optimizer)
+        self.step, self.usable = state["step"], state["usable"]
+        self.skipped, self.window = state["skipped"], Means(state["window"])
+
+    def _identity(self) -> dict[str, int]:
+        """What must not change over the life of a run. Global batch = samples per step."""
+        return {
+            "seed": self.config.seed,
+            "global_batch": self.global_batch,
+            "number_of_samples": len(self.samples),
+        }
+
+    def _shares(self) -> Iterator[Share]:
+        shares = Shares(
+            size=len(self.samples),
+            batch_size=self.config.batch_size,
+            rounds=self.config.grad_accumulation,
+            processes=self.world.num_processes,
+            process=self.world.process_index,
+            seed=self.config.seed,
+            first=self.step,
+            steps=self.config.steps,
+        )
+        return iter(share_loader(self.samples, shares, self.collate, self.config.workers))
+
+    def _train_step(self, shares: Iterator[Share], request: StopRequest) -> str | None:
+        """Do one optimiser step; returns the signal that asked any process to end."""
+        step = self.step + 1
+        _seed_everything(self.config.seed, step, self.world.process_index)
+        self.model.train()
+        self.optimizer.zero_grad()
+        tally = _Tally(stop=request.signal)
+        for _ in range(self.config.grad_accumulation):
+            share = next(shares)
+            tally.skipped += share.skipped
+            if share.count:
+                loss, logs = self.loss_fn(self.model, send_to_device(share.batch, self.device))
+                # every sample weighs the same, however many of them a process could use
+                (loss * (share.count / self.global_batch)).backward()
+                tally.means.add({"loss": loss, **logs}, share.count)
+                tally.count += share.count
+        tally = _merge(gather_object([tally]))
+        if tally.count:
+            self._update(step, tally)
+        self.step = step
+        self.usable += tally.count
+        self.skipped.update((s.key, s.reason) for s in tally.skipped)
+        self.window.merge(tally.means)
+        seen = step * self.global_batch
+        if not self.usable and (seen >= len(self.samples) or step == self.config.steps):
+            key, reason = next(iter(self.skipped.items()))
+            raise InputError(
+                f"none of the {min(seen, len(self.samples))} samples tried can be used;"
+                f" {key}: {reason} (the others are in {self.run / 'skipped.json'})"
+            )
+        return tally.stop
+
+    def _update(self, step: int, tally: _Tally) -> None:
+        """Move the weights along the gradients that the processes have gathered."""
+        loss = tally.means.means()["loss"]
+        self._refuse_non_finite("the loss", loss, step)
+        if self.world.num_processes > 1:
+            sum_gradients(self.parameters)
+        if tally.count != self.global_batch:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad *= self.global_batch / tally.count
+        norm = clip_gradients(self.parameters, self.config.grad_clip)
+        self._refuse_non_finite("the gradient's norm", norm, step)
+        tally.means.add({"grad_norm": norm}, tally.count)
+        set_lr(self.optimizer, self.config.lr * self.config.lr_scale(step))
+        self.optimizer.step()
+        update_ema(self.ema, self.model, self.config.ema_decay, step)
+
+    def _refuse_non_finite(self, what: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            raise InputError(
+                f"{what} is {value} at step {step} of {self.run}, and the run ends here; its"
+                " checkpoints are intact: resume with a lower lr, or check that step's samples"
+            )
+
+    def _close_window(self) -> None:
+        """Turn what was gathered since the last line of metrics into the next one."""
+        now = time.monotonic()
+        means = self.window.means()
+        samples = self.window.sums["loss"][1] if means else 0
+        self.last = {
+            **means,
+            "lr": self.config.lr * self.config.lr_scale(self.step),
+            "epoch": self.step * self.global_batch / len(self.samples),
+            "samples_per_second": samples / (now - self.window_opened),
+        }
+        self.window, self.window_opened = Means(), now
+
+    def _due(self, every: int) -> bool:
+        """Whether something is due after this step: every so many (0: never), and at the end."""
+        return every > 0 and (self.step % every == 0 or self.step == self.config.steps)
+
+    def _save(self) -> None:
+        ckpt.save_checkpoint(
+            self.run,
+            self.step,
+            self.model,
+            self.ema.module,
+            self.optimizer,
+            {
+                **self._identity(),
+                "usable": self.usable,
+                "skipped": self.skipped,
+                "window": self.window.sums,
+            },
+            self.config.keep_checkpoints,
+        )
+
+    def _draw(self, preview: Preview) -> None:
+        path = self.run / "previews" / f"step-{self.step:06d}.png"
+        with torch.no_grad(), write_aside(path) as aside:
+            preview(self.ema.module, self.step, aside)
+
+    def _write_skipped(self) -> None:
+        skipped = [{"key": k, "reason": r} for k, r in sorted(self.skipped.items())]
+        write_json(
+            self.run / "skipped.json",
+            {"samples": len(self.samples), "skipped": skipped},
+        )
+
+    def _closing_line(self, stop: str | None) -> str:
+        broken = (
+            f"; {len(self.skipped)} of {len(self.samples)} samples could not be used, see"
+            f" {self.run / 'skipped.json'}"
+            if self.skipped
+            else ""
+        )
+        if self.step == self.config.steps:
+            return f"trained {self.step} steps{broken}"
+        return (
+            f"{stop}: stopped after step {self.step} of {self.config.steps}, with a checkpoint;"
+            f" go on with --resume{broken}"
+        )
+
+
+def _merge(tallies: Sequence[_Tally]) -> _Tally:
+    """Add up what all processes did in a step, in the order of the processes."""
+    whole = _Tally()
+    for tally in tallies:
+        whole.means.merge(tally.means)
+        whole.count += tally.count
+        whole.skipped += tally.skipped
+        whole.stop = whole.stop or tally.stop
+    return whole
+
+
+def _seed_everything(*parts: int) -> None:
+    set_seed(stable_seed("step", *parts) % 2**32)  # Python's, NumPy's and torch's generators

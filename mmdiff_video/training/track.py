@@ -1,0 +1,112 @@
+"""What a run tells while it trains: metrics.jsonl, TensorBoard, progress on the terminal."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mmdiff_video.files import write_text
+
+_QUIET_SECONDS = 15.0
+"""Least time between two lines of progress where there is no terminal to redraw."""
+
+
+class Tracker:
+    """Writes the metrics of one run; only the main process has one.
+
+    Opening drops the lines of metrics.jsonl after ``first_step``, so that resuming from a
+    checkpoint repeats no step.
+
+    Args:
+        run: the run folder.
+        first_step: steps done before.
+        steps: steps in all.
+    """
+
+    def __init__(self, run: Path, first_step: int, steps: int):
+        self.steps = steps
+        self.first_step = first_step
+        self.started = time.monotonic()
+        self.last_line = -math.inf
+        self.bar = (
+            tqdm(total=steps, initial=first_step, unit="step", dynamic_ncols=True)
+            if sys.stderr.isatty()
+            else None
+        )
+        path = run / "metrics.jsonl"
+        write_text(path, "".join(_lines_until(path, first_step)))
+        self.file = path.open("a", encoding="utf-8")
+        self.board = self._open_board(run, first_step)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record the metrics of a step. JSON has no NaN or infinity: they are written as null."""
+        line: dict[str, Any] = {"step": step}
+        line.update({k: v if math.isfinite(v) else None for k, v in values.items()})
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+        self._show(step, values)
+
+    def advance(self) -> None:
+        """Move the progress bar by one step."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def say(self, text: str) -> None:
+        """Print a sentence without breaking the progress bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Flush and close everything; further calls do nothing."""
+        self.file.close()
+        if self.board:
+            self.board.close()
+        if self.bar is not None:
+            self.bar.close()
+
+    def _show(self, step: int, values: Mapping[str, float]) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss {values.get('loss', math.nan):.4g}")
+            return
+        now = time.monotonic()
+        if now - self.last_line < _QUIET_SECONDS and step < self.steps:
+            return
+        self.last_line = now
+        left = (now - self.started) / (step - self.first_step) * (self.steps - step)
+        self.say(
+            f"step {step}/{self.steps}  loss {values.get('loss', math.nan):.4g}"
+            f"  left {timedelta(seconds=round(left))}"
+        )
+
+    def _open_board(self, run: Path, first_step: int) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.say(
+                "TensorBoard is not installed, so metrics go to metrics.jsonl only"
+                " (pip install 'mmdiff-video[tensorboard]')"
+            )
+            return None
+        return SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """Lines of a metrics file up to a step, without one that a killed process cut off."""
+    if not path.exists():
+        return []
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] <= step and line.endswith("\n"):
+                kept.append(line)
+        except (ValueError, KeyError):
+            continue
+    return kept
