@@ -14,7 +14,9 @@ class Reader(Protocol):
 
     def __call__(
         self, root: Path, split: str, *, max_clips: int | None = None, split_seed: int = 0
-    ) -> LoadedClips: ...
+    ) -> LoadedClips:
+        """Load the usable clips of a split."""
+        ...
 
 
 READERS: dict[str, Reader] = {"re10k": load_re10k}
