@@ -4,6 +4,8 @@ In a checkout (and an editable install) they are the top-level folders; in a whe
 them under ``mmdiff_video/_resources``.
 """
 
+import os
+import sys
 from pathlib import Path
 
 from mmdiff_video.errors import InputError
@@ -44,3 +46,15 @@ def find_config(name: str) -> Path:
     raise InputError(
         f"no config file '{name}'; give a path or one of the shipped: {', '.join(names)}"
     )
+
+
+def cache_dir() -> Path:
+    """Return the folder for what the program makes once and uses again (not created here).
+
+    ``MMDIFF_CACHE`` names it; else the platform's place for caches.
+    """
+    if named := os.environ.get("MMDIFF_CACHE"):
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "mmdiff-video"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmdiff-video"
