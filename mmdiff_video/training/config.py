@@ -10,7 +10,7 @@ from mmdiff_video.errors import InputError
 class TrainConfig:
     """How to train. A node of a task's config.
 
-    One optimiser step sees ``batch_size x processes x grad_accumulation`` samples, the global batch.
+    The global batch of a step is ``batch_size x processes x grad_accumulation`` samples.
 
     Attributes:
         steps: optimiser steps in all.
