@@ -4,6 +4,7 @@ from mmdiff_video.training.checkpoint import checkpoints, load_model
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.data import Skipped, TrainingSet
 from mmdiff_video.training.loop import Trainer, TrainResult
+from mmdiff_video.training.processes import processes, this_device
 
 __all__ = [
     "Skipped",
@@ -13,4 +14,6 @@ __all__ = [
     "TrainingSet",
     "checkpoints",
     "load_model",
+    "processes",
+    "this_device",
 ]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import broadcast, gather_object, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.utils.data import default_collate
@@ -43,6 +42,7 @@ from mmdiff_video.training.optim import (
     takes_bf16,
     update_ema,
 )
+from mmdiff_video.training.processes import processes, this_device
 from mmdiff_video.training.signals import StopRequest, stop_signals
 from mmdiff_video.training.track import Tracker
 
@@ -121,7 +121,8 @@ class Trainer:
         self.run, self.config = run, config
         self.samples, self.collate = samples, collate
         self.loss_fn, self.preview = loss_fn, preview
-        self.world = PartialState()
+        self.world = processes()
+        self.device = this_device()
         self.global_batch = config.batch_size * config.grad_accumulation * self.world.num_processes
 
         self.model = model.to(self.device)
@@ -138,12 +139,6 @@ class Trainer:
         self.ema = make_ema(self.model, self.step)
         if self.step:
             ckpt.load_weights(ckpt.checkpoints(run)[-1], self.ema.module, ema=True)
-
-    @property
-    def device(self) -> torch.device:
-        """Where this process trains."""
-        assert self.world.device is not None
-        return self.world.device
 
     def fit(self) -> TrainResult:
         """Train to the last step, or until SIGINT or SIGTERM; both ways end with a checkpoint.

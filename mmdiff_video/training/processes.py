@@ -1,0 +1,32 @@
+"""Which process this is, and the device that it computes on."""
+
+import os
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import str_to_bool
+
+
+def processes() -> PartialState:
+    """Join the processes that a launcher started, or be the only one.
+
+    ``accelerate launch`` and ``torchrun`` both start them. On a machine without an accelerator, or
+    with ``ACCELERATE_USE_CPU=true``, they compute on the CPU and talk through gloo; accelerate by
+    itself would then leave the processes of ``torchrun`` strangers to each other.
+    """
+    told = str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "false")) == 1
+    state = PartialState(cpu=told or not torch.accelerator.is_available())
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != started:
+        raise RuntimeError(
+            f"{started} processes were started but only {state.num_processes} found each other:"
+            " call processes() before anything else that sets up accelerate"
+        )
+    return state
+
+
+def this_device() -> torch.device:
+    """Return the device of this process."""
+    device = processes().device
+    assert device is not None
+    return device
