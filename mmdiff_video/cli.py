@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from mmdiff_video.nvs.run import resolve_config
+    from mmdiff_video.nvs.setup import resolve_config
     from mmdiff_video.nvs.train import train_3dgs
 
     train_3dgs(resolve_config(args.config, _overrides(args)), args.out, resume=args.resume)
@@ -67,7 +67,7 @@ def _render(args: argparse.Namespace) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     from mmdiff_video.nvs.compare import compare_3dgs
-    from mmdiff_video.nvs.run import resolve_config
+    from mmdiff_video.nvs.setup import resolve_config
 
     print(compare_3dgs(resolve_config(args.config, _overrides(args)), args.out))
 
@@ -83,6 +83,13 @@ def _data_list(args: argparse.Namespace) -> None:
 
     for name in card_names():
         print(f"{name}: {load_card(name).title}")
+
+
+def _data_show(args: argparse.Namespace) -> None:
+    from mmdiff_video.datasets.card import load_card
+
+    card = load_card(args.name)
+    print(f"{card.title}\nfrom: {card.source}\nlicence: {card.licence}\n\n{card.layout}")
 
 
 def _data_check(args: argparse.Namespace) -> int:
@@ -230,6 +237,8 @@ and the aggregated features. A comparison that was stopped goes on with the same
     data = verbs.add_parser("data", help="list, check and make data sets")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
     _verb(actions, "list", _data_list, "list the data sets there are cards for")
+    show = _verb(actions, "show", _data_show, "say where to get a data set and how it must lie")
+    show.add_argument("name", help="a data set, for instance re10k")
     check = _verb(
         actions,
         "check",

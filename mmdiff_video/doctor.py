@@ -130,10 +130,13 @@ def check_ffmpeg() -> Finding:
 
 def check_lpips() -> Finding:
     """Report whether LPIPS can be computed."""
-    from recon.perceptual import load_lpips
+    from recon.perceptual import LpipsUnavailable, load_lpips
 
-    loaded = load_lpips(torch.device("cpu"))
-    if loaded.module is None:
+    try:
+        loaded = load_lpips()
+    except ValueError as error:
+        return Finding("LPIPS weights", "broken", str(error))
+    if isinstance(loaded, LpipsUnavailable):
         return Finding("LPIPS weights", "absent", "LPIPS will show as n/a", loaded.reason)
     return Finding("LPIPS weights", "ok", "VGG16 weights found")
 

@@ -58,6 +58,7 @@ class DataConfig:
         targets: held-out views per sample.
         input_targets: input frames that are supervised as well, drawn anew at each step. They tie
             the Gaussians to what was seen; the held-out views make them hold from elsewhere.
+        eval_targets: held-out views per clip in evaluation.
         span: (least, most) frames between the first and last input frame of a sample.
         samplings_per_clip: draw this many fixed samplings per clip instead of a fresh one each
             epoch, so that the feature cache can serve them.
@@ -74,6 +75,7 @@ class DataConfig:
     width: int | None = None
     targets: int = 3
     input_targets: int = 1
+    eval_targets: int = 8
     span: tuple[int, int] | None = None
     samplings_per_clip: int | None = None
     max_clips: int | None = None

@@ -5,10 +5,11 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.errors import InputError
 from mmdiff_video.nvs.config import LossConfig
 from recon.gaussians import Gaussians
-from recon.losses import mse
-from recon.perceptual import load_lpips
+from recon.losses import opacity_sparsity, squared_error
+from recon.perceptual import Lpips, LpipsUnavailable, load_lpips
 from recon.rasterize import Rendered, rasterize
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,19 @@ def render(gaussians: Gaussians, viewmats: Tensor, Ks: Tensor, height: int, widt
     )
 
 
+def lpips_or_reason(device: torch.device) -> tuple[Lpips | None, str]:
+    """Load LPIPS, or say in one line why there is none.
+
+    Raises:
+        InputError: a weights file was named that is not one.
+    """
+    try:
+        loaded = load_lpips(device)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return (None, loaded.reason) if isinstance(loaded, LpipsUnavailable) else (loaded, "")
+
+
 class RenderLoss(nn.Module):
     """Squared error + LPIPS of rendered views, and a price on opacity.
 
@@ -55,10 +69,9 @@ class RenderLoss(nn.Module):
         self.config = config
         self.lpips = None
         if config.perceptual > 0:
-            loaded = load_lpips(device)
-            self.lpips = loaded.module
+            self.lpips, reason = lpips_or_reason(device)
             if self.lpips is None:
-                logger.warning("training without the perceptual loss: %s", loaded.reason)
+                logger.warning("training without the perceptual loss: %s", reason)
 
     def forward(
         self, gaussians: Gaussians, images: Tensor, viewmats: Tensor, Ks: Tensor
@@ -79,7 +92,7 @@ class RenderLoss(nn.Module):
                 for b in range(len(images))
             ]
         ).movedim(-1, -3)  # [B, V, 3, H, W]
-        squared = mse(renders, images).mean()
+        squared = squared_error(renders, images).mean()
         loss = self.config.mse * squared
         logs = {"mse": squared.detach(), "psnr": -10 * squared.detach().clamp_min(1e-10).log10()}
         if self.lpips is not None:
@@ -87,7 +100,7 @@ class RenderLoss(nn.Module):
             loss = loss + self.config.perceptual * perceptual
             logs["lpips"] = perceptual.detach()
         if self.config.opacity > 0:
-            opacity = gaussians.opacities.mean()
+            opacity = opacity_sparsity(gaussians.opacities).mean()
             loss = loss + self.config.opacity * opacity
             logs["opacity"] = opacity.detach()
         return loss, logs

@@ -1,0 +1,241 @@
+"""``mmdiff-video eval-3dgs``: score held-out views of a trained run."""
+
+import math
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mmdiff_video import __version__
+from mmdiff_video.datasets.eval_index import index_choices, load_eval_index
+from mmdiff_video.datasets.posed_video import PosedClip
+from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.sampling import FrameChoices, even_choices
+from mmdiff_video.datasets.views import EvaluationDataset, NVSBatch, NVSSample, collate
+from mmdiff_video.files import write_json
+from mmdiff_video.nvs.objective import lpips_or_reason, render
+from mmdiff_video.nvs.pictures import (
+    colorize_depth,
+    depth_range,
+    save_png,
+    side_by_side,
+    to_uint8,
+)
+from mmdiff_video.nvs.pipeline import Reconstructor
+from mmdiff_video.nvs.setup import Setup, data_root
+from mmdiff_video.tables import format_table
+from recon.metrics import score_views
+from recon.perceptual import Lpips
+
+ROWS = {
+    "held_out": "held-out views",
+    "nearest_input": "copy of the nearest input frame",
+    "inputs": "input views",
+}
+"""What is scored: name in eval.json -> label in the table."""
+
+METRICS = ("psnr", "ssim", "lpips")
+
+_PICTURES = 24
+"""Scenes that get a side-by-side picture."""
+
+
+@dataclass
+class Scores:
+    """Per-scene means of the metrics, gathered scene by scene.
+
+    Attributes:
+        scenes: row -> clip key -> metric -> mean over the scene's views.
+        views: how many held-out views were scored.
+    """
+
+    scenes: dict[str, dict[str, dict[str, float]]] = field(
+        default_factory=lambda: {row: {} for row in ROWS}
+    )
+    views: int = 0
+
+    def mean(self, row: str, metric: str) -> float | None:
+        """Mean over scenes; None where the metric was not computed."""
+        values = [scores[metric] for scores in self.scenes[row].values() if metric in scores]
+        return statistics.fmean(values) if values else None
+
+
+def eval_3dgs(
+    run: Path,
+    *,
+    split: str = "test",
+    data_root: Path | None = None,
+    max_clips: int | None = None,
+) -> str:
+    """Score a run, write ``eval.json`` and pictures into it, and return the table.
+
+    PSNR, SSIM and LPIPS of the held-out views: mean over the views of a scene, then over scenes.
+    Beside them the trivial baseline, which copies the input frame nearest in time, and the input
+    views themselves.
+
+    Args:
+        run: a run folder.
+        split: of the data set.
+        data_root: where the data lies now, if it moved.
+        max_clips: a seeded choice of clips; None: the config's ``max_eval_clips``, else the card's.
+
+    Raises:
+        InputError: no run, no data, an unknown split.
+    """
+    reconstructor = Reconstructor.from_run(run, data_root)
+    setup = reconstructor.setup
+    samples, choices, skipped = _evaluation_set(setup, split, max_clips)
+    lpips, reason = lpips_or_reason(setup.backbone.device)
+    scores = Scores()
+    for index in tqdm(range(len(samples)), desc="evaluate", unit="scene", disable=None):
+        sample = samples[index]
+        if not isinstance(sample, NVSSample):
+            skipped.append({"key": sample.key, "reason": sample.reason})
+            continue
+        picture = run / "eval" / f"{_file_name(sample.clip_key)}.png"
+        _score_scene(reconstructor, sample, lpips, scores, picture if index < _PICTURES else None)
+    report = {
+        **_report(reconstructor, scores, choices),
+        "split": split,
+        "skipped": skipped,
+        "lpips_reason": f"LPIPS n/a: {reason}" if lpips is None else "",
+    }
+    write_json(run / "eval.json", report)
+    return table(report)
+
+
+def table(report: dict[str, Any]) -> str:
+    """Lay out an eval.json for reading."""
+    rows = [
+        [label, *(format_metric(report[name][metric], metric) for metric in METRICS)]
+        for name, label in ROWS.items()
+    ]
+    title = (
+        f"{report['data']}, {report['split']}: {report['scenes']} scenes, {report['views']}"
+        f" held-out views, {len(report['skipped'])} scenes skipped; {report['input']} of"
+        f" {report['backbone']}, {report['steps']} steps"
+    )
+    notes = [report["notice"], report["protocol"], report["lpips_reason"]]
+    lines = [format_table(["", "PSNR", "SSIM", "LPIPS"], rows, title=title)]
+    return "\n".join(lines + [note for note in notes if note])
+
+
+def format_metric(value: float | None, metric: str) -> str:
+    """Write a metric with the digits that papers give; ``n/a`` where there is none."""
+    return "n/a" if value is None else f"{value:.2f}" if metric == "psnr" else f"{value:.3f}"
+
+
+def _evaluation_set(
+    setup: Setup, split: str, max_clips: int | None
+) -> tuple[EvaluationDataset, FrameChoices, list[dict[str, str]]]:
+    data = setup.config.data
+    loaded = load_split(
+        setup.card,
+        data_root(setup.config, setup.card),
+        split,
+        max_clips=data.max_eval_clips if max_clips is None else max_clips,
+        split_seed=data.split_seed,
+    )
+    choices = frame_choices(setup, loaded.clips)
+    samples = EvaluationDataset(
+        loaded.clips, setup.card, choices, height=setup.height, width=setup.width
+    )
+    skipped = [{"key": s.key, "reason": s.reason} for s in [*loaded.skipped, *samples.skipped]]
+    return samples, choices, skipped
+
+
+def frame_choices(setup: Setup, clips: list[PosedClip]) -> FrameChoices:
+    """Choose input and held-out frames of every clip: by the evaluation index, else evenly."""
+    data = setup.config.data
+    if data.eval_index is not None:
+        return index_choices(clips, load_eval_index(Path(data.eval_index)), frames=setup.frames)
+    return even_choices(clips, setup.card, frames=setup.frames, targets=data.eval_targets)
+
+
+@torch.no_grad()
+def _score_scene(
+    reconstructor: Reconstructor,
+    sample: NVSSample,
+    lpips: Lpips | None,
+    scores: Scores,
+    picture: Path | None,
+) -> None:
+    batch = collate([sample]).to(reconstructor.setup.backbone.device)
+    gaussians = reconstructor.reconstruct(batch)[0]
+    height, width = batch.video.shape[-2:]
+    inputs = batch.video[0].transpose(0, 1)  # [F, 3, H, W]
+    truth = batch.target_images[0]
+    out = render(gaussians, batch.target_viewmats[0], batch.target_Ks[0], height, width)
+    seen = render(gaussians, batch.input_viewmats[0], batch.input_Ks[0], height, width)
+    rendered = out.image.movedim(-1, 1)
+    nearest = inputs[_nearest_inputs(batch)]
+    pairs = {
+        "held_out": (rendered, truth),
+        "nearest_input": (nearest, truth),
+        "inputs": (seen.image.movedim(-1, 1), inputs),
+    }
+    for row, (images, references) in pairs.items():
+        values = score_views(images, references, lpips)
+        scores.scenes[row][sample.clip_key] = {m: float(v.mean()) for m, v in values.items()}
+    scores.views += len(truth)
+    if picture is not None:
+        near, far = depth_range(out.depth, out.alpha)
+        columns = [truth, rendered, colorize_depth(out.depth, out.alpha, near, far), nearest]
+        columns = [to_uint8(c if c.shape[-1] == 3 else c.movedim(1, -1)) for c in columns]
+        grid = side_by_side(
+            list(zip(*columns, strict=True)),
+            ["truth (held out)", "render", "depth", "nearest input"],
+            row_titles=[f"frame {i}" for i in batch.target_indices[0].tolist()],
+            note=reconstructor.setup.notice,
+            scale=2 if height < 200 else 1,
+        )
+        save_png(grid, picture)
+
+
+def _nearest_inputs(batch: NVSBatch) -> Tensor:
+    """For each held-out frame, the position of the input frame nearest in time."""
+    gaps = (batch.target_indices[0][:, None] - batch.input_indices[0][None]).abs()
+    return gaps.argmin(1)
+
+
+def _report(reconstructor: Reconstructor, scores: Scores, choices: FrameChoices) -> dict[str, Any]:
+    setup = reconstructor.setup
+    means = {row: {m: _finite(scores.mean(row, m)) for m in METRICS} for row in ROWS}
+    return {
+        **means["held_out"],
+        **means,
+        "scenes": len(scores.scenes["held_out"]),
+        "views": scores.views,
+        "counts": choices.counts,
+        "protocol": choices.note,
+        "data": setup.card.title,
+        "input": setup.config.input,
+        "backbone": setup.backbone.name,
+        "untrained_backbone": setup.backbone.untrained,
+        "notice": setup.notice,
+        "steps": reconstructor.step,
+        "settings": {
+            "size": [setup.height, setup.width],
+            "input_frames": setup.frames,
+            "psnr": "on renders clipped to [0, 1] and rounded to 8 bits",
+            "ssim": "Gaussian window 11x11, sigma 1.5, range 1",
+            "lpips": "VGG, lpips package, inputs in [-1, 1]",
+            "mean": "over the views of a scene, then over scenes",
+            "mmdiff_video": __version__,
+            "torch": torch.__version__,
+        },
+        "per_scene": scores.scenes,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity: the PSNR of equal pictures is written as null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _file_name(key: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in key)

@@ -1,0 +1,108 @@
+"""A trained run, opened for use: clips in, 3D Gaussians out."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mmdiff_video.config import load_config
+from mmdiff_video.datasets.views import NVSBatch
+from mmdiff_video.errors import InputError
+from mmdiff_video.nvs.config import NVSConfig
+from mmdiff_video.nvs.setup import Setup, set_up
+from mmdiff_video.training import load_model
+from recon.cameras import invert_rigid, relative_to_first
+from recon.gaussians import Gaussians
+
+
+@dataclass(frozen=True)
+class Reconstructor:
+    """Turns posed clips into Gaussians with the averaged weights of a run.
+
+        reconstructor = Reconstructor.from_run("runs/nano")
+        gaussians = reconstructor.predict(images, Ks, viewmats)
+
+    Attributes:
+        setup: what the run is made of.
+        model: its trained part, in evaluation mode.
+        step: how many steps it was trained.
+    """
+
+    setup: Setup
+    model: nn.Module
+    step: int
+
+    @classmethod
+    def from_run(cls, run: Path | str, data_root: Path | str | None = None) -> "Reconstructor":
+        """Open the newest checkpoint of a run folder.
+
+        Args:
+            run: written by ``train-3dgs``.
+            data_root: where its data lies now, if it moved.
+
+        Raises:
+            InputError: no run there, or its checkpoint does not fit its config.
+        """
+        run = Path(run)
+        if not (run / "config.yaml").is_file():
+            raise InputError(
+                f"'{run}' is not a run folder: it has no config.yaml; train there first"
+            )
+        config = load_config(NVSConfig, run / "config.yaml")
+        if data_root is not None:
+            config = replace(config, data=replace(config.data, root=str(data_root)))
+        setup = set_up(config)
+        step = load_model(run, setup.model, ema=True)
+        return cls(setup, setup.model.eval(), step)
+
+    @torch.no_grad()
+    def reconstruct(self, batch: NVSBatch) -> Gaussians:
+        """Decode a batch of data-set samples; Gaussians [B, G, ...] in each sample's world."""
+        batch = batch.to(self.setup.backbone.device)
+        features = self.setup.source(batch.video, batch.keys)
+        height, width = batch.video.shape[-2:]
+        return self.model(features, batch.input_viewmats, batch.input_Ks, height, width)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, Ks: Tensor, viewmats: Tensor) -> Gaussians:
+        """Reconstruct one clip of your own.
+
+        Args:
+            images: [F, 3, H, W] in [0, 1]; F and H x W as the backbone can take them.
+            Ks: [F, 3, 3] in pixels, principal point from the top-left corner.
+            viewmats: [F, 4, 4] world-to-camera, OpenCV axes, in any unit of length.
+
+        Returns:
+            Gaussians without batch dimension, in the world and unit of ``viewmats``.
+
+        Raises:
+            InputError: shapes or a size that do not fit, or (for data sets scaled by their
+                baseline) first and last cameras in one place.
+        """
+        frames, _, height, width = images.shape
+        if viewmats.shape != (frames, 4, 4) or Ks.shape != (frames, 3, 3):
+            raise InputError(
+                f"{frames} images need viewmats {(frames, 4, 4)} and Ks {(frames, 3, 3)}, not"
+                f" {tuple(viewmats.shape)} and {tuple(Ks.shape)}"
+            )
+        self.setup.backbone.geometry.check_size(frames, height, width)
+        device = self.setup.backbone.device
+        images, Ks, viewmats = (x.to(device, torch.float32) for x in (images, Ks, viewmats))
+        scale = 1.0
+        if self.setup.card.world_scale == "unit_baseline":
+            centres = invert_rigid(viewmats)[:, :3, 3]
+            length = float((centres[-1] - centres[0]).norm())
+            if length < 1e-8:
+                raise InputError("the first and the last camera are in one place: no scale")
+            scale = 1 / length
+        local = relative_to_first(viewmats)
+        local = torch.cat(
+            [torch.cat([local[:, :3, :3], local[:, :3, 3:] * scale], 2), local[:, 3:]], 1
+        )
+        key = hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=8).hexdigest()
+        features = self.setup.source(images.movedim(0, 1)[None], [key])
+        found = self.model(features, local[None], Ks[None], height, width)[0]
+        in_first = replace(found, means=found.means / scale, scales=found.scales / scale)
+        return in_first.transform(invert_rigid(viewmats[0]))

@@ -1,0 +1,131 @@
+"""``mmdiff-video render``: fly a camera through a clip's Gaussians."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mmdiff_video.datasets.posed_video import ClipError, PosedClip
+from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.views import collate, make_sample
+from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.nvs.evaluate import frame_choices
+from mmdiff_video.nvs.objective import render
+from mmdiff_video.nvs.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
+from mmdiff_video.nvs.pipeline import Reconstructor
+from mmdiff_video.nvs.setup import data_root as find_data_root
+from recon.gaussians import Gaussians
+from recon.ply import save_ply
+from recon.trajectories import TRAJECTORIES
+
+logger = logging.getLogger(__name__)
+
+
+def render_scene(
+    run: Path,
+    *,
+    out: Path,
+    scene: str | None = None,
+    trajectory: str = "interpolate",
+    ply: Path | None = None,
+    depth: bool = False,
+    split: str = "test",
+    data_root: Path | None = None,
+    num_frames: int = 60,
+    fps: int = 20,
+) -> None:
+    """Reconstruct one clip and write a video, and its Gaussians if asked for.
+
+    Args:
+        run: a run folder.
+        out: the mp4.
+        scene: key of a clip; None: the first of the split.
+        trajectory: a key of :data:`recon.trajectories.TRAJECTORIES`.
+        ply: also save the Gaussians here (Inria layout).
+        depth: put the depth beside the picture.
+        split: where to look for the clip.
+        data_root: where the data lies now, if it moved.
+        num_frames, fps: of the video.
+
+    Raises:
+        InputError: an unknown trajectory or scene (lists what there is), no run, no data.
+    """
+    if trajectory not in TRAJECTORIES:
+        raise unknown_name("trajectory", trajectory, TRAJECTORIES)
+    if num_frames < 1 or fps < 1:
+        raise InputError(f"--frames {num_frames} and --fps {fps} must be at least 1")
+    reconstructor = Reconstructor.from_run(run, data_root)
+    setup = reconstructor.setup
+    clip = _find_clip(reconstructor, scene, split)
+    choices = frame_choices(setup, [clip])
+    if clip.key not in choices.choices:
+        raise InputError(f"clip '{clip.key}' cannot be rendered: {choices.skipped[0].reason}")
+    try:
+        sample = make_sample(
+            clip, choices.choices[clip.key], setup.card, height=setup.height, width=setup.width
+        )
+    except ClipError as error:
+        raise InputError(f"clip '{clip.key}' cannot be read: {error}") from None
+    batch = collate([sample]).to(setup.backbone.device)
+    gaussians = reconstructor.reconstruct(batch)[0]
+    if ply is not None:
+        save_ply(ply, gaussians)
+        logger.info("%s: %d Gaussians%s", ply, gaussians.num, _aside(setup.notice))
+    viewmats, Ks = batch.input_viewmats[0], batch.input_Ks[0]
+    focus = _focus_depth(gaussians, viewmats, Ks, setup.height, setup.width)
+    path = TRAJECTORIES[trajectory](viewmats, num_frames, depth=focus)
+    save_video(
+        _frames(gaussians, path, Ks[0], setup.height, setup.width, depth, setup.notice), out, fps
+    )
+    logger.info("%s: %d frames of %s%s", out, num_frames, clip.key, _aside(setup.notice))
+
+
+def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> PosedClip:
+    setup = reconstructor.setup
+    root = find_data_root(setup.config, setup.card)
+    clips = {clip.key: clip for clip in load_split(setup.card, root, split).clips}
+    if scene is None:
+        return next(iter(clips.values()))
+    if scene not in clips:
+        raise unknown_name(f"scene of split '{split}'", scene, clips)
+    return clips[scene]
+
+
+def _focus_depth(
+    gaussians: Gaussians, viewmats: Tensor, Ks: Tensor, height: int, width: int
+) -> float:
+    """Median depth seen by the middle camera: what orbits turn about."""
+    middle = len(viewmats) // 2
+    here = slice(middle, middle + 1)
+    out = render(gaussians, viewmats[here], Ks[here], height, width)
+    seen = out.depth[out.alpha > 0.5]
+    return float(seen.median()) if seen.numel() else 1.0
+
+
+@torch.no_grad()
+def _frames(
+    gaussians: Gaussians,
+    path: Tensor,
+    K: Tensor,
+    height: int,
+    width: int,
+    with_depth: bool,
+    notice: str,
+):
+    """Render frame after frame: uint8 [H, W, 3], the depth to the right if asked for."""
+    limits: tuple[float, float] | None = None
+    for viewmat in tqdm(path, desc="render", unit="frame", disable=None):
+        out = render(gaussians, viewmat[None], K[None], height, width)
+        frame = out.image[0]
+        if with_depth:
+            limits = limits or depth_range(out.depth, out.alpha)
+            colors = colorize_depth(out.depth, out.alpha, *limits)[0]
+            frame = torch.cat([frame.cpu(), colors], 1)
+        picture = to_uint8(frame)
+        yield stamp(picture, notice) if notice else picture
+
+
+def _aside(notice: str) -> str:
+    return f" ({notice})" if notice else ""

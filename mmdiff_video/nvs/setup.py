@@ -1,0 +1,168 @@
+"""From a config to the things a run is made of."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, load_defaults
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.config import load_config
+from mmdiff_video.datasets.card import DatasetCard, load_card
+from mmdiff_video.datasets.primitives import make_primitives
+from mmdiff_video.errors import InputError
+from mmdiff_video.nvs.config import NVSConfig
+from mmdiff_video.nvs.model import build_model
+from mmdiff_video.nvs.source import FeatureSource
+from mmdiff_video.resources import cache_dir, find_config
+from recon.decoder import SceneSpace
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything but the clips.
+
+    Attributes:
+        config: complete: no field is left to a default that may change.
+        backbone: frozen.
+        card: of the data set.
+        source: reads features of clips.
+        model: fresh weights, on the backbone's device.
+    """
+
+    config: NVSConfig
+    backbone: Backbone
+    card: DatasetCard
+    source: FeatureSource
+    model: nn.Module
+
+    @property
+    def frames(self) -> int:
+        """Input frames of a clip."""
+        return _set(self.config.data.frames)
+
+    @property
+    def height(self) -> int:
+        """Pixel rows of input and target frames."""
+        return _set(self.config.data.height)
+
+    @property
+    def width(self) -> int:
+        """Pixel columns of input and target frames."""
+        return _set(self.config.data.width)
+
+    @property
+    def notice(self) -> str:
+        """What every table, picture and log line must say about the backbone; empty for nothing."""
+        return UNTRAINED_NOTICE if self.backbone.untrained else ""
+
+
+def resolve_config(file: str | None, overrides: Sequence[str]) -> NVSConfig:
+    """Build a run's config from a file (or the default for its backbone) and overrides.
+
+    Raises:
+        InputError: as :func:`mmdiff_video.config.load_config`, or an unknown backbone.
+    """
+    path = find_config(file) if file else None
+    name = load_config(NVSConfig, path, overrides).backbone.name
+    if path is None:
+        path = find_config("3dgs-nano" if name.startswith("nano-") else "3dgs")
+        logger.info("config: %s (the default for %s; --config takes another)", path.stem, name)
+    width = load_defaults(name).hidden_width
+    return load_config(NVSConfig, path, overrides, base={"aggregator": {"width": width}})
+
+
+def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
+    """Load the backbone and build the model.
+
+    Args:
+        config: gaps (None) are filled with the backbone's and the card's defaults.
+        backbone: one that is loaded already, when several runs share it.
+
+    Raises:
+        InputError: anything in the config that does not exist or fit.
+    """
+    card = load_card(config.data.name)
+    if backbone is None:
+        backbone = load_backbone(
+            config.backbone.name,
+            offload=config.backbone.offload,
+            vae_tiling=config.backbone.vae_tiling,
+        )
+    config = _complete(config, backbone, card)
+    data = config.data
+    backbone.geometry.check_size(_set(data.frames), _set(data.height), _set(data.width))
+    least, most = _set(data.span)
+    card = replace(card, min_span=least, max_span=most)
+    space = SceneSpace(near=card.near, far=card.far, scale_cap=card.scale_cap)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.train.seed)
+            model = build_model(config, backbone, space)
+    except InputError:
+        raise
+    except ValueError as error:  # recon knows no InputError: strides that do not fit
+        raise InputError(str(error)) from None
+    model.to(backbone.device)
+    return Setup(config, backbone, card, FeatureSource(backbone, config), model)
+
+
+def data_root(config: NVSConfig, card: DatasetCard) -> Path:
+    """Find where the data lies: the config, else ``MMDIFF_DATA/<name>``, else made on the spot.
+
+    Raises:
+        InputError: nowhere.
+    """
+    how = f"`mmdiff-video data show {card.name}` says how it must lie"
+    if config.data.root is not None:
+        root = Path(config.data.root)
+        if not root.is_dir():
+            raise InputError(f"data root '{root}' is not a folder; {how}")
+        return root
+    if card.name == "primitives":
+        root = cache_dir() / "primitives"
+        make_primitives(root)
+        return root
+    if base := os.environ.get("MMDIFF_DATA"):
+        return Path(base) / card.name
+    raise InputError(
+        f"{card.title} needs a data root: give --data-root DIR, or set MMDIFF_DATA to the folder"
+        f" that holds {card.name}/; {how}"
+    )
+
+
+def _complete(config: NVSConfig, backbone: Backbone, card: DatasetCard) -> NVSConfig:
+    defaults = backbone.defaults
+    taps = tuple(tap.name for tap in backbone.resolve_taps(config.backbone.taps))
+    data, read = config.data, config.backbone
+    return replace(
+        config,
+        backbone=replace(
+            read,
+            taps=taps,
+            timesteps=defaults.timesteps if read.timesteps is None else read.timesteps,
+            prompt=defaults.prompt if read.prompt is None else read.prompt,
+        ),
+        data=replace(
+            data,
+            frames=data.frames or defaults.frames,
+            height=data.height or defaults.height,
+            width=data.width or defaults.width,
+            span=data.span or (card.min_span, card.max_span),
+        ),
+    )
+
+
+def _set(value: T | None) -> T:
+    """Narrow a field that :func:`_complete` has filled."""
+    assert value is not None
+    return value

@@ -1,0 +1,174 @@
+"""``mmdiff-video train-3dgs``: train a reconstructor on posed clips."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from mmdiff_video import __version__
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.config import save_config
+from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.views import NVSBatch, NVSSample, PosedVideoDataset, collate
+from mmdiff_video.files import write_aside, write_json
+from mmdiff_video.nvs.config import NVSConfig
+from mmdiff_video.nvs.model import count_parameters, describe_parameters
+from mmdiff_video.nvs.objective import RenderLoss, render
+from mmdiff_video.nvs.pictures import colorize_depth, depth_range, side_by_side, to_uint8
+from mmdiff_video.nvs.setup import Setup, data_root, set_up
+from mmdiff_video.tables import format_bytes, format_count
+from mmdiff_video.training import Trainer, TrainResult
+from recon.decoder import gaussian_count
+
+logger = logging.getLogger(__name__)
+
+
+def train_3dgs(
+    config: NVSConfig, out: Path, *, resume: bool = False, backbone: Backbone | None = None
+) -> TrainResult:
+    """Train, and leave a run folder that evaluation and rendering open.
+
+    Args:
+        config: see :class:`NVSConfig`.
+        out: the run folder.
+        resume: go on from its newest checkpoint.
+        backbone: one that is loaded already, when several runs share it.
+
+    Raises:
+        InputError: anything wrong with the config, the data or the run folder.
+    """
+    setup = set_up(config, backbone)
+    config, data = setup.config, setup.config.data
+    root = data_root(config, setup.card)
+    loaded = load_split(
+        setup.card, root, "train", max_clips=data.max_clips, split_seed=data.split_seed
+    )
+    samples = PosedVideoDataset(
+        loaded.clips,
+        setup.card,
+        frames=setup.frames,
+        targets=data.targets,
+        height=setup.height,
+        width=setup.width,
+        seed=config.train.seed,
+        samplings_per_clip=data.samplings_per_clip,
+    )
+    skipped = [*loaded.skipped, *samples.skipped]
+    trainer = Trainer(
+        out,
+        setup.model,
+        samples,
+        _Loss(setup),
+        config.train,
+        collate=collate,
+        preview=_Preview(setup, samples),
+        notice=setup.notice,
+        resume=resume,
+    )
+    if PartialState().is_main_process:
+        # absolute, so that the run can be evaluated from another folder
+        save = replace(config, data=replace(data, root=str(root.resolve())))
+        with write_aside(out / "config.yaml") as aside:
+            save_config(save, aside)
+        write_json(
+            out / "run.json",
+            {
+                "version": __version__,
+                "backbone_fingerprint": setup.backbone.fingerprint,
+                "untrained_backbone": setup.backbone.untrained,
+                "parameters": count_parameters(setup.model),
+                "clips": len(samples.clips),
+                "skipped_clips": [{"key": s.key, "reason": s.reason} for s in skipped],
+            },
+        )
+        logger.info("%s", _summary(setup, samples, len(skipped)))
+    result = trainer.fit()
+    if setup.source.cache is not None and PartialState().is_main_process:
+        logger.info("feature cache: %s", setup.source.cache.stats)
+    return result
+
+
+class _Loss:
+    """Features, Gaussians, rendered targets and some rendered inputs: the loss of one batch."""
+
+    def __init__(self, setup: Setup):
+        self.setup = setup
+        self.render_loss = RenderLoss(setup.config.loss, setup.backbone.device)
+
+    def __call__(self, model: nn.Module, batch: NVSBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        height, width = batch.video.shape[-2:]
+        features = self.setup.source(batch.video, batch.keys)
+        gaussians = model(features, batch.input_viewmats, batch.input_Ks, height, width)
+        images, viewmats, Ks = batch.target_images, batch.target_viewmats, batch.target_Ks
+        count = min(self.setup.config.data.input_targets, batch.video.shape[2])
+        if count:
+            # the loop has seeded torch from (seed, step, process)
+            chosen = torch.randperm(batch.video.shape[2])[:count].to(batch.video.device)
+            images = torch.cat([images, batch.video[:, :, chosen].transpose(1, 2)], 1)
+            viewmats = torch.cat([viewmats, batch.input_viewmats[:, chosen]], 1)
+            Ks = torch.cat([Ks, batch.input_Ks[:, chosen]], 1)
+        return self.render_loss(gaussians, images, viewmats, Ks)
+
+
+class _Preview:
+    """Draws the held-out views of the first sample: truth, render, depth."""
+
+    def __init__(self, setup: Setup, samples: PosedVideoDataset):
+        self.setup = setup
+        self.samples = samples
+
+    def __call__(self, model: nn.Module, step: int, path: Path) -> None:
+        sample = self.samples.sample(0, 0)
+        if not isinstance(sample, NVSSample):
+            return  # broken: the loop counts it
+        batch = collate([sample]).to(self.setup.backbone.device)
+        height, width = batch.video.shape[-2:]
+        features = self.setup.source(batch.video, batch.keys)
+        gaussians = model(features, batch.input_viewmats, batch.input_Ks, height, width)[0]
+        out = render(gaussians, batch.target_viewmats[0], batch.target_Ks[0], height, width)
+        near, far = depth_range(out.depth, out.alpha)
+        depth = to_uint8(colorize_depth(out.depth, out.alpha, near, far))
+        truth = to_uint8(batch.target_images[0].movedim(1, -1))
+        rendered = to_uint8(out.image)
+        picture = side_by_side(
+            list(zip(truth, rendered, depth, strict=True)),
+            ["truth", f"render, step {step}", "depth"],
+            note=self.setup.notice,
+            scale=2 if height < 200 else 1,
+        )
+        picture.save(path)
+
+
+def _summary(setup: Setup, samples: PosedVideoDataset, skipped: int) -> str:
+    """Say before the run what it trains on and what it will take."""
+    config, geometry = setup.config, setup.backbone.geometry
+    frames, height, width = setup.frames, setup.height, setup.width
+    grid = geometry.token_grid(frames, height, width)
+    gaussians = gaussian_count(config.decoder, frames=frames, height=height, width=width)
+    lines = [
+        f"{setup.card.title}: {len(samples.clips)} clips, {skipped} left out (see run.json)",
+        f"{setup.backbone.name}: {frames} frames of {width}x{height},"
+        f" tokens {' x '.join(map(str, grid))}, input {config.input}",
+        f"{format_count(gaussians)} Gaussians a clip",
+        describe_parameters(setup.model),
+    ]
+    if setup.notice:
+        lines.insert(0, setup.notice)
+    if setup.source.cache is not None:
+        size = setup.source.bytes_per_sample(frames, height, width) * len(samples)
+        budget = config.cache.budget_gb * 2**30
+        lines.append(
+            f"feature cache in {config.cache.dir}: up to {format_bytes(size)}"
+            f" of a budget of {format_bytes(budget)}"
+            + (
+                ""
+                if config.data.samplings_per_clip
+                else " per epoch, with fresh frames each epoch:"
+                " set data.samplings_per_clip to make it serve"
+            )
+        )
+    return "\n".join(lines)
