@@ -118,7 +118,7 @@ class LayerAggregator(nn.Module, ABC):
     def __init__(self, config: AggregatorConfig, channels: int, timesteps: Sequence[float]):
         super().__init__()
         self.norm_first = config.norm_first
-        self.cleanest = min(range(len(timesteps)), key=lambda i: timesteps[i])
+        self.cleanest = timesteps.index(min(timesteps))
         normed = channels if config.norm_first else config.width
         self.norms = nn.ModuleList(nn.LayerNorm(normed) for _ in timesteps)
         self.projections = nn.ModuleList(nn.Linear(channels, config.width) for _ in timesteps)
@@ -178,7 +178,7 @@ class SingleTimestep(LayerAggregator):
 
     def __init__(self, config: AggregatorConfig, channels: int, timesteps: Sequence[float]):
         super().__init__(config, channels, (min(timesteps),))
-        self.read = min(range(len(timesteps)), key=lambda i: timesteps[i])
+        self.read = timesteps.index(min(timesteps))
 
     def mix(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the one timestep there is."""
