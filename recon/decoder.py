@@ -8,8 +8,8 @@ a rigid change of the world moves the Gaussians and changes nothing else.
 
 Two departures from Lyra. Its trunk is mostly bidirectional Mamba-2 with attention at two of sixteen
 blocks; here every block is attention, which needs no custom kernel and fits the few thousand tokens
-of a clip at these resolutions. It encodes rays with the video's own VAE; here they are sampled and patchified in
-float32, so that features without a VAE are served alike.
+of a clip at these resolutions. It encodes rays with the video's own VAE; here they are sampled and
+patchified in float32, so that features without a VAE are served alike.
 """
 
 from dataclasses import dataclass
