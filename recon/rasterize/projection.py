@@ -1,0 +1,112 @@
+"""Perspective (EWA) projection of 3D Gaussians to the image plane, as gsplat 1.5 does it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from recon.rotations import matrices_from_quats
+
+# A contribution below one step of an 8-bit picture is not drawn.
+ALPHA_MIN = 1 / 255
+# Pixels^2 added to both axes of every footprint, so that none falls between pixel centres.
+BLUR = 0.3
+# The local affine approximation is evaluated no further than this share of the field of view
+# beyond the edges of the image: further out it would blow footprints up without bound.
+EDGE_MARGIN = 0.3
+
+
+class Projected(NamedTuple):
+    """The M Gaussians that can touch the image, nearest first (ties in input order)."""
+
+    ids: Tensor
+    """[M] index of each in the input."""
+    means2d: Tensor
+    """[M, 2] centres in pixels."""
+    conics: Tensor
+    """[M, 3] inverse 2D covariance: xx, xy, yy."""
+    depths: Tensor
+    """[M] camera z."""
+    boxes: Tensor
+    """[M, 4] first and last column, first and last row whose pixel centres can reach 1/255."""
+
+
+def project_gaussians(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmat: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
+    near: float,
+    far: float,
+) -> Projected:
+    """Project one scene into one camera and drop what cannot be seen. Differentiable.
+
+    Dropped: depth outside [near, far], opacity below 1/255, a singular 2D covariance, a footprint
+    (the ellipse inside which opacity * exp(-sigma) >= 1/255) without a pixel centre of the image.
+    """
+    R = viewmat[:3, :3]
+    # Written out, not as a matmul: TF32 must not touch geometry.
+    in_camera = (
+        means[:, 0:1] * R[:, 0] + means[:, 1:2] * R[:, 1] + means[:, 2:3] * R[:, 2] + viewmat[:3, 3]
+    )
+    z = in_camera[:, 2].detach()
+    seen = (z >= near) & (z <= far) & (opacities.detach() >= ALPHA_MIN)
+    ids = seen.nonzero()[:, 0]
+    ids = ids[torch.argsort(z[ids], stable=True)]
+
+    x, y, z = in_camera[ids].unbind(-1)
+    cov_xx, cov_xy, cov_yy = _footprint_covariance(
+        x, y, z, quats[ids], scales[ids], R, K, width, height
+    )
+    means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], -1)
+    determinant = cov_xx * cov_yy - cov_xy * cov_xy
+
+    variances = torch.stack([cov_xx, cov_yy], -1).detach()
+    boxes, reached = _pixel_boxes(means2d.detach(), variances, opacities[ids], width, height)
+    keep = (reached & (determinant.detach() > 0)).nonzero()[:, 0]
+
+    conics = torch.stack([cov_yy, -cov_xy, cov_xx], -1)[keep] / determinant[keep, None]
+    return Projected(ids[keep], means2d[keep], conics, z[keep], boxes[keep].long())
+
+
+def _footprint_covariance(
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    R: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Blurred 2D covariance (xx, xy, yy) in pixels^2: A A^T + BLUR I, A = J R rotation scale."""
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    margin_x, margin_y = EDGE_MARGIN * 0.5 * width / fx, EDGE_MARGIN * 0.5 * height / fy
+    slope_x = torch.clamp(x / z, -(cx / fx + margin_x), (width - cx) / fx + margin_x)
+    slope_y = torch.clamp(y / z, -(cy / fy + margin_y), (height - cy) / fy + margin_y)
+    # Rows of J R: the gradient of each pixel coordinate with respect to the world position.
+    toward_x = (fx / z)[:, None] * (R[0] - slope_x[:, None] * R[2])  # [M, 3]
+    toward_y = (fy / z)[:, None] * (R[1] - slope_y[:, None] * R[2])
+    root = matrices_from_quats(quats) * scales[:, None, :]  # [M, 3, 3]
+    a_x = (toward_x[:, :, None] * root).sum(1)  # [M, 3]
+    a_y = (toward_y[:, :, None] * root).sum(1)
+    return (a_x * a_x).sum(-1) + BLUR, (a_x * a_y).sum(-1), (a_y * a_y).sum(-1) + BLUR
+
+
+def _pixel_boxes(
+    means2d: Tensor, variances: Tensor, opacities: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor]:
+    """Pixel box of every footprint, clipped to the image, and whether it holds a pixel at all."""
+    reach = (2 * torch.log(opacities.detach() / ALPHA_MIN)).sqrt()[:, None] * variances.sqrt()
+    # The box may be too large but never too small by rounding: compositing tests every pixel.
+    reach = reach * (1 + 1e-4) + 1e-3
+    limit = means2d.new_tensor([width - 1, height - 1])
+    first = torch.ceil(means2d - reach - 0.5).clamp(min=0)
+    last = torch.minimum(torch.floor(means2d + reach - 0.5), limit)
+    reached = (first <= last).all(-1)  # False for NaN
+    return torch.stack([first, last], -1).flatten(-2), reached  # [M, 4]: x0 x1 y0 y1
