@@ -14,11 +14,15 @@ PARTIAL = ".partial-"
 
 
 @contextmanager
-def write_aside(path: Path) -> Iterator[Path]:
+def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Give a path to write to; on a clean exit it becomes ``path``, on an exception it is deleted.
 
     The parent folder is made. The temporary file lies beside ``path`` and keeps its suffix, because
     picture and video writers choose the format by it.
+
+    Args:
+        path: what readers see, old or new but never half.
+        flush: wait for the disk, so that this holds through a power cut too.
 
     Raises:
         FileNotFoundError: the body did not write the file.
@@ -27,9 +31,11 @@ def write_aside(path: Path) -> Iterator[Path]:
     aside = _aside(path)
     try:
         yield aside
-        _flush(aside)
+        if flush:
+            _flush(aside)
         os.replace(aside, path)
-        _flush(path.parent)
+        if flush:
+            _flush(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ evaluations between steps change nothing.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import write_aside, write_json
+from mmdiff_video.files import PARTIAL, write_json
 from mmdiff_video.training import checkpoint as ckpt
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.data import (
@@ -93,8 +94,10 @@ class Trainer:
             tensors, tuples, lists and dicts, or has a ``to`` method.
         config: see :class:`TrainConfig`.
         collate: makes a batch of a list of usable samples.
-        preview: ``(averaged model, step, path) -> None`` writes a picture to ``path``, a PNG.
+        preview: ``(averaged model, step, path) -> None`` writes a PNG to ``path``, or nothing.
         lr_factors: start of a parameter's name -> factor on the learning rate.
+        notice: what every line of metrics and progress must say, such as that the backbone is
+            untrained; empty for nothing.
         resume: go on from the newest checkpoint of the run folder.
 
     Raises:
@@ -114,13 +117,14 @@ class Trainer:
         collate: Callable[[list[Any]], Any] = default_collate,
         preview: Preview | None = None,
         lr_factors: Mapping[str, float] | None = None,
+        notice: str = "",
         resume: bool = False,
     ):
         if len(samples) == 0:
             raise InputError("there are no samples to train on")
         self.run, self.config = run, config
         self.samples, self.collate = samples, collate
-        self.loss_fn, self.preview = loss_fn, preview
+        self.loss_fn, self.preview, self.notice = loss_fn, preview, notice
         self.world = processes()
         self.device = this_device()
         self.global_batch = config.batch_size * config.grad_accumulation * self.world.num_processes
@@ -150,7 +154,7 @@ class Trainer:
             request = stack.enter_context(stop_signals())
             tracker = None
             if self.world.is_main_process:
-                tracker = Tracker(self.run, self.step, self.config.steps)
+                tracker = Tracker(self.run, self.step, self.config.steps, self.notice)
                 stack.callback(tracker.close)
                 stack.callback(self._write_skipped)
             if takes_bf16(self.config.precision, self.device):
@@ -316,8 +320,12 @@ class Trainer:
 
     def _draw(self, preview: Preview) -> None:
         path = self.run / "previews" / f"step-{self.step:06d}.png"
-        with torch.no_grad(), write_aside(path) as aside:
+        path.parent.mkdir(exist_ok=True)
+        aside = path.with_name(f"{PARTIAL}{path.name}")
+        with torch.no_grad():
             preview(self.ema.module, self.step, aside)
+        if aside.exists():
+            os.replace(aside, path)
 
     def _write_skipped(self) -> None:
         skipped = [{"key": k, "reason": r} for k, r in sorted(self.skipped.items())]

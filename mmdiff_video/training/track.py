@@ -27,10 +27,12 @@ class Tracker:
         run: the run folder.
         first_step: steps done before.
         steps: steps in all.
+        notice: said in every line; empty for nothing.
     """
 
-    def __init__(self, run: Path, first_step: int, steps: int):
+    def __init__(self, run: Path, first_step: int, steps: int, notice: str):
         self.steps = steps
+        self.notice = notice
         self.first_step = first_step
         self.started = time.monotonic()
         self.last_line = -math.inf
@@ -48,6 +50,8 @@ class Tracker:
         """Record the metrics of a step. JSON has no NaN or infinity: they are written as null."""
         line: dict[str, Any] = {"step": step}
         line.update({k: v if math.isfinite(v) else None for k, v in values.items()})
+        if self.notice:
+            line["notice"] = self.notice
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         if self.board:
@@ -73,8 +77,9 @@ class Tracker:
             self.bar.close()
 
     def _show(self, step: int, values: Mapping[str, float]) -> None:
+        suffix = f"  ({self.notice})" if self.notice else ""
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {values.get('loss', math.nan):.4g}")
+            self.bar.set_postfix_str(f"loss {values.get('loss', math.nan):.4g}{suffix}")
             return
         now = time.monotonic()
         if now - self.last_line < _QUIET_SECONDS and step < self.steps:
@@ -83,7 +88,7 @@ class Tracker:
         left = (now - self.started) / (step - self.first_step) * (self.steps - step)
         self.say(
             f"step {step}/{self.steps}  loss {values.get('loss', math.nan):.4g}"
-            f"  left {timedelta(seconds=round(left))}"
+            f"  left {timedelta(seconds=round(left))}{suffix}"
         )
 
     def _open_board(self, run: Path, first_step: int) -> Any:

@@ -1,0 +1,330 @@
+"""Keep what a frozen backbone said on disk, so that a sample is run through it only once.
+
+One safetensors file per sample, maps in bf16 and the latent in float32, under a name that is the
+hash of everything the features depend on. A file carries a checksum: one that is cut short or has a
+flipped bit is noticed, deleted and computed anew. Any number of processes may share a folder.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.files import PARTIAL, write_aside
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1
+"""Part of every address: raise it when the meaning of an entry changes."""
+
+_STALE_SECONDS = 3600
+"""An unfinished file this old belongs to a process that died."""
+
+_FILL = 0.95
+"""Share of the budget that eviction makes room down to, so that it is not due at every entry."""
+
+
+@dataclass
+class CacheStats:
+    """What one process saw of the cache.
+
+    Attributes:
+        hits: samples read from disk.
+        misses: samples that were not there.
+        damaged: samples whose file was there but broken; computed anew, as misses are.
+        evicted: entries deleted to keep to the budget.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    damaged: int = 0
+    evicted: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.hits} hits, {self.misses} misses, {self.damaged} damaged entries recomputed,"
+            f" {self.evicted} evicted"
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is kept of one sample.
+
+    Attributes:
+        tensors: ``latent`` [c, F, h, w] float32 and ``maps.<tap>`` [T, C, F, H, W] bf16.
+        sigmas: the sigmas actually tapped.
+    """
+
+    tensors: Mapping[str, Tensor]
+    sigmas: tuple[float, ...]
+
+
+class FeatureCache:
+    """A folder of entries under a disk budget; the least recently used go first.
+
+    Args:
+        root: the folder, made when something is stored; several processes may share it.
+        budget_gb: most GiB on disk. Several processes together may exceed it for a moment by what
+            they are writing.
+    """
+
+    def __init__(self, root: Path, budget_gb: float):
+        self.root = root
+        self.budget = int(budget_gb * 2**30)
+        self.stats = CacheStats()
+        # how much may be stored before the folder is measured again
+        self._unmeasured = 0
+        self._said: set[str] = set()
+
+    def load(self, address: str) -> Entry | None:
+        """Read an entry and mark it as used; None when it is missing or broken."""
+        path = self._path(address)
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if metadata.pop("checksum", None) != _checksum(tensors, metadata):
+                raise ValueError("the checksum does not match")
+            if metadata["address"] != address:
+                raise ValueError("it holds another sample")
+            os.utime(path)  # access times are often switched off
+        except FileNotFoundError:
+            self.stats.misses += 1
+            return None
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            self.stats.damaged += 1
+            logger.warning("feature cache: recomputing a damaged entry %s: %s", path.name, error)
+            path.unlink(missing_ok=True)
+            return None
+        self.stats.hits += 1
+        return Entry(tensors, tuple(json.loads(metadata["sigmas"])))
+
+    def store(self, address: str, entry: Entry) -> None:
+        """Write an entry, deleting old ones to make room.
+
+        An entry larger than the whole budget, or a full disk, is said once and costs no more than
+        the entry: the run goes on without it.
+        """
+        tensors = {name: t.cpu().contiguous() for name, t in entry.tensors.items()}
+        size = sum(t.nbytes for t in tensors.values())
+        if size > self.budget:
+            self._say(
+                f"one sample takes {size / 2**30:.3g} GiB, more than the whole budget of"
+                f" {self.budget / 2**30:.3g} GiB: going on without caching"
+            )
+            return
+        self._make_room(size)
+        metadata = {"address": address, "sigmas": json.dumps(entry.sigmas)}
+        metadata["checksum"] = _checksum(tensors, metadata)
+        try:
+            # the checksum stands in for a flush to disk, which would cost more than the writing
+            with write_aside(self._path(address), flush=False) as aside:
+                save_file(tensors, aside, metadata)
+        except (OSError, SafetensorError) as error:
+            self._say(f"cannot write to {self.root} ({error}): going on without caching")
+
+    def _path(self, address: str) -> Path:
+        return self.root / address[:2] / f"{address}.safetensors"
+
+    def _make_room(self, size: int) -> None:
+        """Keep to the budget, measuring the folder only when what was added since may matter."""
+        self._unmeasured -= size
+        if self._unmeasured >= 0:
+            return
+        entries = self._entries()
+        total = sum(entry_size for _, entry_size, _ in entries)
+        if total + size > self.budget:
+            for _, entry_size, path in sorted(entries):
+                if total + size <= _FILL * self.budget:
+                    break
+                path.unlink(missing_ok=True)
+                total -= entry_size
+                self.stats.evicted += 1
+        # other processes fill the same folder: measure again well before it is full
+        self._unmeasured = (self.budget - total - size) // 8
+
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        """(time of last use, bytes, path) of every entry; clears what dead processes left."""
+        entries = []
+        now = time.time()
+        for path in self.root.glob("??/*.safetensors"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # another process evicted it
+                continue
+            if not path.name.startswith(PARTIAL):
+                entries.append((status.st_mtime, status.st_size, path))
+            elif now - status.st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)
+        return entries
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning("feature cache: %s", text)
+
+
+class CachedExtractor:
+    """Stands in for ``Backbone.extract``, and asks the backbone only for samples not on disk.
+
+    Maps pass through bf16 whether they are fresh or cached, so that a warm cache changes nothing;
+    they are given in the backbone's dtype, on its device.
+    """
+
+    def __init__(self, backbone: Backbone, cache: FeatureCache):
+        self.backbone = backbone
+        self.cache = cache
+
+    @torch.no_grad()
+    def extract(
+        self,
+        video: Tensor,
+        prompt: str | Sequence[str] | None = None,
+        taps: Sequence[str | int] | None = None,
+        timesteps: Sequence[float] | None = None,
+        *,
+        keys: Sequence[str],
+        seed: int = 0,
+        chunk: int | None = None,
+    ) -> DiTFeatures:
+        """See :meth:`Backbone.extract`."""
+        names = [spec.name for spec in self.backbone.resolve_taps(taps)]
+        times = tuple(self.backbone.defaults.timesteps if timesteps is None else timesteps)
+        if prompt is None:
+            prompt = self.backbone.defaults.prompt
+        prompts = [prompt] * len(keys) if isinstance(prompt, str) else list(prompt)
+        if not len(video) == len(prompts) == len(keys):
+            # let the backbone say what is wrong
+            return self.backbone.extract(
+                video, prompts, names, times, keys=keys, seed=seed, chunk=chunk
+            )
+        addresses = [
+            entry_address(self.backbone, clip, names, times, text, seed, key)
+            for clip, text, key in zip(video, prompts, keys, strict=True)
+        ]
+        entries = {address: self.cache.load(address) for address in dict.fromkeys(addresses)}
+        missing = [i for i, a in enumerate(addresses) if entries[a] is None]
+        if missing:
+            fresh = self.backbone.extract(
+                video[missing],
+                [prompts[i] for i in missing],
+                names,
+                times,
+                keys=[keys[i] for i in missing],
+                seed=seed,
+                chunk=chunk,
+            )
+            for row, i in enumerate(missing):
+                entry = _entry(fresh, row)
+                self.cache.store(addresses[i], entry)
+                entries[addresses[i]] = entry
+        found = [entry for entry in (entries[a] for a in addresses) if entry is not None]
+        return self._features(found, names, times)
+
+    def _features(
+        self, entries: Sequence[Entry], names: Sequence[str], times: tuple[float, ...]
+    ) -> DiTFeatures:
+        backbone = self.backbone
+
+        def batch(name: str) -> Tensor:
+            return torch.stack([entry.tensors[name].to(backbone.device) for entry in entries])
+
+        return DiTFeatures(
+            maps={name: batch(f"maps.{name}").to(backbone.dtype) for name in names},
+            timesteps=times,
+            sigmas=entries[0].sigmas,
+            latent=batch("latent"),
+            untrained=backbone.untrained,
+        )
+
+
+def entry_address(
+    backbone: Backbone,
+    clip: Tensor,
+    taps: Sequence[str],
+    timesteps: Sequence[float],
+    prompt: str,
+    seed: int,
+    key: str,
+) -> str:
+    """Hash everything that the features of one clip [3, F, H, W] depend on.
+
+    The pixels count too: another crop or decoder under the same key is another entry.
+    """
+    pixels = clip.detach().float().cpu().contiguous()
+    return _digest(
+        {
+            "format": _FORMAT,
+            "backbone": backbone.fingerprint,
+            "dtype": str(backbone.dtype),
+            "taps": list(taps),
+            "timesteps": list(timesteps),
+            "prompt": prompt,
+            "seed": seed,
+            "key": key,
+            "size": list(clip.shape[1:]),
+            "pixels": hashlib.sha256(_bytes(pixels)).hexdigest(),
+        }
+    )
+
+
+def entry_bytes(
+    backbone: Backbone,
+    taps: Sequence[str | int] | None = None,
+    timesteps: Sequence[float] | None = None,
+    *,
+    frames: int,
+    height: int,
+    width: int,
+) -> int:
+    """Bytes of tensors that one sample takes in the cache (its file has a few KB more).
+
+    Args:
+        backbone: what is tapped; nothing is computed.
+        taps, timesteps: as for :meth:`Backbone.extract`.
+        frames, height, width: size of the clips, in pixels.
+    """
+    geometry = backbone.geometry
+    frames_, rows, columns = geometry.token_grid(frames, height, width)
+    times = len(backbone.defaults.timesteps if timesteps is None else timesteps)
+    channels = sum(spec.width for spec in backbone.resolve_taps(taps))
+    latent_frames, h, w = geometry.latent_grid(frames, height, width)
+    maps = times * channels * frames_ * rows * columns
+    return 2 * maps + 4 * geometry.channels * latent_frames * h * w
+
+
+def _entry(features: DiTFeatures, row: int) -> Entry:
+    tensors = {f"maps.{name}": m[row].to(torch.bfloat16) for name, m in features.maps.items()}
+    return Entry({"latent": features.latent[row].float(), **tensors}, features.sigmas)
+
+
+def _digest(ingredients: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """CRC-32 over the tensors' bytes, names, shapes and types, and over the metadata."""
+    layout = [[n, str(t.dtype), list(t.shape)] for n, t in sorted(tensors.items())]
+    crc = zlib.crc32(json.dumps([layout, sorted(metadata.items())]).encode())
+    for _, tensor in sorted(tensors.items()):
+        crc = zlib.crc32(_bytes(tensor), crc)
+    return f"{crc:08x}"
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """View a tensor's bytes, without a copy where it is contiguous and on the CPU."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
