@@ -3,132 +3,49 @@
 A backbone never knows a task; a task never knows which backbone it has. Videos are
 ``[B, 3, F, H, W]`` in [0, 1], latents ``[B, c, F, h, w]`` in the backbone's normalised scale (for
 images too, F = 1), timesteps floats in [0, 1] with 1 = pure noise: the sigma of flow matching.
+
+:class:`Backbone` holds all that the families share; an adapter (``wan.py``, ``flux.py``) adds the
+few methods that differ.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmdiff_video.backbones.batching import for_row_chunks, rows_that_fit
+from mmdiff_video.backbones.sampling import run_tapped
+from mmdiff_video.backbones.taps import resolve_taps, run_up_to, tapped
+from mmdiff_video.backbones.types import (
+    BackboneDefaults,
+    Generated,
+    LatentGeometry,
+    Layout,
+    TextEmbedding,
+    check_timesteps,
+)
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.types import DiTFeatures, TapSpec
 
+__all__ = [
+    "UNTRAINED_NOTICE",
+    "Backbone",
+    "BackboneDefaults",
+    "Generated",
+    "LatentGeometry",
+    "Layout",
+    "TextEmbedding",
+    "keyed_noise",
+]
 
-@dataclass(frozen=True, kw_only=True)
-class BackboneDefaults:
-    """What a backbone does when the caller does not say: one per file in ``configs/backbones``.
+UNTRAINED_NOTICE = "untrained backbone: random weights, so these are not results"
 
-    Attributes:
-        taps: tap names or short forms.
-        timesteps: the set T, in [0, 1].
-        prompt: the text given with real clips, which come without a caption.
-        guidance: guidance scale used when sampling.
-        extract_guidance: guidance value embedded in the forward on real data (guidance-distilled
-            models such as FLUX.1-dev); None where the model takes none.
-        steps: sampling steps.
-        text_tokens: length that prompts are padded to.
-        height, width, frames: default size in pixels and frames.
-        hidden_width: the aggregator's width D.
-    """
-
-    taps: tuple[str, ...]
-    timesteps: tuple[float, ...]
-    prompt: str
-    guidance: float
-    extract_guidance: float | None
-    steps: int
-    text_tokens: int
-    height: int
-    width: int
-    frames: int
-    hidden_width: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentGeometry:
-    """How pixels, latent cells and tokens relate.
-
-    Attributes:
-        channels: latent channels c.
-        time_stride: frames per latent frame after the first, which stands alone (Wan: 4). 1 for an
-            image backbone, which sees every frame on its own.
-        space_stride: pixels per latent cell (8).
-        patch: latent cells per token side (2).
-        is_video: whether frames attend to each other.
-    """
-
-    channels: int
-    time_stride: int
-    space_stride: int
-    patch: int
-    is_video: bool
-
-    def latent_frames(self, frames: int) -> int:
-        """Number of latent frames F for a clip of ``frames`` pictures."""
-        return (frames - 1) // self.time_stride + 1
-
-    def latent_grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Return (F, h, w) of the latent."""
-        s = self.space_stride
-        return self.latent_frames(frames), height // s, width // s
-
-    def token_grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Return (F, H, W) of the token grid, which is the grid of the feature maps."""
-        s = self.space_stride * self.patch
-        return self.latent_frames(frames), height // s, width // s
-
-    def check_size(self, frames: int, height: int, width: int) -> None:
-        """Refuse a size that the VAE or the pipeline would silently crop.
-
-        Raises:
-            InputError: names the nearest sizes that fit.
-        """
-        problems: list[str] = []
-        s = self.space_stride * self.patch
-        for what, value in (("height", height), ("width", width)):
-            if value < s or value % s:
-                low = value // s * s
-                fits = " or ".join(str(v) for v in (low, low + s) if v > 0)
-                problems.append(f"{what} {value} is not a multiple of {s} (nearest: {fits})")
-        t = self.time_stride
-        if frames < 1 or (frames - 1) % t:
-            low = max((frames - 1) // t * t + 1, 1)
-            nearest = sorted({low, low + t})
-            problems.append(
-                f"{frames} frames are not 1 + a multiple of {t}"
-                f" (nearest: {' or '.join(map(str, nearest))})"
-            )
-        if problems:
-            raise InputError(f"size does not fit the backbone: {'; '.join(problems)}")
-
-
-@dataclass(frozen=True)
-class TextEmbedding:
-    """Encoded prompts.
-
-    Attributes:
-        tokens: [B, L, text width].
-        pooled: [B, pooled width], or None where the model has no pooled text (Wan).
-    """
-
-    tokens: Tensor
-    pooled: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A sample and what was read on the way.
-
-    Attributes:
-        video: [1, 3, F, H, W] in [0, 1], exactly the untapped pipeline's output.
-        features: taps of the sampling run; ``features.latent`` is the denoised latent.
-    """
-
-    video: Tensor
-    features: DiTFeatures
+# Prompts kept encoded; 512 FLUX tokens in bf16 are 4 MB.
+_TEXT_CACHE_SIZE = 64
 
 
 def keyed_noise(keys: Sequence[str], seed: int, shape: Sequence[int]) -> Tensor:
@@ -158,39 +75,93 @@ class Backbone(ABC):
         untrained: True for random weights; everything made from them must say so.
         fingerprint: identifies the weights; changes when they do. Part of every cache key.
         device, dtype: where and in what the transformer computes.
+        pipeline: the stock diffusers pipeline, unmodified.
     """
 
-    name: str
-    defaults: BackboneDefaults
-    geometry: LatentGeometry
-    untrained: bool
-    fingerprint: str
-    device: torch.device
-    dtype: torch.dtype
+    #: Name of the registered backbone whose defaults fit any model of the family.
+    family: ClassVar[str]
+    #: dtype of single components on CUDA where it differs from the transformer's.
+    cuda_dtypes: ClassVar[Mapping[str, torch.dtype]] = {}
+
+    def __init__(
+        self,
+        pipeline: Any,
+        *,
+        name: str,
+        defaults: BackboneDefaults,
+        untrained: bool,
+        fingerprint: str,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
+        self.pipeline = pipeline
+        self.name = name
+        self.defaults = defaults
+        self.untrained = untrained
+        self.fingerprint = fingerprint
+        self.device = device
+        self.dtype = dtype
+        self._layout = self.layout(pipeline.transformer.config, pipeline.vae.config)
+        self.geometry = self._layout.geometry
+        self._text_cache: OrderedDict[str, TextEmbedding] = OrderedDict()
+        pipeline.set_progress_bar_config(disable=True)
+        for component in pipeline.components.values():
+            if isinstance(component, nn.Module):
+                component.eval().requires_grad_(False)
+
+    # What a family adapter supplies.
+
+    @classmethod
+    @abstractmethod
+    def layout(cls, transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> Layout:
+        """Read blocks and geometry off the two diffusers configs (``config.json``)."""
 
     @abstractmethod
-    def encode(self, video: Tensor) -> Tensor:
-        """VAE-encode ``[B, 3, F, H, W]`` in [0, 1] to normalised latents ``[B, c, F, h, w]`` float32.
-
-        Deterministic (the posterior's mode). An image backbone folds the frames into the batch.
-
-        Raises:
-            InputError: a size that :meth:`LatentGeometry.check_size` refuses.
-        """
+    def _blocks(self) -> Mapping[str, nn.ModuleList]:
+        """Stream name -> its blocks, in forward order."""
 
     @abstractmethod
-    def decode(self, latent: Tensor) -> Tensor:
-        """VAE-decode latents to ``[B, 3, F, H, W]`` in [0, 1], float32."""
+    def _picture_tokens(self, block_output: Any) -> Tensor:
+        """Pick the picture tokens [N, L, C], in (t, h, w) order, out of a block's output."""
 
     @abstractmethod
-    def encode_text(self, prompts: Sequence[str]) -> TextEmbedding:
-        """Encode prompts as the stock pipeline does; each distinct prompt is encoded once and kept."""
+    def _vae_encode(self, pictures: Tensor) -> Tensor:
+        """[N, 3, F, H, W] in [-1, 1], VAE's dtype -> normalised latents; F = 1 if an image model."""
 
     @abstractmethod
+    def _vae_decode(self, latent: Tensor) -> Tensor:
+        """Inverse of :meth:`_vae_encode`, to about [-1, 1]."""
+
+    @abstractmethod
+    def _encode_prompt(self, prompt: str) -> TextEmbedding:
+        """Encode one prompt with the stock pipeline's own method."""
+
+    @abstractmethod
+    def _forward(
+        self, noisy: Tensor, t: Tensor, text: TextEmbedding, guidance: float | None
+    ) -> Tensor:
+        """Run the transformer: [N, c, F, h, w] float32 and t [N] float32 -> velocity, as noisy."""
+
+    @abstractmethod
+    def _call_arguments(
+        self, text: TextEmbedding, negative_prompt: str | None, guidance: float, frames: int
+    ) -> dict[str, Any]:
+        """Keyword arguments of the stock pipeline's call that the families name differently."""
+
+    @abstractmethod
+    def _sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """Turn the pipeline's own latents into [1, c, F, h, w]."""
+
+    @abstractmethod
+    def _sampled_video(self, output: Any) -> Tensor:
+        """Turn the pipeline's output (``output_type="pt"``) into [1, 3, F, H, W] in [0, 1]."""
+
+    # What every backbone does.
+
     def tap_specs(self) -> list[TapSpec]:
         """All blocks that can be tapped, in forward order."""
+        return list(self._layout.taps)
 
-    @abstractmethod
     def resolve_taps(self, taps: Sequence[str | int] | None = None) -> list[TapSpec]:
         """Turn tap names and short forms into specs in forward order, without duplicates.
 
@@ -200,8 +171,68 @@ class Backbone(ABC):
         Raises:
             InputError: an unknown tap; the message lists the valid ones.
         """
+        wanted = self.defaults.taps if taps is None else taps
+        return resolve_taps(wanted, self._layout.taps, self._layout.default_stream)
 
-    @abstractmethod
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        """VAE-encode ``[B, 3, F, H, W]`` in [0, 1] to normalised latents ``[B, c, F, h, w]`` float32.
+
+        Deterministic (the posterior's mode). An image backbone folds the frames into the batch.
+
+        Raises:
+            InputError: not a video tensor, or a size that :meth:`LatentGeometry.check_size` refuses.
+        """
+        if video.ndim != 5 or video.shape[1] != 3:
+            raise InputError(f"a video must be [B, 3, F, H, W], not {list(video.shape)}")
+        self.geometry.check_size(*video.shape[2:])
+        vae = self.pipeline.vae
+        pictures = self._fold(video).to(self.device, vae.dtype) * 2 - 1
+        return self._unfold(self._vae_encode(pictures).float(), video.shape[0])
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """VAE-decode latents to ``[B, 3, F, H, W]`` in [0, 1], float32."""
+        pictures = self._vae_decode(self._fold(latent).to(self.device, self.pipeline.vae.dtype))
+        return self._unfold((pictures.float() / 2 + 0.5).clamp(0, 1), latent.shape[0])
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> TextEmbedding:
+        """Encode prompts as the stock pipeline does; each distinct prompt is encoded once and kept.
+
+        Each is encoded on its own, so that the result does not depend on the batch.
+        """
+        if isinstance(prompts, str):
+            prompts = [prompts]
+        found: dict[str, TextEmbedding] = {}
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._text_cache:
+                self._text_cache[prompt] = self._encode_prompt(prompt)
+            self._text_cache.move_to_end(prompt)
+            found[prompt] = self._text_cache[prompt]
+        while len(self._text_cache) > _TEXT_CACHE_SIZE:
+            self._text_cache.popitem(last=False)
+        pooled = [p for prompt in prompts if (p := found[prompt].pooled) is not None]
+        return TextEmbedding(
+            torch.cat([found[prompt].tokens for prompt in prompts]),
+            torch.cat(pooled) if pooled else None,
+        )
+
+    def add_noise(
+        self, latent: Tensor, t: float | Tensor, keys: Sequence[str], seed: int = 0
+    ) -> Tensor:
+        """Noise latents to t: ``x_t = (1 - t) x_0 + t eps`` in float32 (flow matching; t is sigma).
+
+        Args:
+            latent: [B, c, F, h, w].
+            t: one timestep, or one per sample [B].
+            keys: one sample key each; eps comes from (key, seed) alone.
+            seed: see ``keys``.
+        """
+        x0 = latent.float()
+        t = torch.as_tensor(t, dtype=torch.float32, device=x0.device)
+        return _blend(x0, self._noise(x0, keys, seed), t.reshape(-1, *[1] * (x0.ndim - 1)))
+
     def extract(
         self,
         video: Tensor,
@@ -221,10 +252,102 @@ class Backbone(ABC):
             taps, timesteps: None means the defaults.
             keys: one sample key each; the noise is drawn from (key, seed) alone.
             seed: see ``keys``.
-            chunk: at most this many (sample, timestep) pairs in a forward; None: all that fit.
-        """
+            chunk: at most this many rows in one forward: (sample, timestep) pairs, for an image
+                backbone (sample, timestep, frame) triples. None: all that fit in memory.
 
-    @abstractmethod
+        Returns:
+            Maps in the backbone's dtype on its device. A clip gives an image backbone F = frames.
+
+        Raises:
+            InputError: a size, tap, timestep, or number of keys or prompts that does not fit.
+        """
+        # before any work that would be wasted
+        specs = self.resolve_taps(taps)
+        times = check_timesteps(self.defaults.timesteps if timesteps is None else timesteps)
+        latent = self.encode(video)
+        names = [spec.name for spec in specs]
+        return self.extract_latent(latent, prompt, names, times, keys=keys, seed=seed, chunk=chunk)
+
+    @torch.no_grad()
+    def extract_latent(
+        self,
+        latent: Tensor,
+        prompt: str | Sequence[str] | None = None,
+        taps: Sequence[str | int] | None = None,
+        timesteps: Sequence[float] | None = None,
+        *,
+        keys: Sequence[str],
+        seed: int = 0,
+        chunk: int | None = None,
+        guidance: float | None = None,
+    ) -> DiTFeatures:
+        """Read the taps on a clean latent ``[B, c, F, h, w]``; :meth:`extract` after its encoding.
+
+        Args:
+            latent: what :meth:`encode` returns, or a denoised latent.
+            prompt, taps, timesteps, keys, seed, chunk: as for :meth:`extract`.
+            guidance: value embedded in the forward of a guidance-distilled model; None means
+                ``defaults.extract_guidance``.
+        """
+        specs = self.resolve_taps(taps)
+        times = check_timesteps(self.defaults.timesteps if timesteps is None else timesteps)
+        batch, count = latent.shape[0], len(times)
+        text = self.encode_text(self._prompts(prompt, batch))
+        x0 = latent.to(self.device, torch.float32)
+        eps = self._noise(x0, keys, seed)
+        if guidance is None:
+            guidance = self.defaults.extract_guidance
+
+        # One row for every (sample, timestep[, frame]), in that order.
+        t = torch.tensor(times, dtype=torch.float32, device=self.device)
+        noisy = _blend(x0[:, None], eps[:, None], t.reshape(1, -1, 1, 1, 1, 1))
+        noisy = self._fold(noisy.flatten(0, 1))  # [N, c, F, h, w]
+        rows = noisy.shape[0]
+        per_time = rows // (batch * count)
+        t_rows = t.repeat(batch).repeat_interleave(per_time)
+        sample = torch.arange(batch, device=self.device).repeat_interleave(count * per_time)
+
+        frames, height, width = (
+            noisy.shape[2],
+            *(side // self.geometry.patch for side in noisy.shape[3:]),
+        )
+        maps = {
+            spec.name: torch.empty(
+                rows, spec.width, frames, height, width, dtype=self.dtype, device=self.device
+            )
+            for spec in specs
+        }
+        modules = self._modules(specs)
+        last = modules[specs[-1].name]
+
+        def read(part: slice) -> None:
+            def keep(name: str, tokens: Tensor) -> None:
+                maps[name][part].flatten(2).copy_(tokens.transpose(1, 2))
+
+            with tapped(modules, self._picture_tokens, keep):
+                run_up_to(
+                    self.pipeline.transformer,
+                    last,
+                    lambda: self._forward(
+                        noisy[part], t_rows[part], text.rows(sample[part]), guidance
+                    ),
+                )
+
+        tokens = frames * height * width + text.tokens.shape[1]
+        fit = rows_that_fit(tokens, max(s.width for s in specs), self.dtype, self.device)
+        for_row_chunks(rows, chunk or fit, read)
+        return DiTFeatures(
+            maps={
+                name: self._unfold(m, batch * count).unflatten(0, (batch, count))
+                for name, m in maps.items()
+            },
+            timesteps=times,
+            sigmas=times,
+            latent=x0,
+            untrained=self.untrained,
+        )
+
+    @torch.no_grad()
     def generate(
         self,
         prompt: str,
@@ -241,27 +364,104 @@ class Backbone(ABC):
     ) -> Generated:
         """Sample from a prompt and tap the run itself, on the conditional branch only.
 
-        Taps are read at the steps whose sigma is nearest to each t; a t below every sigma of the
-        schedule costs one extra forward on the final latent. The sample is bit-identical to an
-        untapped run of the diffusers pipeline with ``torch.Generator("cpu").manual_seed(seed)``.
+        Taps are read at the steps whose sigma is nearest to each t; a t nearer to 0 than to the
+        last sigma of the schedule costs one extra forward on the final latent, noised to t. The
+        sample is bit-identical to an untapped run of the diffusers pipeline with
+        ``torch.Generator("cpu").manual_seed(seed)``.
 
         Raises:
             InputError: a size that does not fit, or a schedule so short that two t share a step.
         """
+        d = self.defaults
+        specs = self.resolve_taps(taps)
+        times = check_timesteps(d.timesteps if timesteps is None else timesteps)
+        height, width = height or d.height, width or d.width
+        frames = frames or (d.frames if self.geometry.is_video else 1)
+        self.geometry.check_size(frames, height, width)
+        if not self.geometry.is_video and frames != 1:
+            raise InputError(f"'{self.name}' draws single pictures: frames must be 1, not {frames}")
+        guidance = d.guidance if guidance is None else guidance
+        text = self.encode_text([prompt])
 
-    def add_noise(
-        self, latent: Tensor, t: float | Tensor, keys: Sequence[str], seed: int = 0
-    ) -> Tensor:
-        """Noise latents to t: ``x_t = (1 - t) x_0 + t eps`` in float32 (flow matching; t is sigma).
+        run = run_tapped(
+            self.pipeline,
+            self._modules(specs),
+            self._picture_tokens,
+            conditional=text.tokens,
+            timesteps=times,
+            arguments={
+                "height": height,
+                "width": width,
+                "num_inference_steps": steps or d.steps,
+                "generator": torch.Generator("cpu").manual_seed(seed),
+                "output_type": "pt",
+                **self._call_arguments(text, negative_prompt, guidance, frames),
+            },
+        )
+        latent = self._sampled_latent(run.latents, height, width).float()
+        if run.near_clean:
+            extra = self.extract_latent(
+                latent,
+                prompt,
+                [spec.name for spec in specs],
+                run.near_clean,
+                keys=[f"generate\0{prompt}"],
+                seed=seed,
+                guidance=guidance,
+            )
+        grid = self.geometry.token_grid(frames, height, width)
+        sigmas = []
+        maps: dict[str, list[Tensor]] = {spec.name: [] for spec in specs}
+        for t in times:
+            if t in run.near_clean:
+                sigmas.append(t)
+                at = run.near_clean.index(t)
+                for name, m in extra.maps.items():
+                    maps[name].append(m[:, at])
+            else:
+                sigmas.append(run.sigmas[t])
+                for name, tokens in run.tokens[t].items():
+                    maps[name].append(tokens.transpose(1, 2).unflatten(2, grid))
+        return Generated(
+            video=self._sampled_video(run.output).float(),
+            features=DiTFeatures(
+                maps={name: torch.stack(m, dim=1).to(self.dtype) for name, m in maps.items()},
+                timesteps=times,
+                sigmas=tuple(sigmas),
+                latent=latent,
+                untrained=self.untrained,
+            ),
+        )
 
-        Args:
-            latent: [B, c, F, h, w].
-            t: one timestep, or one per sample [B].
-            keys: one sample key each; eps comes from (key, seed) alone.
-            seed: see ``keys``.
-        """
-        x0 = latent.float()
-        eps = keyed_noise(keys, seed, x0.shape[1:]).to(x0.device)
-        t = torch.as_tensor(t, dtype=torch.float32, device=x0.device)
-        t = t.reshape(-1, *[1] * (x0.ndim - 1))
-        return (1 - t) * x0 + t * eps
+    def _modules(self, specs: Sequence[TapSpec]) -> dict[str, nn.Module]:
+        blocks = self._blocks()
+        return {spec.name: blocks[spec.stream][spec.index] for spec in specs}
+
+    def _prompts(self, prompt: str | Sequence[str] | None, batch: int) -> list[str]:
+        if prompt is None:
+            prompt = self.defaults.prompt
+        prompts = [prompt] * batch if isinstance(prompt, str) else list(prompt)
+        if len(prompts) != batch:
+            raise InputError(f"{len(prompts)} prompts for {batch} samples; give one, or one each")
+        return prompts
+
+    def _noise(self, x0: Tensor, keys: Sequence[str], seed: int) -> Tensor:
+        if isinstance(keys, str) or len(keys) != x0.shape[0]:
+            raise InputError(f"{x0.shape[0]} samples need as many sample keys, not {keys!r}")
+        return keyed_noise(keys, seed, x0.shape[1:]).to(x0.device)
+
+    def _fold(self, video: Tensor) -> Tensor:
+        """[B, C, F, H, W] -> for an image backbone [B*F, C, 1, H, W]."""
+        if self.geometry.is_video:
+            return video
+        return video.transpose(1, 2).flatten(0, 1)[:, :, None]
+
+    def _unfold(self, rows: Tensor, batch: int) -> Tensor:
+        """Inverse of :meth:`_fold` for a batch of ``batch``."""
+        if self.geometry.is_video:
+            return rows
+        return rows[:, :, 0].unflatten(0, (batch, -1)).transpose(1, 2).contiguous()
+
+
+def _blend(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    return (1 - t) * x0 + t * eps

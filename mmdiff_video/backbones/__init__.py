@@ -1,0 +1,14 @@
+"""Frozen diffusion transformers behind one interface."""
+
+from mmdiff_video.backbones.base import UNTRAINED_NOTICE, Backbone
+from mmdiff_video.backbones.cards import backbone_names, backbone_source, load_defaults
+from mmdiff_video.backbones.registry import load_backbone
+
+__all__ = [
+    "UNTRAINED_NOTICE",
+    "Backbone",
+    "backbone_names",
+    "backbone_source",
+    "load_backbone",
+    "load_defaults",
+]

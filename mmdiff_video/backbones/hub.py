@@ -1,0 +1,49 @@
+"""Files from the Hugging Face hub, with errors that say what to do."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdiff_video.errors import InputError
+
+#: Everything a diffusers folder needs, and none of the single-file copies beside it.
+PIPELINE_FILES = [
+    "model_index.json",
+    "mmdiff.json",
+    "*/*.json",
+    "*/*.safetensors",
+    "*/*.txt",
+    "*/*.model",
+]
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether ``text`` has the form ``organisation/name``."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) is not None
+
+
+def fetch(hub_id: str, patterns: Sequence[str]) -> Path:
+    """Download the matching files of a hub repository, or find them in the local hub cache.
+
+    Raises:
+        InputError: not there and not to be had: offline, gated, or no such repository.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(patterns)))
+    except GatedRepoError:
+        reason = "it is gated: accept its licence on the hub and run `hf auth login`"
+    except RepositoryNotFoundError:
+        reason = "the hub has no such public repository: check the name, or run `hf auth login`"
+    # Offline mode, no route, a refused proxy: each layer raises its own kind of OSError/ValueError.
+    except (OSError, ValueError) as error:
+        cause = (
+            str(error).strip().splitlines()[0].rstrip(".:") if str(error).strip() else type(error)
+        )
+        reason = f"the hub cannot be reached ({cause}): go online"
+    raise InputError(
+        f"no weights of '{hub_id}' on this machine, and {reason};"
+        " or give the path of a local diffusers folder instead"
+    )

@@ -1,0 +1,145 @@
+"""Load a backbone by registered name, hub id or local diffusers folder."""
+
+import hashlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mmdiff_video.backbones.base import UNTRAINED_NOTICE, Backbone
+from mmdiff_video.backbones.cards import (
+    Description,
+    backbone_names,
+    describe,
+    describe_folder,
+    load_card,
+)
+from mmdiff_video.backbones.hub import PIPELINE_FILES, fetch
+from mmdiff_video.errors import InputError, unknown_name
+
+logger = logging.getLogger(__name__)
+
+Offload = Literal["none", "model", "sequential"]
+_OFFLOADS = ("none", "model", "sequential")
+
+
+def load_backbone(
+    name_or_path: str,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    offload: str = "none",
+    vae_tiling: bool = False,
+) -> Backbone:
+    """Load a frozen backbone.
+
+    Args:
+        name_or_path: a registered name (:func:`backbone_names`), a hub id, a diffusers folder.
+        device: where it computes; None means CUDA where there is one.
+        dtype: of the transformer and text encoders; None means bfloat16 on CUDA, float32 elsewhere.
+            Modules that a model keeps in float32 stay so.
+        offload: ``model`` brings one component at a time to the accelerator, ``sequential`` one
+            layer at a time (slow, smallest memory).
+        vae_tiling: encode and decode large frames in overlapping tiles.
+
+    Raises:
+        InputError: an unknown name, weights that are not to be had, an offload that cannot work.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if offload not in _OFFLOADS:
+        raise unknown_name("offload", offload, _OFFLOADS)
+    if offload != "none" and device.type == "cpu":
+        raise InputError(f"offload '{offload}' moves weights to an accelerator; there is none here")
+    if dtype is None:
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+
+    known = describe(name_or_path)
+    folder = _folder(name_or_path, known)
+    pipeline = _load_pipeline(folder, _dtypes(known, device, dtype))
+    # Frames or samples one at a time; on a CPU larger convolution batches are faster.
+    if device.type != "cpu":
+        pipeline.vae.enable_slicing()
+    if vae_tiling:
+        pipeline.vae.enable_tiling()
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+
+    backbone = known.adapter(
+        pipeline,
+        name=name_or_path,
+        defaults=known.defaults,
+        untrained=known.untrained,
+        fingerprint=fingerprint(folder),
+        device=device,
+        dtype=dtype,
+    )
+    if backbone.untrained:
+        logger.warning("%s: %s", name_or_path, UNTRAINED_NOTICE)
+    return backbone
+
+
+def fingerprint(folder: Path) -> str:
+    """Identify the weights and configs of a diffusers folder, wherever it lies.
+
+    Small files count whole; of a large weight file its size, its header and 64 evenly spaced pieces
+    of 4 KiB, so that 14 billion parameters take well under a second. Modification times and the
+    folder's name do not count.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        # configs and weights of the components, not READMEs, examples or hidden files
+        if not path.is_file() or len(relative.parts) != 2 or relative.parts[0].startswith("."):
+            continue
+        size = path.stat().st_size
+        digest.update(f"{relative.as_posix()}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= 64 * 2**20:
+                digest.update(file.read())
+                continue
+            digest.update(file.read(2**20))
+            for i in range(64):
+                file.seek((size - 4096) * i // 63)
+                digest.update(file.read(4096))
+    return digest.hexdigest()
+
+
+def _folder(name_or_path: str, known: Description) -> Path:
+    if name_or_path not in backbone_names():
+        path = Path(name_or_path)
+        return path if path.is_dir() else fetch(name_or_path, PIPELINE_FILES)
+    source = load_card(name_or_path).source
+    if source is not None:
+        return fetch(source, PIPELINE_FILES)
+    from mmdiff_video.backbones.nano import build_cached
+
+    return build_cached(name_or_path)
+
+
+def _dtypes(known: Description, device: torch.device, dtype: torch.dtype) -> Any:
+    own = known.adapter.cuda_dtypes if device.type == "cuda" else {}
+    return {"default": dtype, **own}
+
+
+def _load_pipeline(folder: Path, dtypes: dict[str, torch.dtype]) -> Any:
+    from diffusers import DiffusionPipeline
+
+    try:
+        with warnings.catch_warnings():
+            # newer diffusers call it `dtype`, and older ones do not know that name
+            warnings.filterwarnings("ignore", message=".*torch_dtype.*")
+            return DiffusionPipeline.from_pretrained(
+                folder, torch_dtype=dtypes, local_files_only=True
+            )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"'{folder}' cannot be loaded as a diffusers pipeline ({reason});"
+            " fetch it again or give another folder"
+        ) from error

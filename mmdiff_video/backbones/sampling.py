@@ -1,0 +1,125 @@
+"""Tap a run of the stock diffusers pipeline without changing what it draws."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmdiff_video.backbones.taps import tapped
+from mmdiff_video.errors import InputError
+
+
+@dataclass
+class TappedRun:
+    """What a tapped run of the pipeline leaves behind.
+
+    Attributes:
+        output: the pipeline's own output.
+        latents: the final latents in the pipeline's own layout.
+        sigmas: t -> the sigma of the step it was read at.
+        tokens: t -> tap name -> picture tokens [1, L, C].
+        near_clean: the t that no step comes near; the caller reads them from the final latent.
+    """
+
+    output: Any = None
+    latents: Tensor = field(default_factory=lambda: torch.empty(0))
+    sigmas: dict[float, float] = field(default_factory=dict)
+    tokens: dict[float, dict[str, Tensor]] = field(default_factory=dict)
+    near_clean: list[float] = field(default_factory=list)
+
+
+def assign_steps(
+    timesteps: Sequence[float], sigmas: Sequence[float]
+) -> tuple[dict[int, float], list[float]]:
+    """Find the step of the schedule nearest to each timestep.
+
+    Args:
+        timesteps: the t asked for.
+        sigmas: the schedule's sigmas at which the model is called, without the final 0.
+
+    Returns:
+        (step index -> t, and the t that are nearer to 0 than to the last sigma).
+
+    Raises:
+        InputError: two t share a step.
+    """
+    steps: dict[int, float] = {}
+    near_clean: list[float] = []
+    for t in timesteps:
+        if t < min(sigmas) / 2:
+            near_clean.append(t)
+            continue
+        step = min(range(len(sigmas)), key=lambda i: abs(sigmas[i] - t))
+        if step in steps:
+            raise InputError(
+                f"timesteps {steps[step]:g} and {t:g} both fall on sigma {sigmas[step]:.3f}"
+                f" of a schedule of {len(sigmas)} steps; use more steps or timesteps further apart"
+            )
+        steps[step] = t
+    return steps, near_clean
+
+
+def run_tapped(
+    pipeline: Any,
+    blocks: Mapping[str, nn.Module],
+    picture_tokens: Callable[[Any], Tensor],
+    *,
+    conditional: Tensor,
+    timesteps: Sequence[float],
+    arguments: Mapping[str, Any],
+) -> TappedRun:
+    """Call the pipeline and read the blocks at the steps nearest to the timesteps.
+
+    The schedule is read from ``pipeline.scheduler.sigmas`` when the first forward begins (a
+    scheduler's integer timesteps are truncated), so a schedule that is too short is refused before
+    any denoising. A forward counts as conditional when it is given ``conditional`` as its text,
+    whatever the order or number of the calls in a step.
+
+    Args:
+        pipeline: a diffusers pipeline; its transformer takes ``encoder_hidden_states`` by keyword.
+        blocks: tap name -> module.
+        picture_tokens: picks the picture tokens out of a block's output.
+        conditional: text embedding [1, L, D] of the conditional branch.
+        timesteps: the t asked for.
+        arguments: keyword arguments of the pipeline's call.
+    """
+    run = TappedRun()
+    scheduler = pipeline.scheduler
+    steps: dict[int, float] | None = None
+    reading: float | None = None  # the t that the forward under way is read for
+
+    def before_forward(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        nonlocal steps, reading
+        if steps is None:
+            sigmas = [float(s) for s in scheduler.sigmas[: len(scheduler.timesteps)]]
+            steps, run.near_clean = assign_steps(timesteps, sigmas)
+        reading = None
+        given = kwargs["encoder_hidden_states"]
+        if given.shape != conditional.shape or not torch.equal(given, conditional.to(given)):
+            return
+        # None until the first step() of the run
+        step = scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
+        t = steps.get(step or 0)
+        # Equal prompts make both branches "conditional"; they give the same tokens: keep the first.
+        if t is not None and t not in run.tokens:
+            reading = t
+            run.sigmas[t] = float(scheduler.sigmas[step or 0])
+            run.tokens[t] = {}
+
+    def keep(name: str, tokens: Tensor) -> None:
+        if reading is not None:
+            run.tokens[reading][name] = tokens.clone()
+
+    def after_step(pipe: Any, step: int, timestep: Any, values: dict[str, Tensor]) -> dict:
+        run.latents = values["latents"]
+        return {}
+
+    handle = pipeline.transformer.register_forward_pre_hook(before_forward, with_kwargs=True)
+    try:
+        with tapped(blocks, picture_tokens, keep):
+            run.output = pipeline(**arguments, callback_on_step_end=after_step)
+    finally:
+        handle.remove()
+    return run

@@ -1,0 +1,166 @@
+"""The plain values of the backbone interface: defaults, geometry, text, samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmdiff_video.errors import InputError
+from mmdiff_video.features.types import DiTFeatures, TapSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneDefaults:
+    """What a backbone does when the caller does not say: one per file in ``configs/backbones``.
+
+    Attributes:
+        taps: tap names or short forms.
+        timesteps: the set T, in [0, 1].
+        prompt: the text given with real clips, which come without a caption.
+        guidance: guidance scale used when sampling.
+        extract_guidance: guidance value embedded in the forward on real data (guidance-distilled
+            models such as FLUX.1-dev); None where the model takes none.
+        steps: sampling steps.
+        text_tokens: length that prompts are padded to.
+        height, width, frames: default size in pixels and frames.
+        hidden_width: the aggregator's width D.
+    """
+
+    taps: tuple[str, ...]
+    timesteps: tuple[float, ...]
+    prompt: str
+    guidance: float
+    extract_guidance: float | None
+    steps: int
+    text_tokens: int
+    height: int
+    width: int
+    frames: int
+    hidden_width: int
+
+    def __post_init__(self) -> None:
+        # YAML and JSON give lists
+        object.__setattr__(self, "taps", tuple(self.taps))
+        object.__setattr__(self, "timesteps", tuple(self.timesteps))
+        check_timesteps(self.timesteps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentGeometry:
+    """How pixels, latent cells and tokens relate.
+
+    Attributes:
+        channels: latent channels c.
+        time_stride: frames per latent frame after the first, which stands alone (Wan: 4). 1 for an
+            image backbone, which sees every frame on its own.
+        space_stride: pixels per latent cell (8).
+        patch: latent cells per token side (2).
+        is_video: whether frames attend to each other.
+    """
+
+    channels: int
+    time_stride: int
+    space_stride: int
+    patch: int
+    is_video: bool
+
+    def latent_frames(self, frames: int) -> int:
+        """Number of latent frames F for a clip of ``frames`` pictures."""
+        return (frames - 1) // self.time_stride + 1
+
+    def latent_grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Return (F, h, w) of the latent."""
+        s = self.space_stride
+        return self.latent_frames(frames), height // s, width // s
+
+    def token_grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Return (F, H, W) of the token grid, which is the grid of the feature maps."""
+        s = self.space_stride * self.patch
+        return self.latent_frames(frames), height // s, width // s
+
+    def check_size(self, frames: int, height: int, width: int) -> None:
+        """Refuse a size that the VAE or the pipeline would silently crop.
+
+        Raises:
+            InputError: names the nearest sizes that fit.
+        """
+        problems: list[str] = []
+        s = self.space_stride * self.patch
+        for what, value in (("height", height), ("width", width)):
+            if value < s or value % s:
+                low = value // s * s
+                fits = " or ".join(str(v) for v in (low, low + s) if v > 0)
+                problems.append(f"{what} {value} is not a multiple of {s} (nearest: {fits})")
+        t = self.time_stride
+        if frames < 1 or (frames - 1) % t:
+            low = max((frames - 1) // t * t + 1, 1)
+            nearest = sorted({low, low + t})
+            problems.append(
+                f"{frames} frames are not 1 + a multiple of {t}"
+                f" (nearest: {' or '.join(map(str, nearest))})"
+            )
+        if problems:
+            raise InputError(f"size does not fit the backbone: {'; '.join(problems)}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a family's configs say about a model, known before any weight is loaded.
+
+    Attributes:
+        geometry: see :class:`LatentGeometry`.
+        taps: every block that can be tapped, in forward order.
+        default_stream: the list of blocks that bare indices (``4``, ``-1``, ``last-4``) count in.
+    """
+
+    geometry: LatentGeometry
+    taps: tuple[TapSpec, ...]
+    default_stream: str
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """Encoded prompts.
+
+    Attributes:
+        tokens: [B, L, text width].
+        pooled: [B, pooled width], or None where the model has no pooled text (Wan).
+    """
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+
+    def rows(self, index: Tensor | slice) -> "TextEmbedding":
+        """Select (and repeat) rows of the batch."""
+        pooled = None if self.pooled is None else self.pooled[index]
+        return TextEmbedding(self.tokens[index], pooled)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A sample and what was read on the way.
+
+    Attributes:
+        video: [1, 3, F, H, W] in [0, 1], exactly the untapped pipeline's output.
+        features: taps of the sampling run; ``features.latent`` is the denoised latent.
+    """
+
+    video: Tensor
+    features: DiTFeatures
+
+
+def check_timesteps(timesteps: Sequence[float]) -> tuple[float, ...]:
+    """Return the timesteps as floats.
+
+    Raises:
+        InputError: none at all, one outside [0, 1] or one given twice.
+    """
+    values = tuple(float(t) for t in timesteps)
+    if not values:
+        raise InputError("no timesteps given; give at least one in [0, 1]")
+    for t in values:
+        if not 0.0 <= t <= 1.0:
+            raise InputError(f"timestep {t:g} is outside [0, 1] (0 = clean, 1 = pure noise)")
+    if len(set(values)) < len(values):
+        raise InputError(f"timesteps {', '.join(f'{t:g}' for t in values)} contain one twice")
+    return values
