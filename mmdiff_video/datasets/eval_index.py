@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mmdiff_video.datasets.posed_video import ClipError, PosedClip, Skipped
+from mmdiff_video.datasets.posed_video import ClipError, PosedClip, Skipped, reasons
 from mmdiff_video.datasets.sampling import FrameChoice, FrameChoices, spread
 from mmdiff_video.errors import InputError
 
@@ -81,8 +81,7 @@ def index_choices(
         except ClipError as error:
             skipped.append(Skipped(clip.key, str(error)))
     if not choices:
-        first = "; ".join(f"{key}: {reason}" for key, reason in skipped[:3])
-        raise InputError(f"the evaluation index fits none of the {len(clips)} clips: {first}")
+        raise InputError(f"the evaluation index fits no clip{reasons(skipped)}")
     keys = {clip.key for clip in clips}
     counts = {
         "targets_that_are_contexts": dropped,

@@ -5,9 +5,6 @@ parallax, occlusion and texture, in miniature.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -29,6 +26,7 @@ from mmdiff_video.datasets.raycast import (
     render,
 )
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_folder_aside
 
 _FPS = 10
 _FOCAL = 0.85  # of the image width: a phone's main camera
@@ -83,17 +81,8 @@ def make_primitives(
     if out.exists():
         _require_same(out, settings)
         return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with write_folder_aside(out) as aside:
         _write(aside, settings)
-        aside.chmod(0o755)  # mkdtemp makes private folders
-        try:
-            os.rename(aside, out)
-        except OSError:  # another process was faster
-            _require_same(out, settings)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return out
 
 

@@ -58,7 +58,7 @@ def load_re10k(
 ) -> LoadedClips:
     """Find the clips of one split and check each one's cameras against its pictures.
 
-    A clip that cannot be used is left out and listed with the reason.
+    A clip that cannot be used is left out and listed with the reason; it may be that none is left.
 
     Args:
         root: the data root; its layout is told from the files in ``root/split``.
@@ -68,7 +68,7 @@ def load_re10k(
         split_seed: the draw depends on this, the split's name and the keys found, nothing else.
 
     Raises:
-        InputError: no such folder, no clips in it, or none that can be used.
+        InputError: no such folder, or no clips in it.
     """
     root = Path(root)
     if not root.is_dir():
@@ -84,11 +84,7 @@ def load_re10k(
     keys = layout.keys()
     if not keys:
         raise InputError(f"'{folder}' holds neither camera files (<key>.txt) nor chunks (*.torch)")
-    loaded = _choose(layout, keys, max_clips, f"{split_seed}/{split}")
-    if not loaded.clips:
-        first = "; ".join(f"{key}: {reason}" for key, reason in loaded.skipped[:3])
-        raise InputError(f"no usable clip among {len(loaded.skipped)} in '{folder}': {first}")
-    return loaded
+    return _choose(layout, keys, max_clips, f"{split_seed}/{split}")
 
 
 def _choose(layout: _Layout, keys: list[str], max_clips: int | None, seed: str) -> LoadedClips:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mmdiff_video.datasets.card import DatasetCard
-from mmdiff_video.datasets.posed_video import LoadedClips
+from mmdiff_video.datasets.posed_video import LoadedClips, reasons
 from mmdiff_video.datasets.re10k import load_re10k
-from mmdiff_video.errors import unknown_name
+from mmdiff_video.errors import InputError, unknown_name
 
 
 class Reader(Protocol):
@@ -15,11 +15,22 @@ class Reader(Protocol):
     def __call__(
         self, root: Path, split: str, *, max_clips: int | None = None, split_seed: int = 0
     ) -> LoadedClips:
-        """Load the usable clips of a split."""
+        """Load a split; it may turn out that no clip of it is usable."""
         ...
 
 
 READERS: dict[str, Reader] = {"re10k": load_re10k}
+
+
+def reader_of(card: DatasetCard) -> Reader:
+    """Return the card's reader.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if card.reader not in READERS:
+        raise unknown_name("reader", card.reader, READERS)
+    return READERS[card.reader]
 
 
 def load_split(
@@ -43,7 +54,8 @@ def load_split(
         InputError: unknown split or reader, a root that does not lie as it must, no usable clip.
     """
     card.check_split(split)
-    if card.reader not in READERS:
-        raise unknown_name("reader", card.reader, READERS)
     limit = card.splits[split] if max_clips is None else max_clips
-    return READERS[card.reader](root, split, max_clips=limit, split_seed=split_seed)
+    loaded = reader_of(card)(root, split, max_clips=limit, split_seed=split_seed)
+    if not loaded.clips:
+        raise InputError(f"no usable clip in split '{split}' of '{root}'{reasons(loaded.skipped)}")
+    return loaded

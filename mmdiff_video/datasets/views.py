@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmdiff_video.datasets.card import DatasetCard
-from mmdiff_video.datasets.posed_video import ClipError, PosedClip, Skipped
+from mmdiff_video.datasets.posed_video import ClipError, PosedClip, Skipped, reasons
 from mmdiff_video.datasets.sampling import FrameChoice, FrameChoices, sample_frames
 from mmdiff_video.errors import InputError
 from recon.cameras import (
@@ -67,9 +67,9 @@ class NVSSample:
 
 @dataclass(frozen=True)
 class BrokenSample:
-    """A sample that could not be read, and why."""
+    """A sample that could not be read: the key of its clip, and why."""
 
-    clip_key: str
+    key: str
     reason: str
 
 
@@ -355,5 +355,4 @@ def _too_still(card: DatasetCard) -> ClipError:
 
 def _require_clips(clips: Sequence[PosedClip], skipped: Sequence[Skipped]) -> None:
     if not clips:
-        first = "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
-        raise InputError(f"none of {len(skipped)} clips gives a sample: {first}")
+        raise InputError(f"no clip gives a sample{reasons(skipped)}")
