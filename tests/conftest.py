@@ -12,7 +12,7 @@ torch.set_num_threads(int(os.environ.get("MMDIFF_TEST_THREADS", "1")))
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real clips (re10k/, re10k_chunks/, ...), from MMDIFF_TEST_DATA; skips without it."""
+    """Folder of real clips (re10k/, re10k_chunks/), from MMDIFF_TEST_DATA; skips without it."""
     root = os.environ.get("MMDIFF_TEST_DATA")
     if not root:
         pytest.skip("MMDIFF_TEST_DATA is not set: no real clips to test on")
@@ -20,3 +20,21 @@ def real_data() -> Path:
     if not (path / "re10k").is_dir():
         pytest.skip(f"MMDIFF_TEST_DATA={root} has no re10k/ folder")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep caches out of the user's folders; all test processes share one place."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    os.environ["MMDIFF_CACHE"] = str(base / "cache")
+    return base / "cache"
+
+
+@pytest.fixture(scope="session")
+def nano_wan(cache_folder: Path):
+    """The small Wan backbone, loaded once per test process."""
+    from mmdiff_video.backbones import load_backbone
+
+    return load_backbone("nano-wan")

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.features.cache import CachedExtractor, FeatureCache
+from mmdiff_video.features.cache import CachedExtractor, FeatureCache, entry_bytes
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.nvs.config import NVSConfig
 
@@ -37,4 +37,15 @@ class FeatureSource:
             keys=keys,
             seed=self.config.seed,
             chunk=self.config.chunk,
+        )
+
+    def bytes_per_sample(self, frames: int, height: int, width: int) -> int:
+        """Disk that one sample of this size takes in the cache."""
+        return entry_bytes(
+            self.backbone,
+            self.taps,
+            self.config.timesteps,
+            frames=frames,
+            height=height,
+            width=width,
         )

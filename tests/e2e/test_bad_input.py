@@ -1,0 +1,105 @@
+"""A user's mistake costs one clear sentence and exit status 2."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmdiff_video.cli import main
+from mmdiff_video.datasets.primitives import make_primitives
+
+SMALL = ["data.frames=5", "data.height=32", "data.width=48", "data.span=[7,12]", "train.steps=1"]
+SMALL += ["decoder.width=32", "decoder.depth=1", "decoder.heads=4", "input=latent"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clips") / "primitives"
+    return make_primitives(out, scenes=4, frames=14, width=64, height=48)
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture):
+    """Run a command that must fail; returns its one sentence."""
+
+    def run(*command: str | Path) -> str:
+        capsys.readouterr()
+        assert main([str(part) for part in command]) == 2
+        errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error: ")]
+        assert len(errors) == 1
+        return errors[0]
+
+    return run
+
+
+def train(root: Path, out: Path, *extra: str) -> list[str]:
+    command = ["train-3dgs", "--data", "re10k", "--data-root", str(root), "--out", str(out)]
+    return [*command, *SMALL, *extra]
+
+
+def test_missing_data_root(fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert "no-such" in fails(*train(tmp_path / "no-such", tmp_path / "run"))
+    monkeypatch.delenv("MMDIFF_DATA", raising=False)
+    message = fails("train-3dgs", "--data", "re10k", "--out", tmp_path / "run", *SMALL)
+    assert "--data-root" in message
+    assert "data show re10k" in message
+
+
+def test_a_root_in_which_no_clip_is_usable(fails, root: Path, tmp_path: Path):
+    broken = tmp_path / "broken"
+    shutil.copytree(root, broken)
+    for file in (broken / "train").glob("*.txt"):
+        rows = file.read_text().splitlines()
+        file.write_text("\n".join([rows[0], *(row + " 1.0" for row in rows[1:])]) + "\n")
+    message = fails(*train(broken, tmp_path / "run"))
+    assert "20" in message  # columns found
+    assert "19" in message  # columns wanted
+
+
+def test_a_single_broken_clip_is_counted_not_fatal(root: Path, tmp_path: Path):
+    broken = tmp_path / "broken"
+    shutil.copytree(root, broken)
+    victim = sorted((broken / "train").glob("*.txt"))[0]
+    victim.write_text(victim.read_text().replace(" ", "  x ", 1))
+    assert main(train(broken, tmp_path / "run")) == 0
+    assert victim.stem in (tmp_path / "run" / "run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("backbone.name=nano-wann", "nano-wan"),
+        ("backbone.taps=[block.99]", "block.0"),
+        ("trian.steps=2", "train"),
+        ("data.name=re11k", "re10k"),
+        ("data.height=36", "32 or 48"),
+        ("data.frames=16", "13 or 17"),
+    ],
+)
+def test_wrong_settings_name_what_is_valid(
+    fails, root: Path, tmp_path: Path, override: str, expected: str
+):
+    assert expected in fails(*train(root, tmp_path / "run", override))
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_backbone_config_and_data_set(fails, tmp_path: Path):
+    assert "nano-flux" in fails("taps", "fluxx")
+    assert "3dgs-nano" in fails("train-3dgs", "--config", "4dgs", "--out", tmp_path / "run")
+    assert "re10k" in fails("data", "show", "re20k")
+
+
+def test_runs_that_do_not_fit(fails, root: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    assert main(train(root, run)) == 0
+    assert "already" in fails(*train(root, run))
+    message = fails("render", run, "--trajectory", "zigzag", "--out", tmp_path / "v.mp4")
+    assert "orbit" in message
+    message = fails("render", run, "--scene", "nowhere", "--out", tmp_path / "v.mp4")
+    assert "unknown scene" in message
+    assert "train" in fails("eval-3dgs", run, "--split", "validation")
+    message = fails(*train(root, run, "decoder.width=64"), "--resume")
+    assert "another architecture" in message
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("width: 32", "width: 64"))
+    assert "another architecture" in fails("eval-3dgs", run)

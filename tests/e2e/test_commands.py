@@ -1,0 +1,190 @@
+"""The commands as a user types them, on tiny procedural clips."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mmdiff_video.cli import main
+from mmdiff_video.datasets.primitives import make_primitives
+from mmdiff_video.datasets.video_reader import count_frames
+from recon.ply import load_ply
+
+TINY = [
+    "data.frames=5",
+    "data.height=32",
+    "data.width=48",
+    "data.targets=1",
+    "data.eval_targets=2",
+    "data.span=[7,12]",
+    "data.samplings_per_clip=1",
+    "aggregator.width=32",
+    "aggregator.depth=1",
+    "aggregator.heads=4",
+    "backbone.taps=[1,3]",
+    "decoder.width=32",
+    "decoder.depth=1",
+    "decoder.heads=4",
+    "decoder.output_space_stride=4",
+    "train.checkpoint_every=2",
+    "train.preview_every=4",
+    "train.log_every=1",
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clips") / "primitives"
+    return make_primitives(out, scenes=4, frames=14, width=64, height=48)
+
+
+@pytest.fixture(scope="module")
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "features"
+    status = main(
+        ["train-3dgs", "--data", "primitives", "--data-root", str(root), "--out", str(out)]
+        + ["train.steps=4", *TINY]
+    )
+    assert status == 0
+    return out
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_training_leaves_a_complete_run_folder(run: Path):
+    assert [line["step"] for line in lines(run / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert all("untrained" in line["notice"] for line in lines(run / "metrics.jsonl"))
+    assert json.loads((run / "run.json").read_text())["untrained_backbone"] is True
+    assert (run / "config.yaml").is_file()
+    assert Image.open(run / "previews" / "step-000004.png").size[0] > 3 * 48
+
+
+def test_evaluation_writes_table_json_and_pictures(run: Path, capsys: pytest.CaptureFixture):
+    assert main(["eval-3dgs", str(run)]) == 0
+    table = capsys.readouterr().out
+    assert "held-out views" in table
+    assert "copy of the nearest input frame" in table
+    assert "untrained backbone" in table
+    report = json.loads((run / "eval.json").read_text())
+    assert report["scenes"] == 1
+    assert report["views"] == 2
+    assert 3 < report["psnr"] < 60
+    assert -1 <= report["ssim"] <= 1
+    assert report["psnr"] == report["held_out"]["psnr"]
+    assert (report["lpips"] is None) == bool(report["lpips_reason"])
+    assert len(list((run / "eval").glob("*.png"))) == 1
+
+
+@pytest.mark.parametrize("trajectory", ["interpolate", "orbit", "spiral"])
+def test_render_writes_a_video_and_a_ply(run: Path, tmp_path: Path, trajectory: str):
+    command = ["render", str(run), "--trajectory", trajectory, "--frames", "3", "--depth"]
+    command += ["--out", str(tmp_path / "v.mp4"), "--ply", str(tmp_path / "s.ply")]
+    assert main(command) == 0
+    assert count_frames(tmp_path / "v.mp4") == 3
+    assert load_ply(tmp_path / "s.ply").num == 5 * 8 * 12
+
+
+def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Path, tmp_path: Path):
+    """Two steps, a stop, two more: the same losses as four in one go."""
+    out = tmp_path / "resumed"
+    command = ["train-3dgs", "--data", "primitives", "--data-root", str(root), "--out", str(out)]
+    shutil.copytree(run, out)
+    shutil.rmtree(out / "checkpoints" / "step-000004")
+    assert main([*command, "--resume", "train.steps=4", *TINY]) == 0
+    resumed, whole = lines(out / "metrics.jsonl"), lines(run / "metrics.jsonl")
+    assert [r["loss"] for r in resumed] == [w["loss"] for w in whole]
+
+
+def test_compare_prints_the_three_rows_and_continues(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    command = ["compare-3dgs", "--data", "primitives", "--data-root", str(root)]
+    command += ["--out", str(tmp_path / "cmp"), "train.steps=1", *TINY]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    for label in (
+        "| latent ",
+        "trunk widened",
+        "aggregated features",
+        "nearest input",
+        "untrained",
+    ):
+        assert label in table
+    report = json.loads((tmp_path / "cmp" / "comparison.json").read_text())
+    parameters = {arm: report[arm]["parameters"]["total"] for arm in report}
+    assert parameters["latent"] < parameters["latent-wide"]
+    assert abs(parameters["latent-wide"] / parameters["features"] - 1) < 0.2
+    stamp = (tmp_path / "cmp" / "latent" / "config.yaml").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (tmp_path / "cmp" / "latent" / "config.yaml").stat().st_mtime_ns == stamp
+    assert main([*command, "train.lr=1e-3"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_the_cache_changes_no_loss(root: Path, tmp_path: Path):
+    losses = []
+    for name, extra in {"cold": [], "warm": [], "none": ["cache.dir=null"]}.items():
+        command = ["train-3dgs", "--data", "primitives", "--data-root", str(root)]
+        command += ["--out", str(tmp_path / name), "train.steps=3", *TINY]
+        assert main([*command, f"cache.dir={tmp_path / 'cache'}", *extra]) == 0
+        losses.append([line["loss"] for line in lines(tmp_path / name / "metrics.jsonl")])
+    assert losses[0] == losses[1]
+    torch.testing.assert_close(losses[0], losses[2], rtol=1e-2, atol=0)
+
+
+def test_taps_needs_no_weights(capsys: pytest.CaptureFixture):
+    assert main(["taps", "wan", "--frames", "49", "--height", "352", "--width", "640"]) == 0
+    printed = capsys.readouterr().out
+    assert "block.0" in printed
+    assert "1536" in printed
+    assert main(["taps", "flux"]) == 0
+    printed = capsys.readouterr().out
+    assert "double.18" in printed
+    assert "single.37" in printed
+
+
+def test_data_list_show_and_check(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main(["data", "list"]) == 0
+    assert "RealEstate10K" in capsys.readouterr().out
+    assert main(["data", "show", "re10k"]) == 0
+    assert "videos/<key>.mp4" in capsys.readouterr().out
+    command = ["data", "check", "primitives", "--data-root", str(root), "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert list(tmp_path.glob("*.png"))
+    assert list(tmp_path.glob("*.json"))
+
+
+def test_doctor_tells_every_part(capsys: pytest.CaptureFixture):
+    main(["doctor"])
+    printed = capsys.readouterr().out
+    for part in ("torch", "CUDA", "gsplat", "rasterizer", "video", "ffmpeg", "LPIPS", "disk"):
+        assert part in printed
+    assert "BROKEN" not in printed
+
+
+def test_help_starts_fast_and_teaches():
+    out = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "mmdiff_video", "train-3dgs", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "examples:" in out.stdout
+    assert " torch" not in out.stderr  # nothing heavy is imported for a help text
+
+
+def test_overrides_may_stand_anywhere(root: Path, tmp_path: Path, capsys):
+    command = ["train-3dgs", "train.steps=1", "--data", "primitives", *TINY]
+    command += ["--data-root", str(root), "train.lrr=1", "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert "did you mean 'train.lr'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "stray"])
+    assert stopped.value.code == 2
