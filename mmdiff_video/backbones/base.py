@@ -8,16 +8,17 @@ images too, F = 1), timesteps floats in [0, 1] with 1 = pure noise: the sigma of
 few methods that differ.
 """
 
-import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.batching import for_row_chunks, rows_that_fit
+from mmdiff_video.backbones.noise import keyed_noise, noised
 from mmdiff_video.backbones.sampling import run_tapped
 from mmdiff_video.backbones.taps import resolve_taps, run_up_to, tapped
 from mmdiff_video.backbones.types import (
@@ -46,23 +47,6 @@ UNTRAINED_NOTICE = "untrained backbone: random weights, so these are not results
 
 # Prompts kept encoded; 512 FLUX tokens in bf16 are 4 MB.
 _TEXT_CACHE_SIZE = 64
-
-
-def keyed_noise(keys: Sequence[str], seed: int, shape: Sequence[int]) -> Tensor:
-    """Draw one standard normal tensor per sample key, from (key, seed) alone.
-
-    Neither the batch a sample sits in, nor chunking, nor the process that draws it matters.
-
-    Returns:
-        float32 [len(keys), *shape] on the CPU.
-    """
-    out = []
-    for key in keys:
-        digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
-        # torch takes any 64-bit seed as a signed integer
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
-        out.append(torch.randn(*shape, generator=generator))
-    return torch.stack(out)
 
 
 class Backbone(ABC):
@@ -126,7 +110,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def _vae_encode(self, pictures: Tensor) -> Tensor:
-        """[N, 3, F, H, W] in [-1, 1], VAE's dtype -> normalised latents; F = 1 if an image model."""
+        """[N, 3, F, H, W] in [-1, 1], VAE's dtype -> normalised latents (image model: F = 1)."""
 
     @abstractmethod
     def _vae_decode(self, latent: Tensor) -> Tensor:
@@ -176,12 +160,12 @@ class Backbone(ABC):
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
-        """VAE-encode ``[B, 3, F, H, W]`` in [0, 1] to normalised latents ``[B, c, F, h, w]`` float32.
+        """VAE-encode ``[B, 3, F, H, W]`` in [0, 1] to normalised latents, float32.
 
         Deterministic (the posterior's mode). An image backbone folds the frames into the batch.
 
         Raises:
-            InputError: not a video tensor, or a size that :meth:`LatentGeometry.check_size` refuses.
+            InputError: no video tensor, or a size that :meth:`LatentGeometry.check_size` refuses.
         """
         if video.ndim != 5 or video.shape[1] != 3:
             raise InputError(f"a video must be [B, 3, F, H, W], not {list(video.shape)}")
@@ -231,7 +215,7 @@ class Backbone(ABC):
         """
         x0 = latent.float()
         t = torch.as_tensor(t, dtype=torch.float32, device=x0.device)
-        return _blend(x0, self._noise(x0, keys, seed), t.reshape(-1, *[1] * (x0.ndim - 1)))
+        return noised(x0, self._noise(x0, keys, seed), t.reshape(-1, *[1] * (x0.ndim - 1)))
 
     def extract(
         self,
@@ -291,6 +275,8 @@ class Backbone(ABC):
         """
         specs = self.resolve_taps(taps)
         times = check_timesteps(self.defaults.timesteps if timesteps is None else timesteps)
+        if chunk is not None and chunk < 1:
+            raise InputError(f"chunk must be at least 1, not {chunk}")
         batch, count = latent.shape[0], len(times)
         text = self.encode_text(self._prompts(prompt, batch))
         x0 = latent.to(self.device, torch.float32)
@@ -300,21 +286,40 @@ class Backbone(ABC):
 
         # One row for every (sample, timestep[, frame]), in that order.
         t = torch.tensor(times, dtype=torch.float32, device=self.device)
-        noisy = _blend(x0[:, None], eps[:, None], t.reshape(1, -1, 1, 1, 1, 1))
+        noisy = noised(x0[:, None], eps[:, None], t.reshape(1, -1, 1, 1, 1, 1))
         noisy = self._fold(noisy.flatten(0, 1))  # [N, c, F, h, w]
-        rows = noisy.shape[0]
-        per_time = rows // (batch * count)
+        per_time = len(noisy) // (batch * count)
         t_rows = t.repeat(batch).repeat_interleave(per_time)
-        sample = torch.arange(batch, device=self.device).repeat_interleave(count * per_time)
+        text_rows = torch.arange(batch, device=self.device).repeat_interleave(count * per_time)
 
-        frames, height, width = (
-            noisy.shape[2],
-            *(side // self.geometry.patch for side in noisy.shape[3:]),
+        maps = self._read_rows(
+            specs, noisy, t_rows, lambda part: text.rows(text_rows[part]), guidance, chunk
         )
+        return DiTFeatures(
+            maps={
+                name: self._unfold(rows, batch * count).unflatten(0, (batch, count))
+                for name, rows in maps.items()
+            },
+            timesteps=times,
+            sigmas=times,
+            latent=x0,
+            untrained=self.untrained,
+        )
+
+    def _read_rows(
+        self,
+        specs: Sequence[TapSpec],
+        noisy: Tensor,
+        t: Tensor,
+        text: Callable[[slice], TextEmbedding],
+        guidance: float | None,
+        chunk: int | None,
+    ) -> dict[str, Tensor]:
+        """Run N rows in chunks up to the last tap: tap name -> [N, C, F, H, W]."""
+        rows, _, frames, *sides = noisy.shape
+        grid = (frames, *(side // self.geometry.patch for side in sides))
         maps = {
-            spec.name: torch.empty(
-                rows, spec.width, frames, height, width, dtype=self.dtype, device=self.device
-            )
+            spec.name: torch.empty(rows, spec.width, *grid, dtype=self.dtype, device=self.device)
             for spec in specs
         }
         modules = self._modules(specs)
@@ -324,28 +329,17 @@ class Backbone(ABC):
             def keep(name: str, tokens: Tensor) -> None:
                 maps[name][part].flatten(2).copy_(tokens.transpose(1, 2))
 
-            with tapped(modules, self._picture_tokens, keep):
-                run_up_to(
-                    self.pipeline.transformer,
-                    last,
-                    lambda: self._forward(
-                        noisy[part], t_rows[part], text.rows(sample[part]), guidance
-                    ),
-                )
+            def forward() -> None:
+                self._forward(noisy[part], t[part], text(part), guidance)
 
-        tokens = frames * height * width + text.tokens.shape[1]
-        fit = rows_that_fit(tokens, max(s.width for s in specs), self.dtype, self.device)
-        for_row_chunks(rows, chunk or fit, read)
-        return DiTFeatures(
-            maps={
-                name: self._unfold(m, batch * count).unflatten(0, (batch, count))
-                for name, m in maps.items()
-            },
-            timesteps=times,
-            sigmas=times,
-            latent=x0,
-            untrained=self.untrained,
-        )
+            with tapped(modules, self._picture_tokens, keep):
+                run_up_to(self.pipeline.transformer, last, forward)
+
+        if chunk is None:
+            tokens = math.prod(grid) + self.defaults.text_tokens
+            chunk = rows_that_fit(tokens, specs[-1].width, self.dtype, self.device)
+        for_row_chunks(rows, chunk, read)
+        return maps
 
     @torch.no_grad()
     def generate(
@@ -399,6 +393,11 @@ class Backbone(ABC):
             },
         )
         latent = self._sampled_latent(run.latents, height, width).float()
+        grid = self.geometry.token_grid(frames, height, width)
+        read = {  # t -> tap -> [1, C, F, H, W]
+            t: {name: tokens.transpose(1, 2).unflatten(2, grid) for name, tokens in taps.items()}
+            for t, taps in run.tokens.items()
+        }
         if run.near_clean:
             extra = self.extract_latent(
                 latent,
@@ -409,25 +408,14 @@ class Backbone(ABC):
                 seed=seed,
                 guidance=guidance,
             )
-        grid = self.geometry.token_grid(frames, height, width)
-        sigmas = []
-        maps: dict[str, list[Tensor]] = {spec.name: [] for spec in specs}
-        for t in times:
-            if t in run.near_clean:
-                sigmas.append(t)
-                at = run.near_clean.index(t)
-                for name, m in extra.maps.items():
-                    maps[name].append(m[:, at])
-            else:
-                sigmas.append(run.sigmas[t])
-                for name, tokens in run.tokens[t].items():
-                    maps[name].append(tokens.transpose(1, 2).unflatten(2, grid))
+            for i, t in enumerate(run.near_clean):
+                read[t] = {name: m[:, i] for name, m in extra.maps.items()}
         return Generated(
             video=self._sampled_video(run.output).float(),
             features=DiTFeatures(
-                maps={name: torch.stack(m, dim=1).to(self.dtype) for name, m in maps.items()},
+                maps={s.name: torch.stack([read[t][s.name] for t in times], 1) for s in specs},
                 timesteps=times,
-                sigmas=tuple(sigmas),
+                sigmas=tuple(run.sigmas.get(t, t) for t in times),
                 latent=latent,
                 untrained=self.untrained,
             ),
@@ -461,7 +449,3 @@ class Backbone(ABC):
         if self.geometry.is_video:
             return rows
         return rows[:, :, 0].unflatten(0, (batch, -1)).transpose(1, 2).contiguous()
-
-
-def _blend(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    return (1 - t) * x0 + t * eps

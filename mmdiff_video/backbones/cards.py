@@ -132,7 +132,12 @@ def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
         InputError: no readable model_index.json or config.json, or a pipeline without an adapter.
     """
     index = _read_json(folder / "model_index.json")
-    adapter = adapter_for(str(index.get("_class_name")), hub_id or str(folder))
+    where = hub_id or str(folder)
+    adapter = adapter_for(str(index.get("_class_name")), where)
+    if (index.get("transformer_2") or [None])[0] is not None:  # Wan 2.2 A14B
+        raise InputError(
+            f"'{where}' denoises with two transformers in turn; give a pipeline that has one"
+        )
     try:
         layout = adapter.layout(
             _read_json(folder / "transformer" / "config.json"),

@@ -11,18 +11,20 @@ import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video.backbones.base import keyed_noise
 from mmdiff_video.backbones.cards import FOLDER_CARD, BackboneCard, load_card
 from mmdiff_video.backbones.nano_text import clip_tokenizer, unigram_tokenizer
+from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.files import write_folder_aside
 from mmdiff_video.resources import cache_dir
 
 logger = logging.getLogger(__name__)
+
+Module = TypeVar("Module", bound=nn.Module)
 
 _SEED = 0
 # Part of the cache key: raise it when the code below builds something else from the same card.
@@ -91,7 +93,8 @@ def _wan(card: BackboneCard) -> Any:
         tokenizer=tokenizer,
         text_encoder=_initialised(text),
         vae=vae,
-        scheduler=UniPCMultistepScheduler(**card.build["scheduler"]),
+        # what Wan ships; the annotation of the pipeline is narrower than its code
+        scheduler=cast(Any, UniPCMultistepScheduler(**card.build["scheduler"])),
         transformer=_initialised(WanTransformer3DModel(**card.transformer)),
     )
 
@@ -150,7 +153,7 @@ def _t5_sizes(card: BackboneCard, vocabulary: int, width_key: str) -> dict[str, 
     }
 
 
-def _initialised(module: nn.Module) -> nn.Module:
+def _initialised(module: Module) -> Module:
     """Draw the weights from their names alone, so that no library version or build order matters.
 
     Normal with variance 1 / fan-in: the signal keeps its size through the depth, and the

@@ -13,7 +13,6 @@ from mmdiff_video.backbones.cards import (
     Description,
     backbone_names,
     describe,
-    describe_folder,
     load_card,
 )
 from mmdiff_video.backbones.hub import PIPELINE_FILES, fetch

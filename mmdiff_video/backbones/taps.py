@@ -123,7 +123,7 @@ def run_up_to(root: nn.Module, last: nn.Module, forward: Callable[[], object]) -
     try:
         forward()
     except _LastTapReached:
-        # accelerate's offload hooks replace forward(): the stop has skipped the root's post_forward,
+        # accelerate's offload hooks wrap forward(): the stop has skipped the root's post_forward,
         # which frees the weights it had brought to the accelerator. The blocks' own have run.
         offload = getattr(root, "_hf_hook", None)
         if offload is not None:

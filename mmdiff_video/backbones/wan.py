@@ -1,7 +1,7 @@
 """Wan 2.1 text-to-video (diffusers' WanPipeline): 1.3B, 14B and nano."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class WanBackbone(Backbone):
 
     family = "wan"
     # Its decoder loses detail in bf16.
-    cuda_dtypes = {"vae": torch.float32}
+    cuda_dtypes: ClassVar = {"vae": torch.float32}
 
     @classmethod
     def layout(cls, transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> Layout:
