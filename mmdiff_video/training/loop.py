@@ -235,7 +235,7 @@ class Trainer:
         _seed_everything(self.config.seed, step, self.world.process_index)
         self.model.train()
         self.optimizer.zero_grad()
-        tally = _Tally(stop=request.signal)
+        tally = _Tally()
         for _ in range(self.config.grad_accumulation):
             share = next(shares)
             tally.skipped += share.skipped
@@ -245,6 +245,7 @@ class Trainer:
                 (loss * (share.count / self.global_batch)).backward()
                 tally.means.add({"loss": loss, **logs}, share.count)
                 tally.count += share.count
+        tally.stop = request.signal
         tally = _merge(gather_object([tally]))
         if tally.count:
             self._update(step, tally)
