@@ -104,7 +104,9 @@ def _draw_space(axes: Any, path: Tensor, wires: list[Tensor]) -> None:
     axes.set_ylabel("z, forward")
     axes.set_zlabel("-y, up")
     axes.set_title("red: first camera, then violet to yellow", fontsize=10)
-    axes.set_aspect("equal")
+    # Equal units on all axes, with room for the labels.
+    limits = (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())
+    axes.set_box_aspect([high - low for low, high in limits], zoom=0.85)
     axes.view_init(elev=25, azim=-70)
     axes.tick_params(labelsize=7)
     axes.locator_params(nbins=4)
