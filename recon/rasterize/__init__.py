@@ -95,7 +95,8 @@ def rasterize(
 
     with torch.autocast(means.device.type, enabled=False):
         values = torch.cat([means, quats, scales, opacities[:, None], colors], 1)
-        usable = values.detach().isfinite().all(1) & (quats.detach() != 0).any(1)
+        # Zero times anything finite is zero: several times faster than isfinite().all(1).
+        usable = ((values.detach() * 0).sum(1) == 0) & (quats.detach() != 0).any(1)
         if not usable.all():
             means, quats, scales, opacities, colors = (
                 t[usable] for t in (means, quats, scales, opacities, colors)

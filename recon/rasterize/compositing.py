@@ -3,8 +3,8 @@
 Every tile gets the depth-sorted list of the Gaussians that can reach one of its pixels. Tiles with
 lists of similar length are padded into one dense block [n, rows, columns, K]; running products
 along K then replace the loop over Gaussians. The backward pass computes each block anew, so memory
-is bounded by one block whatever the size of the scene. K is the innermost dimension because CPUs
-vectorise along it and lists are longer than tiles are wide.
+is bounded by the lists and one block. K is the innermost dimension because CPUs vectorise along
+it and lists are longer than tiles are wide.
 """
 
 from collections.abc import Iterator
@@ -113,9 +113,9 @@ class _Composite(torch.autograd.Function):
         sums = features.new_zeros(down * across, tile * tile, features.shape[1])
         left = features.new_ones(down * across, tile * tile)
         for tiles, members in _blocks(lists, len(means2d), tile, block_values):
-            alphas = _Footprints(table[:, members], tiles, across, tile).alphas
+            alphas = _Footprints(_take(table, 1, members), tiles, across, tile).alphas
             weights, _, sight = _weights(alphas.clamp_(max=ALPHA_MAX))
-            sums[tiles] = torch.bmm(weights, padded_features[members])
+            sums[tiles] = torch.bmm(weights, _take(padded_features, 0, members))
             left[tiles] = sight
         return sums, left
 
@@ -129,7 +129,7 @@ class _Composite(torch.autograd.Function):
         grads = table.new_zeros(len(means2d) + 1, 6)
         grad_features = torch.zeros_like(padded_features)
         for tiles, members in _blocks(lists, len(means2d), tile, block_values):
-            footprints = _Footprints(table[:, members], tiles, across, tile)
+            footprints = _Footprints(_take(table, 1, members), tiles, across, tile)
             unclamped = footprints.alphas
             alphas = unclamped.clamp(max=ALPHA_MAX)
             weights, before, sight = _weights(alphas)
@@ -138,7 +138,8 @@ class _Composite(torch.autograd.Function):
             grad_features.index_add_(0, members.flatten(), grad_members.flatten(0, 1))
 
             # More alpha here shows more of this Gaussian and dims all that lies behind it.
-            worth = torch.bmm(grad_pixels, padded_features[members].transpose(1, 2))  # [n, P, K]
+            values = _take(padded_features, 0, members)  # [n, K, F]
+            worth = torch.bmm(grad_pixels, values.transpose(1, 2))  # [n, P, K]
             behind = torch.zeros_like(worth)
             seen = weights[..., 1:] * worth[..., 1:]
             behind[..., :-1] = seen.flip(-1).cumsum(-1).flip(-1)
@@ -180,6 +181,11 @@ def _blocks(
         members = lists.members[entry]
         yield lists.tiles[block], members.masked_fill(rank >= lists.counts[block, None], nothing)
         first = block.stop
+
+
+def _take(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Index one dimension by [n, K]; on CPUs several times faster than ``tensor[index]``."""
+    return tensor.index_select(dim, index.flatten()).unflatten(dim, index.shape)
 
 
 def _weights(alphas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
