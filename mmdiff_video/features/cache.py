@@ -274,6 +274,8 @@ def entry_address(
             "taps": list(taps),
             "timesteps": list(timesteps),
             "prompt": prompt,
+            "text_tokens": backbone.defaults.text_tokens,
+            "guidance": backbone.defaults.extract_guidance,
             "seed": seed,
             "key": key,
             "size": list(clip.shape[1:]),

@@ -139,10 +139,9 @@ class Trainer:
         self.skipped: dict[str, str] = {}
         self.window = Means()
         self.last: dict[str, float] = {}
-        self._open(resume)
-        self.ema = make_ema(self.model, self.step)
-        if self.step:
-            ckpt.load_weights(ckpt.checkpoints(run)[-1], self.ema.module, ema=True)
+        self.ema = make_ema(self.model)
+        if (newest := self._open(resume)) is not None:
+            self._restore(newest)
 
     def fit(self) -> TrainResult:
         """Train to the last step, or until SIGINT or SIGTERM; both ways end with a checkpoint.
@@ -179,8 +178,8 @@ class Trainer:
             self.world.wait_for_everyone()
         return TrainResult(self.step, self.step >= self.config.steps, self.last, dict(self.skipped))
 
-    def _open(self, resume: bool) -> None:
-        """Refuse a folder with a run in it, or go on from its newest checkpoint."""
+    def _open(self, resume: bool) -> Path | None:
+        """Refuse a folder that does not suit; returns the checkpoint to go on from, if any."""
         if self.world.is_main_process:
             ckpt.remove_unfinished(self.run)
         self.world.wait_for_everyone()
@@ -191,20 +190,25 @@ class Trainer:
                     f"{self.run} holds a run of {ckpt.load_state(found[-1])['step']} steps already;"
                     " resume it (--resume), or choose another folder"
                 )
-            return
-        if not found:
-            if not (self.run / "metrics.jsonl").exists():
-                raise InputError(f"nothing to resume in {self.run}: no run was started there")
-            return  # killed before its first checkpoint: from the start
-        state = ckpt.load_state(found[-1])
+            return None
+        if found:
+            return found[-1]
+        if not (self.run / "metrics.jsonl").exists():
+            raise InputError(f"nothing to resume in {self.run}: no run was started there")
+        return None  # killed before its first checkpoint: from the start
+
+    def _restore(self, checkpoint: Path) -> None:
+        state = ckpt.load_state(checkpoint)
         for name, now in self._identity().items():
             if state[name] != now:
                 raise InputError(
-                    f"{found[-1]}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
+                    f"{checkpoint}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
                     f" started with {state[name]}, which fixes the order of the samples"
                 )
-        ckpt.load_weights(found[-1], self.model, ema=False)
-        ckpt.load_moments(found[-1], self.optimizer)
+        ckpt.load_weights(checkpoint, self.model, ema=False)
+        ckpt.load_weights(checkpoint, self.ema.module, ema=True)
+        ckpt.load_moments(checkpoint, self.optimizer)
+        self.ema.n_averaged.fill_(state["step"])  # 0 would make its next update a copy
         self.step, self.usable = state["step"], state["usable"]
         self.skipped, self.window = state["skipped"], Means(state["window"])
 

@@ -24,10 +24,21 @@ class Fake:
     """Features that depend on everything a backbone's do; counts the samples it is asked for."""
 
     geometry = LatentGeometry(channels=3, time_stride=4, space_stride=8, patch=2, is_video=True)
-    defaults = SimpleNamespace(timesteps=(0.7, 0.1), prompt="a room", taps=("block.0", "block.1"))
     device = torch.device("cpu")
 
-    def __init__(self, fingerprint: str = "weights", dtype: torch.dtype = torch.float32):
+    def __init__(
+        self, fingerprint: str = "weights", dtype: torch.dtype = torch.float32, **defaults: Any
+    ):
+        self.defaults = SimpleNamespace(
+            **{
+                "taps": ("block.0", "block.1"),
+                "timesteps": (0.7, 0.1),
+                "prompt": "a room",
+                "text_tokens": 8,
+                "extract_guidance": None,
+                **defaults,
+            }
+        )
         self.fingerprint = fingerprint
         self.dtype = dtype
         self.untrained = True
@@ -149,6 +160,8 @@ def test_every_ingredient_changes_the_address():
         {},
         {"backbone": Fake("other weights")},
         {"backbone": Fake(dtype=torch.bfloat16)},
+        {"backbone": Fake(text_tokens=16)},
+        {"backbone": Fake(extract_guidance=3.5)},
         {"clip": flipped},
         {"clip": video[0].reshape(3, 5, 48, 32)},
         {"taps": ["block.1"]},

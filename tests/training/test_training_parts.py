@@ -87,7 +87,7 @@ def test_a_value_that_some_forwards_lack_is_averaged_over_the_others():
 
 def test_the_average_follows_its_formula_and_copies_buffers():
     model = nn.BatchNorm1d(3)
-    ema = make_ema(model, 0)
+    ema = make_ema(model)
     expected = None
     for step in range(1, 40):
         with torch.no_grad():
