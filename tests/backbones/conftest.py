@@ -75,9 +75,7 @@ def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folders: dict[str, Path]) -> dict[str, Backbone]:
-    return {
-        name: load_backbone(str(folder), device="cpu") for name, folder in tiny_folders.items()
-    }
+    return {name: load_backbone(str(folder), device="cpu") for name, folder in tiny_folders.items()}
 
 
 @pytest.fixture(params=["wan", "flux"])

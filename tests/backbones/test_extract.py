@@ -163,9 +163,7 @@ def test_wrong_sizes_are_refused_with_the_nearest_that_fit(tiny: dict[str, Backb
         ({"chunk": 0}, "chunk"),
     ],
 )
-def test_bad_arguments_are_one_sentence(
-    backbone: Backbone, changes: dict, message: str
-) -> None:
+def test_bad_arguments_are_one_sentence(backbone: Backbone, changes: dict, message: str) -> None:
     arguments = {"keys": ["a", "b"]} | changes
     with pytest.raises(InputError, match=message):
         backbone.extract_latent(torch.zeros(2, 16, 1, 4, 4), **arguments)
@@ -176,9 +174,7 @@ def test_a_picture_without_a_frame_axis_is_refused(backbone: Backbone) -> None:
         backbone.encode(torch.zeros(1, 3, 32, 32))
 
 
-def test_each_prompt_is_encoded_once(
-    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_prompt_is_encoded_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     encode = backbone._encode_prompt
 

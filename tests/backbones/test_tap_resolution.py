@@ -26,7 +26,8 @@ def test_duplicates_count_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "tap", ["double.19", "block.0", 38, -39, "last-0", "last-39", "middle", "", True, "single.-1", 1.5]
+    "tap",
+    ["double.19", "block.0", 38, -39, "last-0", "last-39", "middle", "", True, "single.-1", 1.5],
 )
 def test_unknown_tap_lists_the_valid_ones(tap: object) -> None:
     with pytest.raises(InputError) as error:

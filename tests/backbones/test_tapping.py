@@ -58,9 +58,7 @@ def test_hooks_are_gone_afterwards_and_after_errors(backbone: Backbone) -> None:
     modules = backbone._modules(backbone.tap_specs())
     noisy, t, text = transformer_inputs(backbone)
     with pytest.raises(RuntimeError, match="sink"), tapped(modules, backbone._picture_tokens, fail):
-        run_up_to(
-            model, list(modules.values())[-1], lambda: backbone._forward(noisy, t, text, 3.5)
-        )
+        run_up_to(model, list(modules.values())[-1], lambda: backbone._forward(noisy, t, text, 3.5))
     assert hooks_on(model) == 0
 
 
@@ -71,7 +69,7 @@ def test_a_forward_that_never_reaches_the_block_still_ends() -> None:
 
 
 def test_early_exit_frees_what_offloading_brought_in(tiny_folders: dict) -> None:
-    """accelerate keeps weights away and brings them in for each forward; ours must take them out."""
+    """accelerate brings weights in for a forward; one that is cut short must send them away."""
     from accelerate import cpu_offload
 
     from mmdiff_video.backbones import load_backbone
