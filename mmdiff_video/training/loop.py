@@ -22,12 +22,12 @@ from torch.utils.data import default_collate
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import PARTIAL, write_json
+from mmdiff_video.skipped import Skipped
 from mmdiff_video.training import checkpoint as ckpt
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.data import (
     Share,
     Shares,
-    Skipped,
     TrainingSet,
     share_loader,
     stable_seed,
@@ -58,7 +58,8 @@ class TrainResult:
     Attributes:
         step: steps done in all.
         finished: False when a signal ended it early.
-        last: the newest line of means: ``loss`` and what the loss function logged.
+        last: the newest line of metrics: the means of ``loss`` and of what the loss function
+            logged, ``lr``, ``epoch``, and ``skipped``, the distinct samples given up so far.
         skipped: key -> reason of every sample that could not be used.
     """
 
@@ -299,6 +300,7 @@ class Trainer:
             **means,
             "lr": self.config.lr * self.config.lr_scale(self.step),
             "epoch": self.step * self.global_batch / len(self.samples),
+            "skipped": len(self.skipped),
             "samples_per_second": samples / (now - self.window_opened),
         }
         self.window, self.window_opened = Means(), now

@@ -356,3 +356,33 @@ def test_processes_that_write_the_same_entry_leave_a_whole_one(tmp_path: Path):
     ]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
     assert [p.name for p in entries(tmp_path)] == ["ab12.safetensors"]
+
+
+def test_training_is_the_same_with_a_cold_or_warm_cache_and_to_bf16_without(tmp_path: Path):
+    video, keys = clips(4)
+
+    def losses(extract) -> list[float]:
+        torch.manual_seed(0)
+        head = torch.nn.Linear(10, 1)
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.02)
+        out = []
+        for step in range(12):
+            pick = [step % 4, (step + 1) % 4]
+            features = extract(video[pick], ["a room"] * 2, keys=[keys[i] for i in pick])
+            fused = features.maps["block.1"].mean(1).movedim(1, -1)  # [B, F, H, W, C]
+            loss = (head(fused)[..., 0] - features.latent[..., ::2, ::2].mean(1)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            out.append(loss.item())
+        return out
+
+    uncached = Fake()
+    plain = losses(lambda *a, **k: uncached.extract(*a, timesteps=(0.7, 0.1), **k))
+    cold = losses(extractor(tmp_path).extract)
+    backbone = Fake()
+    warm = losses(extractor(tmp_path, backbone).extract)
+    assert backbone.asked == []
+    assert warm == cold
+    assert cold == pytest.approx(plain, rel=2**-7)
+    assert cold != plain

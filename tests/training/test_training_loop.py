@@ -114,6 +114,7 @@ def test_accumulation_equals_a_larger_batch(tiny, metrics, tmp_path: Path):
 def test_broken_samples_are_counted_and_named(tiny, tmp_path: Path, capsys):
     result = tiny.tiny_trainer(tmp_path, broken=(0, 11)).fit()
     assert result.skipped == {"sample-0": "made broken", "sample-11": "made broken"}
+    assert result.last["skipped"] == 2
     report = json.loads((tmp_path / "skipped.json").read_text())
     assert report["samples"] == 12
     assert {"key": "sample-11", "reason": "made broken"} in report["skipped"]

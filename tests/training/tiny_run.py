@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video.training import Skipped, TrainConfig, Trainer
+from mmdiff_video.skipped import Skipped
+from mmdiff_video.training import TrainConfig, Trainer
 
 
 class Samples:
