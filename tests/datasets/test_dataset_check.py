@@ -49,6 +49,13 @@ def test_every_unusable_clip_is_reported_even_damage_in_the_middle(rooms_copy, t
     assert all(f"skipped {key}: {why}" in printed for key, why in reasons.items())
 
 
+def test_a_clip_in_both_splits_is_pointed_out(rooms_copy, tmp_path, capsys):
+    cameras = (rooms_copy / "test" / "room0003.txt").read_text()
+    (rooms_copy / "train" / "room0003.txt").write_text(cameras)
+    assert check_dataset("primitives", rooms_copy, tmp_path).shared == ["room0003"]
+    assert "in more than one split: room0003" in capsys.readouterr().out
+
+
 def test_no_usable_clip_gives_a_report_without_a_picture(rooms_copy, tmp_path):
     for video in (rooms_copy / "videos").glob("*.mp4"):
         video.unlink()

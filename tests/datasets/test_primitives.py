@@ -214,6 +214,21 @@ def test_impossible_requests_are_refused(tmp_path, wrong):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_faster_process_wins(tmp_path, monkeypatch):
+    settings = {"scenes": 2, "frames": 2, "width": 32, "height": 16}
+    out = tmp_path / "rooms"
+    write = primitives._write
+
+    def write_late(root, wanted):
+        write(root, wanted)
+        monkeypatch.setattr(primitives, "_write", write)
+        make_primitives(out, **settings)  # somebody else finishes first
+
+    monkeypatch.setattr(primitives, "_write", write_late)
+    assert make_primitives(out, **settings) == out
+    assert [p.name for p in tmp_path.iterdir()] == ["rooms"]
+
+
 def test_a_strange_folder_is_not_touched(tmp_path):
     (tmp_path / "letters.txt").write_text("dear")
     with pytest.raises(InputError, match="no primitives data set"):

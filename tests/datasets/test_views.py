@@ -1,16 +1,15 @@
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from mmdiff_video.datasets.card import load_card
 from mmdiff_video.datasets.posed_video import ClipError, PosedClip
 from mmdiff_video.datasets.re10k import load_re10k
 from mmdiff_video.datasets.sampling import FrameChoice, FrameChoices, even_choices
 from mmdiff_video.datasets.views import (
-    BrokenSample,
     EvaluationDataset,
     NVSSample,
     PosedVideoDataset,
@@ -129,9 +128,8 @@ def test_intrinsics_follow_the_pictures(height, width):
 def test_fixed_samplings_repeat_and_differ_from_each_other(clips):
     fixed = dataset(clips, samplings_per_clip=4)
     assert len(fixed) == 4 * len(clips)
-    before = [sample.key for sample in fixed]
-    fixed.set_epoch(7)
-    assert [sample.key for sample in fixed] == before
+    before = [fixed.sample(i, 0).key for i in range(len(fixed))]
+    assert [fixed.sample(i, 7).key for i in range(len(fixed))] == before
     assert len(set(before)) > 2 * len(clips)
 
 
@@ -139,15 +137,14 @@ def test_fresh_samplings_change_with_the_epoch_and_the_seed(clips):
     fresh = dataset(clips)
     assert len(fresh) == len(clips)
 
-    def frames(epoch: int) -> list[list[int]]:
-        fresh.set_epoch(epoch)
-        return [[*s.input_indices.tolist(), *s.target_indices.tolist()] for s in fresh]
+    def frames(samples: PosedVideoDataset, epoch: int) -> list[list[int]]:
+        read = [samples.sample(i, epoch) for i in range(len(samples))]
+        return [[*s.input_indices.tolist(), *s.target_indices.tolist()] for s in read]
 
-    first = frames(0)
-    assert frames(1) != first
-    assert frames(0) == first
-    other = dataset(clips, seed=1)
-    assert [[*s.input_indices.tolist(), *s.target_indices.tolist()] for s in other] != first
+    first = frames(fresh, 0)
+    assert frames(fresh, 1) != first
+    assert frames(fresh, 0) == first
+    assert frames(dataset(clips, seed=1), 0) != first
 
 
 def test_keys_name_the_clip_and_its_input_frames(clips):
@@ -159,20 +156,11 @@ def test_keys_name_the_clip_and_its_input_frames(clips):
     assert all("/" not in name for name in names)
 
 
-def test_samples_do_not_depend_on_the_workers(clips):
+def test_samples_survive_the_way_to_a_worker(clips):
     fixed = dataset(clips, samplings_per_clip=2)
-    loader = DataLoader(fixed, batch_size=None, num_workers=2)
-    for here, there in zip(fixed, loader, strict=True):
-        assert_same(here, there)
-
-
-def test_workers_that_live_on_see_the_new_epoch(clips):
-    fresh = dataset(clips)
-    loader = DataLoader(fresh, batch_size=None, num_workers=1, persistent_workers=True)
-    for epoch in (0, 3):
-        fresh.set_epoch(epoch)
-        for here, there in zip(fresh, loader, strict=True):
-            assert_same(here, there)
+    there = pickle.loads(pickle.dumps(fixed))
+    for index in range(len(fixed)):
+        assert_same(fixed.sample(index, 0), there.sample(index, 0))
 
 
 class FailingFrames:
@@ -184,19 +172,13 @@ def test_a_clip_that_breaks_at_run_time_is_counted_never_replaced(clips):
     broken = dataclasses.replace(clips[1], frames=FailingFrames())
     samples = dataset([clips[0], broken, clips[2]])
     assert samples.skipped == []
-    batch = collate([samples[i] for i in range(3)])
-    assert batch.skipped == [BrokenSample(clips[1].key, "the disk ate it")]
-    assert batch.clip_keys == [clips[0].key, clips[2].key]
-    assert len(batch) == len(batch.video) == 2
-    nothing = collate([samples[1]])
-    assert len(nothing) == 0
-    assert nothing.video.numel() == 0
-    assert len(nothing.skipped) == 1
+    assert samples.sample(1, 0) == Skipped(clips[1].key, "the disk ate it")
+    assert [samples.sample(i, 0).clip_key for i in (0, 2)] == [clips[0].key, clips[2].key]
 
 
-def test_batches_come_through_a_loader_and_move(clips):
-    loader = DataLoader(dataset(clips), batch_size=3, collate_fn=collate)
-    (batch,) = loader
+def test_batches_stack_and_move(clips):
+    samples = dataset(clips)
+    batch = collate([samples.sample(i, 0) for i in range(3)])
     assert batch.video.shape == (3, 3, 5, 32, 48)
     assert batch.target_viewmats.shape == (3, 3, 4, 4)
     assert batch.world_scale.shape == (3,)
@@ -225,7 +207,7 @@ def test_evaluation_uses_exactly_the_frames_it_is_given(clips):
     choices = even_choices(clips, CARD, frames=5, targets=3)
     evaluation = EvaluationDataset(clips, CARD, choices, **SIZE)
     assert len(evaluation) == 3
-    for sample in evaluation:
+    for sample in (evaluation[i] for i in range(3)):
         inputs, targets = choices.choices[sample.clip_key]
         assert tuple(sample.input_indices.tolist()) == inputs
         assert tuple(sample.target_indices.tolist()) == targets
@@ -238,7 +220,7 @@ def test_evaluation_lists_what_it_leaves_out(clips):
     choices = even_choices(everything, CARD, frames=5, targets=3)
     evaluation = EvaluationDataset(everything, CARD, choices, **SIZE)
     assert [key for key, _ in evaluation.skipped] == [still.key]
-    assert evaluation[1] == BrokenSample(broken.key, "the disk ate it")
+    assert evaluation[1] == Skipped(broken.key, "the disk ate it")
     nothing = FrameChoices(choices={}, skipped=[])
     with pytest.raises(InputError, match="no clip gives a sample"):
         EvaluationDataset(clips, CARD, nothing, **SIZE)
@@ -250,7 +232,7 @@ def test_real_clips_give_samples_from_both_layouts(real_data):
         real = load_re10k(real_data / layout, "test").clips
         samples = PosedVideoDataset(real, card, frames=17, targets=3, height=96, width=128)
         assert samples.skipped == []
-        batch = collate([samples[i] for i in range(2)])
+        batch = collate([samples.sample(i, 0) for i in range(2)])
         assert batch.video.shape == (2, 3, 17, 96, 128)
         last = batch.input_viewmats[:, -1].inverse()[:, :3, 3]
         torch.testing.assert_close(last.norm(dim=1), torch.ones(2), atol=1e-5, rtol=0)
