@@ -18,6 +18,7 @@ from mmdiff_video.datasets.views import (
     resize_crop,
 )
 from mmdiff_video.errors import InputError
+from mmdiff_video.skipped import Skipped
 from recon.cameras import Ks_from_normalized, project
 
 SIZE = {"height": 32, "width": 48}
@@ -42,7 +43,7 @@ def assert_same(a: NVSSample, b: NVSSample) -> None:
 
 
 def test_a_sample_has_the_documented_shapes_and_ranges(clips):
-    sample = dataset(clips)[0]
+    sample = dataset(clips).sample(0, 0)
     assert isinstance(sample, NVSSample)
     assert sample.video.shape == (3, 5, 32, 48)
     assert sample.target_images.shape == (3, 3, 32, 48)
@@ -61,14 +62,14 @@ def test_a_sample_has_the_documented_shapes_and_ranges(clips):
 
 
 def test_pictures_belong_to_their_frames(clips):
-    sample = dataset(clips)[1]
+    sample = dataset(clips).sample(1, 0)
     raw = resize_crop(clips[1].read(range(clips[1].num_frames)), **SIZE)
     assert torch.equal(sample.video, raw[sample.input_indices].transpose(0, 1))
     assert torch.equal(sample.target_images, raw[sample.target_indices])
 
 
 def test_the_world_is_the_first_input_camera_and_keeps_all_distances(clips):
-    sample = dataset(clips)[0]
+    sample = dataset(clips).sample(0, 0)
     assert torch.equal(sample.input_viewmats[0], torch.eye(4))
     assert float(sample.world_scale) == 1
     indices = torch.cat([sample.input_indices, sample.target_indices])
