@@ -95,7 +95,8 @@ class _Loss:
 
     def __init__(self, setup: Setup):
         self.setup = setup
-        self.render_loss = RenderLoss(setup.config.loss, setup.backbone.device)
+        with processes().main_process_first():  # which may download LPIPS weights for all
+            self.render_loss = RenderLoss(setup.config.loss, setup.backbone.device)
 
     def __call__(self, model: nn.Module, batch: NVSBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         height, width = batch.video.shape[-2:]
