@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_text
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def save_config(config: Any, path: Path) -> None:
     """Write a config dataclass as YAML that :func:`load_config` reads back unchanged."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def valid_keys(schema: type, prefix: str = "") -> list[str]:

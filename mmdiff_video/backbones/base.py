@@ -233,7 +233,8 @@ class Backbone(ABC):
         Args:
             video: [B, 3, F, H, W] in [0, 1].
             prompt: one for all samples or one each; None means ``defaults.prompt``.
-            taps, timesteps: None means the defaults.
+            taps, timesteps: None means the defaults. Without taps (an empty list) the transformer
+                does not run and only the latent is read.
             keys: one sample key each; the noise is drawn from (key, seed) alone.
             seed: see ``keys``.
             chunk: at most this many rows in one forward: (sample, timestep) pairs, for an image
@@ -278,8 +279,10 @@ class Backbone(ABC):
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk must be at least 1, not {chunk}")
         batch, count = latent.shape[0], len(times)
-        text = self.encode_text(self._prompts(prompt, batch))
         x0 = latent.to(self.device, torch.float32)
+        if not specs:
+            return DiTFeatures({}, times, times, x0, self.untrained)
+        text = self.encode_text(self._prompts(prompt, batch))
         eps = self._noise(x0, keys, seed)
         if guidance is None:
             guidance = self.defaults.extract_guidance

@@ -24,12 +24,12 @@ def resolve_taps(
     default stream; ``last-4`` is its last four blocks.
 
     Args:
-        taps: what the user wrote.
+        taps: what the user wrote; empty for no taps.
         available: every block of the model in forward order.
         default_stream: the stream that bare indices count in.
 
     Raises:
-        InputError: an unknown tap, or none at all; the message lists the valid ones.
+        InputError: an unknown tap; the message lists the valid ones.
     """
     if isinstance(taps, str):
         raise InputError(f"taps must be a list such as ['{taps}'], not one string")
@@ -46,8 +46,6 @@ def resolve_taps(
             chosen.update(spec.name for spec in stream[-int(last[1]) :])
         else:
             raise InputError(f"unknown tap '{tap}'; {_valid(available, default_stream)}")
-    if not chosen:
-        raise InputError(f"no taps given; {_valid(available, default_stream)}")
     return [spec for spec in available if spec.name in chosen]
 
 

@@ -46,8 +46,10 @@ def draw_cameras(clips: Sequence[PosedClip], file: Path) -> None:
         # [N, 4, 4]: from each camera to the frame of the first
         world_from_cam = invert_rigid(relative_to_first(clip.viewmats))
         path = world_from_cam[:, :3, 3]
-        inverted = invert_rigid(relative_to_first(invert_rigid(clip.viewmats)))[:, :3, 3]
         reach = max(float((path.amax(0) - path.amin(0)).max()), 1e-6)
+        inverted = invert_rigid(relative_to_first(invert_rigid(clip.viewmats)))[:, :3, 3]
+        # It may run far away; its beginning tells enough and leaves the true path large.
+        inverted = inverted[(inverted.norm(dim=1) <= reach).cumprod(0).bool()]
         wires = [_frustum(clip, world_from_cam, int(i), 0.18 * reach) for i in chosen]
         for column, (frame, name) in enumerate(((0, "first"), (clip.num_frames - 1, "last"))):
             axes = figure.add_subplot(grid[row, column])
@@ -76,9 +78,9 @@ def _frustum(clip: PosedClip, world_from_cam: Tensor, index: int, size: float) -
 
 def _draw_top(axes: "Axes", path: Tensor, inverted: Tensor, wires: list[Tensor]) -> None:
     axes.plot(path[:, 0], path[:, 2], color=_PATH, linewidth=1)
-    axes.plot(inverted[:, 0], inverted[:, 2], ":", color=_PATH, linewidth=1.2)
     for wire, colour, width in _styled(wires):
         axes.plot(wire[:, 0], wire[:, 2], color=colour, linewidth=width)
+    axes.plot(inverted[:, 0], inverted[:, 2], ":", color=_PATH, linewidth=1.2)
     axes.plot(path[0, 0], path[0, 2], "o", color=_FIRST, markersize=7)
     axes.annotate(
         "first",
@@ -104,7 +106,9 @@ def _draw_space(axes: Any, path: Tensor, wires: list[Tensor]) -> None:
     axes.set_ylabel("z, forward")
     axes.set_zlabel("-y, up")
     axes.set_title("red: first camera, then violet to yellow", fontsize=10)
-    axes.set_aspect("equal")
+    # Equal units on all axes, with room for the labels.
+    limits = (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())
+    axes.set_box_aspect([high - low for low, high in limits], zoom=0.85)
     axes.view_init(elev=25, azim=-70)
     axes.tick_params(labelsize=7)
     axes.locator_params(nbins=4)

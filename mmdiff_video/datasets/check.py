@@ -1,5 +1,6 @@
 """Look at a whole data set before training on it: every camera, every frame, and a picture."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,10 +9,11 @@ from tqdm import tqdm
 
 from mmdiff_video.datasets.camera_picture import draw_cameras
 from mmdiff_video.datasets.card import load_card
-from mmdiff_video.datasets.posed_video import ClipError, PosedClip, Skipped
+from mmdiff_video.datasets.posed_video import ClipError, PosedClip
 from mmdiff_video.datasets.readers import reader_of
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
+from mmdiff_video.skipped import Skipped
 
 _DECODE_BYTES = 256 * 2**20  # pictures held at a time
 _REASONS_SHOWN = 20  # the JSON has all of them
@@ -60,12 +62,14 @@ class DatasetReport:
         name: of the dataset card.
         root: the data root.
         splits: in the card's order.
+        shared: keys of clips that lie in more than one split; scores on them would mean nothing.
         picture: the drawn camera paths; None when no clip is usable.
     """
 
     name: str
     root: str
     splits: list[SplitReport]
+    shared: list[str]
     picture: str | None
 
     @property
@@ -89,6 +93,8 @@ class DatasetReport:
             lines += [f"  skipped {key}: {why}" for key, why in split.skipped[:_REASONS_SHOWN]]
             if (more := len(split.skipped) - _REASONS_SHOWN) > 0:
                 lines.append(f"  ... and {more} more")
+        if self.shared:
+            lines.append(f"in more than one split: {', '.join(self.shared[:_REASONS_SHOWN])}")
         lines.append("focal in image widths, baseline and path in file units, turn in degrees")
         return "\n".join(lines)
 
@@ -130,8 +136,13 @@ def check_dataset(name: str, root: Path, out: Path) -> DatasetReport:
     if drawn:
         picture = out / "cameras.png"
         draw_cameras(_spread_out(drawn), picture)
+    found = Counter(clip.key for report in reports for clip in report.clips)
     report = DatasetReport(
-        name=name, root=str(root), splits=reports, picture=str(picture) if picture else None
+        name=name,
+        root=str(root),
+        splits=reports,
+        shared=sorted(key for key, times in found.items() if times > 1),
+        picture=str(picture) if picture else None,
     )
     write_json(out / "report.json", {"usable": report.usable, **_plain(report)})
     print(report.table())

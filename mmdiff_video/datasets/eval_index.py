@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mmdiff_video.datasets.posed_video import ClipError, PosedClip, Skipped, reasons
+from mmdiff_video.datasets.posed_video import ClipError, PosedClip, reasons
 from mmdiff_video.datasets.sampling import FrameChoice, FrameChoices, spread
 from mmdiff_video.errors import InputError
+from mmdiff_video.skipped import Skipped
 
 
 class SceneViews(NamedTuple):

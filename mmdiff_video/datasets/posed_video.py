@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
+from mmdiff_video.skipped import Skipped
+
 
 class ClipError(Exception):
     """A single clip cannot be used; the message is the reason that reports show."""
@@ -67,13 +69,6 @@ class PosedClip:
         """Camera centres in the world, [N, 3], file units."""
         rotation, translation = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
         return -(rotation.mT @ translation[..., None])[..., 0]
-
-
-class Skipped(NamedTuple):
-    """A clip that was left out, and why."""
-
-    key: str
-    reason: str
 
 
 def reasons(skipped: Sequence[Skipped], show: int = 3) -> str:

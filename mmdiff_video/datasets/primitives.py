@@ -5,7 +5,7 @@ parallax, occlusion and texture, in miniature.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -81,8 +81,13 @@ def make_primitives(
     if out.exists():
         _require_same(out, settings)
         return out
-    with write_folder_aside(out) as aside:
-        _write(aside, settings)
+    try:
+        with write_folder_aside(out) as aside:
+            _write(aside, settings)
+    except OSError:
+        if not out.exists():
+            raise
+        _require_same(out, settings)  # another process was faster
     return out
 
 
@@ -110,16 +115,23 @@ def _write(root: Path, settings: _Settings) -> None:
             key = f"room{index:04d}"
             scene = random_room(np.random.default_rng([settings.seed, index, 0]))
             path = camera_path(np.random.default_rng([settings.seed, index, 1]), settings.frames)
-
-            def pictures(scene: Scene = scene, path: NDArray = path) -> Iterable[NDArray[np.uint8]]:
-                for viewmat in path:
-                    yield render(scene, viewmat, K, settings.width, settings.height)
-                    bar.update()
-
-            write_video(root / "videos" / f"{key}.mp4", pictures(), settings.width, settings.height)
+            write_video(
+                root / "videos" / f"{key}.mp4",
+                _film(scene, path, K, settings, bar),
+                settings.width,
+                settings.height,
+            )
             split = "test" if index % 4 == 3 or settings.scenes - index == 1 else "train"
             _write_cameras(root / split / f"{key}.txt", intrinsics, path)
     (root / _MANIFEST).write_text(json.dumps(asdict(settings), indent=1) + "\n")
+
+
+def _film(
+    scene: Scene, path: NDArray, K: Array, settings: _Settings, bar: tqdm
+) -> Iterator[NDArray[np.uint8]]:
+    for viewmat in path:
+        yield render(scene, viewmat, K, settings.width, settings.height)
+        bar.update()
 
 
 def _intrinsics(width: int, height: int) -> tuple[tuple[float, ...], Array]:

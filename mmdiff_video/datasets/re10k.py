@@ -33,10 +33,10 @@ from mmdiff_video.datasets.posed_video import (
     FrameSource,
     LoadedClips,
     PosedClip,
-    Skipped,
 )
 from mmdiff_video.datasets.video_reader import count_frames, read_frames
 from mmdiff_video.errors import InputError
+from mmdiff_video.skipped import Skipped
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -243,7 +243,7 @@ def _chunk_item(chunk: Path, key: str) -> dict[str, Any]:
 
 
 def _posed_clip(key: str, track: CameraTrack, frames: FrameSource, count: int) -> PosedClip:
-    """Join cameras and pictures; the first frame is decoded, to see that and how large it is."""
+    """Join cameras and pictures; decodes the first frame to learn its size and that it works."""
     if count != len(track.viewmats):
         raise ClipError(f"{count} frames in the video but {len(track.viewmats)} cameras")
     height, width = frames.read([0]).shape[1:3]
@@ -263,7 +263,7 @@ def _decode_pictures(files: Sequence[tuple[str, Path | BytesIO]]) -> np.ndarray:
     for name, file in files:
         try:
             pictures.append(np.asarray(Image.open(file).convert("RGB")))
-        except OSError:
+        except (OSError, SyntaxError):  # Pillow has both for damage
             raise ClipError(f"{name} cannot be decoded: missing, cut short or damaged") from None
     if len({picture.shape for picture in pictures}) != 1:
         raise ClipError("its pictures differ in size")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mmdiff_video.datasets.card import DatasetCard
-from mmdiff_video.datasets.posed_video import ClipError, PosedClip, Skipped
+from mmdiff_video.datasets.posed_video import ClipError, PosedClip
+from mmdiff_video.skipped import Skipped
 
 
 class FrameChoice(NamedTuple):

@@ -5,10 +5,10 @@ elsewhere. Both return the same pictures for the same file.
 """
 
 import functools
-import importlib.util
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +25,8 @@ def count_frames(path: Path) -> int:
     Raises:
         VideoError: missing or unreadable.
     """
-    _check_exists(path)
-    return _count_decord(path) if _has_decord() else _count_pyav(path)
+    reader = _open_decord(path)
+    return len(_scan_pyav(path)[0]) if reader is None else len(reader)
 
 
 def read_frames(path: Path, indices: Sequence[int]) -> np.ndarray:
@@ -38,19 +38,17 @@ def read_frames(path: Path, indices: Sequence[int]) -> np.ndarray:
     Raises:
         VideoError: missing, unreadable, damaged, or too short for an index.
     """
-    _check_exists(path)
     if not indices or min(indices) < 0:
         raise ValueError(f"frame indices must be non-negative and at least one, not {indices}")
-    return _read_decord(path, indices) if _has_decord() else _read_pyav(path, indices)
+    reader = _open_decord(path)
+    return _read_pyav(path, indices) if reader is None else _read_decord(path, reader, indices)
 
 
 @functools.cache
 def _has_decord() -> bool:
-    if importlib.util.find_spec("decord") is None:
-        return False
     try:
         import decord
-    except (ImportError, OSError, RuntimeError):  # installed, but its library does not load
+    except (ImportError, OSError, RuntimeError):  # missing, or its library does not load
         return False
     decord.logging.set_level(decord.logging.QUIET)  # ffmpeg's chatter; we raise what matters
     return True
@@ -74,28 +72,29 @@ def _too_short(path: Path, count: int, indices: Sequence[int]) -> VideoError:
     return VideoError(f"{path.name} holds {count} frames, frame {max(indices)} was asked for")
 
 
-def _open_decord(path: Path):
+def _open_decord(path: Path) -> Any:
+    """Open with decord; None where it is missing, or cannot be trusted with this file."""
+    _check_exists(path)
+    if not _has_decord():
+        return None
     import decord
 
     try:
         # One thread: loaders run one process per core already.
         reader = decord.VideoReader(str(path), num_threads=1)
-        count = len(reader)
+        first_time = reader.get_frame_timestamp([0])[0, 0] if len(reader) else 0.0
     except (decord.DECORDError, RuntimeError):
         raise _cannot_open(path) from None
-    if count == 0:
+    if len(reader) == 0:
         raise VideoError(f"{path.name} holds no frame")
-    return reader
+    # A file cut without re-encoding hides the frames before its start (an edit list, negative
+    # times). decord counts them but does not return them: all its numbers would be off.
+    return None if first_time < 0 else reader
 
 
-def _count_decord(path: Path) -> int:
-    return len(_open_decord(path))
-
-
-def _read_decord(path: Path, indices: Sequence[int]) -> np.ndarray:
+def _read_decord(path: Path, reader: Any, indices: Sequence[int]) -> np.ndarray:
     import decord
 
-    reader = _open_decord(path)
     if max(indices) >= len(reader):
         raise _too_short(path, len(reader), indices)
     try:
@@ -104,12 +103,11 @@ def _read_decord(path: Path, indices: Sequence[int]) -> np.ndarray:
         raise _cannot_decode(path) from None
 
 
-def _count_pyav(path: Path) -> int:
-    return len(_scan_pyav(path)[0])
-
-
 def _scan_pyav(path: Path) -> tuple[list[int], list[int]]:
-    """Presentation times of all frames, and of the key frames, sorted; demuxes, decodes nothing."""
+    """Presentation times of all frames, and of the key frames, sorted; demuxes, decodes nothing.
+
+    Frames that the file hides (see :func:`_open_decord`) are no frames, but may be key frames.
+    """
     import av
 
     try:
@@ -117,15 +115,16 @@ def _scan_pyav(path: Path) -> tuple[list[int], list[int]]:
             if not container.streams.video:
                 raise VideoError(f"{path.name} has no video stream")
             packets = [
-                (packet.pts, packet.is_keyframe)
+                (packet.pts, packet.is_discard, packet.is_keyframe)
                 for packet in container.demux(container.streams.video[0])
                 if packet.size and packet.pts is not None and not packet.is_corrupt
             ]
     except av.FFmpegError:
         raise _cannot_open(path) from None
-    if not packets:
+    times = sorted(pts for pts, hidden, _ in packets if not hidden)
+    if not times:
         raise VideoError(f"{path.name} holds no frame")
-    return sorted(pts for pts, _ in packets), sorted(pts for pts, key in packets if key)
+    return times, sorted(pts for pts, _, key in packets if key)
 
 
 def _read_pyav(path: Path, indices: Sequence[int]) -> np.ndarray:

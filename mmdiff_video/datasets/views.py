@@ -1,27 +1,26 @@
 """From posed clips to samples: input frames, held-out views and cameras in one scaled world.
 
 The world of a sample is the frame of its first input camera, scaled by the card's policy. Whatever
-goes wrong with a clip at run time comes back as a :class:`BrokenSample`, so that the training loop
-can count it; nothing is replaced by another clip behind its back.
+goes wrong with a clip at run time comes back as :class:`Skipped`, so that the training loop can
+count it; nothing is replaced by another clip behind its back.
 """
 
 import dataclasses
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmdiff_video.datasets.card import DatasetCard
-from mmdiff_video.datasets.posed_video import ClipError, PosedClip, Skipped, reasons
+from mmdiff_video.datasets.posed_video import ClipError, PosedClip, reasons
 from mmdiff_video.datasets.sampling import FrameChoice, FrameChoices, sample_frames
 from mmdiff_video.errors import InputError
+from mmdiff_video.skipped import Skipped
 from recon.cameras import (
     Ks_from_normalized,
     relative_to_first,
@@ -65,14 +64,6 @@ class NVSSample:
     world_scale: Tensor
 
 
-@dataclass(frozen=True)
-class BrokenSample:
-    """A sample that could not be read: the key of its clip, and why."""
-
-    key: str
-    reason: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class NVSBatch:
     """Samples stacked along a new first dimension B; fields as in :class:`NVSSample`.
@@ -80,8 +71,6 @@ class NVSBatch:
     Attributes:
         keys: B sample keys.
         clip_keys: B clip keys.
-        skipped: samples of this batch that could not be read; they are missing from B. When none
-            could, ``len(batch)`` is 0 and all tensors are empty.
     """
 
     keys: list[str]
@@ -95,7 +84,6 @@ class NVSBatch:
     input_indices: Tensor
     target_indices: Tensor
     world_scale: Tensor
-    skipped: list[BrokenSample]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -108,7 +96,7 @@ class NVSBatch:
         """Pin every tensor; the DataLoader calls this."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, function: Any) -> "NVSBatch":
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "NVSBatch":
         tensors = {
             f.name: function(value)
             for f in dataclasses.fields(self)
@@ -117,33 +105,25 @@ class NVSBatch:
         return dataclasses.replace(self, **tensors)
 
 
-def collate(samples: Sequence[NVSSample | BrokenSample]) -> NVSBatch:
-    """Stack samples into a batch; broken ones move to its ``skipped`` list.
+def collate(samples: Sequence[NVSSample]) -> NVSBatch:
+    """Stack one or more samples into a batch.
 
     All samples must have the same sizes: evaluations whose scenes differ in their number of targets
     run one clip at a time.
     """
-    whole = [sample for sample in samples if isinstance(sample, NVSSample)]
     names = [f.name for f in dataclasses.fields(NVSSample) if f.type is Tensor]
     return NVSBatch(
-        keys=[sample.key for sample in whole],
-        clip_keys=[sample.clip_key for sample in whole],
-        skipped=[sample for sample in samples if isinstance(sample, BrokenSample)],
-        **{
-            name: torch.stack([getattr(sample, name) for sample in whole])
-            if whole
-            else torch.empty(0)
-            for name in names
-        },
+        keys=[sample.key for sample in samples],
+        clip_keys=[sample.clip_key for sample in samples],
+        **{name: torch.stack([getattr(sample, name) for sample in samples]) for name in names},
     )
 
 
-class PosedVideoDataset(Dataset[NVSSample | BrokenSample]):
+class PosedVideoDataset:
     """Training samples: clips with frames drawn by chance, the same for the same seed.
 
     With ``samplings_per_clip`` each clip has that many fixed choices of frames, so that features
-    can be cached; without, every epoch (:meth:`set_epoch`) draws fresh ones. An item depends on the
-    seed, its index and the epoch alone, never on the worker that makes it.
+    can be cached; without, every epoch draws fresh ones.
 
     Attributes:
         clips: the clips in use.
@@ -181,8 +161,6 @@ class PosedVideoDataset(Dataset[NVSSample | BrokenSample]):
         self.height, self.width = height, width
         self.seed = seed
         self.samplings_per_clip = samplings_per_clip
-        # In shared memory: loader workers that outlive an epoch see it change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.clips: list[PosedClip] = []
         self.skipped: list[Skipped] = []
         for clip in clips:
@@ -196,21 +174,16 @@ class PosedVideoDataset(Dataset[NVSSample | BrokenSample]):
     def __len__(self) -> int:
         return len(self.clips) * (self.samplings_per_clip or 1)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw fresh frames from now on, unless the samplings are fixed."""
-        self._epoch.fill_(epoch)
-
-    def __getitem__(self, index: int) -> NVSSample | BrokenSample:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+    def sample(self, index: int, epoch: int) -> NVSSample | Skipped:
+        """Read one sample: a function of the set's seed, ``index`` and ``epoch`` alone."""
         clip = self.clips[index % len(self.clips)]
         fixed = self.samplings_per_clip is not None
-        sampling = index // len(self.clips) if fixed else int(self._epoch)
+        sampling = index // len(self.clips) if fixed else epoch
         try:
             choice = self._draw(clip, sampling)
             return make_sample(clip, choice, self.card, height=self.height, width=self.width)
         except ClipError as error:
-            return BrokenSample(clip.key, str(error))
+            return Skipped(clip.key, str(error))
 
     def _draw(self, clip: PosedClip, sampling: int) -> FrameChoice:
         rng = random.Random(f"{self.seed}/{clip.key}/{sampling}")
@@ -228,7 +201,7 @@ class PosedVideoDataset(Dataset[NVSSample | BrokenSample]):
         raise _too_still(self.card)
 
 
-class EvaluationDataset(Dataset[NVSSample | BrokenSample]):
+class EvaluationDataset:
     """Evaluation samples: one per clip, with the frames of a :class:`FrameChoices`.
 
     Attributes:
@@ -267,14 +240,15 @@ class EvaluationDataset(Dataset[NVSSample | BrokenSample]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> NVSSample | BrokenSample:
+    def __getitem__(self, index: int) -> NVSSample | Skipped:
+        """Read the sample of clip number ``index``."""
         clip = self.clips[index]
         try:
             return make_sample(
                 clip, self.choices[clip.key], self.card, height=self.height, width=self.width
             )
         except ClipError as error:
-            return BrokenSample(clip.key, str(error))
+            return Skipped(clip.key, str(error))
 
 
 def make_sample(

@@ -88,7 +88,7 @@ class FeatureCache:
         self.stats = CacheStats()
         # how much may be stored before the folder is measured again
         self._unmeasured = 0
-        self._said: set[str] = set()
+        self._warned = False
 
     def load(self, address: str) -> Entry | None:
         """Read an entry and mark it as used; None when it is missing or broken."""
@@ -122,9 +122,9 @@ class FeatureCache:
         tensors = {name: t.cpu().contiguous() for name, t in entry.tensors.items()}
         size = sum(t.nbytes for t in tensors.values())
         if size > self.budget:
-            self._say(
+            self._go_on_without(
                 f"one sample takes {size / 2**30:.3g} GiB, more than the whole budget of"
-                f" {self.budget / 2**30:.3g} GiB: going on without caching"
+                f" {self.budget / 2**30:.3g} GiB"
             )
             return
         self._make_room(size)
@@ -135,7 +135,7 @@ class FeatureCache:
             with write_aside(self._path(address), flush=False) as aside:
                 save_file(tensors, aside, metadata)
         except (OSError, SafetensorError) as error:
-            self._say(f"cannot write to {self.root} ({error}): going on without caching")
+            self._go_on_without(f"cannot write to {self.root} ({error})")
 
     def _path(self, address: str) -> Path:
         return self.root / address[:2] / f"{address}.safetensors"
@@ -172,10 +172,10 @@ class FeatureCache:
                 path.unlink(missing_ok=True)
         return entries
 
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            logger.warning("feature cache: %s", text)
+    def _go_on_without(self, reason: str) -> None:
+        if not self._warned:
+            logger.warning("feature cache: %s: going on without caching", reason)
+        self._warned = True
 
 
 class CachedExtractor:
@@ -274,6 +274,8 @@ def entry_address(
             "taps": list(taps),
             "timesteps": list(timesteps),
             "prompt": prompt,
+            "text_tokens": backbone.defaults.text_tokens,
+            "guidance": backbone.defaults.extract_guidance,
             "seed": seed,
             "key": key,
             "size": list(clip.shape[1:]),

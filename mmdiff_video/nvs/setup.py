@@ -20,6 +20,7 @@ from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import build_model
 from mmdiff_video.nvs.source import FeatureSource
 from mmdiff_video.resources import cache_dir, find_config
+from mmdiff_video.training import processes, this_device
 from recon.decoder import SceneSpace
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
     if backbone is None:
         backbone = load_backbone(
             config.backbone.name,
+            device=this_device(),
             offload=config.backbone.offload,
             vae_tiling=config.backbone.vae_tiling,
         )
@@ -130,7 +132,8 @@ def data_root(config: NVSConfig, card: DatasetCard) -> Path:
         return root
     if card.name == "primitives":
         root = cache_dir() / "primitives"
-        make_primitives(root)
+        with processes().main_process_first():
+            make_primitives(root)
         return root
     if base := os.environ.get("MMDIFF_DATA"):
         return Path(base) / card.name

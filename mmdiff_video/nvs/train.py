@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from mmdiff_video import __version__
@@ -14,14 +13,14 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import save_config
 from mmdiff_video.datasets.readers import load_split
 from mmdiff_video.datasets.views import NVSBatch, NVSSample, PosedVideoDataset, collate
-from mmdiff_video.files import write_aside, write_json
+from mmdiff_video.files import write_json
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import count_parameters, describe_parameters
 from mmdiff_video.nvs.objective import RenderLoss, render
 from mmdiff_video.nvs.pictures import colorize_depth, depth_range, side_by_side, to_uint8
 from mmdiff_video.nvs.setup import Setup, data_root, set_up
 from mmdiff_video.tables import format_bytes, format_count
-from mmdiff_video.training import Trainer, TrainResult
+from mmdiff_video.training import Trainer, TrainResult, processes
 from recon.decoder import gaussian_count
 
 logger = logging.getLogger(__name__)
@@ -69,11 +68,10 @@ def train_3dgs(
         notice=setup.notice,
         resume=resume,
     )
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         # absolute, so that the run can be evaluated from another folder
         save = replace(config, data=replace(data, root=str(root.resolve())))
-        with write_aside(out / "config.yaml") as aside:
-            save_config(save, aside)
+        save_config(save, out / "config.yaml")
         write_json(
             out / "run.json",
             {
@@ -87,7 +85,7 @@ def train_3dgs(
         )
         logger.info("%s", _summary(setup, samples, len(skipped)))
     result = trainer.fit()
-    if setup.source.cache is not None and PartialState().is_main_process:
+    if setup.source.cache is not None and processes().is_main_process:
         logger.info("feature cache: %s", setup.source.cache.stats)
     return result
 
@@ -97,7 +95,8 @@ class _Loss:
 
     def __init__(self, setup: Setup):
         self.setup = setup
-        self.render_loss = RenderLoss(setup.config.loss, setup.backbone.device)
+        with processes().main_process_first():  # which may download LPIPS weights for all
+            self.render_loss = RenderLoss(setup.config.loss, setup.backbone.device)
 
     def __call__(self, model: nn.Module, batch: NVSBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         height, width = batch.video.shape[-2:]

@@ -2,12 +2,11 @@
 
 from mmdiff_video.training.checkpoint import checkpoints, load_model
 from mmdiff_video.training.config import TrainConfig
-from mmdiff_video.training.data import Skipped, TrainingSet
+from mmdiff_video.training.data import TrainingSet
 from mmdiff_video.training.loop import Trainer, TrainResult
 from mmdiff_video.training.processes import processes, this_device
 
 __all__ = [
-    "Skipped",
     "TrainConfig",
     "TrainResult",
     "Trainer",

@@ -13,20 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mmdiff_video.skipped import Skipped
 from mmdiff_video.training.signals import ignore_stop_signals
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """Stands in for a sample that cannot be used; the loop counts and reports it.
-
-    Attributes:
-        key: names the sample.
-        reason: one sentence on what is wrong with it.
-    """
-
-    key: str
-    reason: str
 
 
 class TrainingSet(Protocol):

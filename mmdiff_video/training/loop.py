@@ -22,12 +22,12 @@ from torch.utils.data import default_collate
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import PARTIAL, write_json
+from mmdiff_video.skipped import Skipped
 from mmdiff_video.training import checkpoint as ckpt
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.data import (
     Share,
     Shares,
-    Skipped,
     TrainingSet,
     share_loader,
     stable_seed,
@@ -58,7 +58,8 @@ class TrainResult:
     Attributes:
         step: steps done in all.
         finished: False when a signal ended it early.
-        last: the newest line of means: ``loss`` and what the loss function logged.
+        last: the newest line of metrics: the means of ``loss`` and of what the loss function
+            logged, ``lr``, ``epoch``, and ``skipped``, the distinct samples given up so far.
         skipped: key -> reason of every sample that could not be used.
     """
 
@@ -139,10 +140,9 @@ class Trainer:
         self.skipped: dict[str, str] = {}
         self.window = Means()
         self.last: dict[str, float] = {}
-        self._open(resume)
-        self.ema = make_ema(self.model, self.step)
-        if self.step:
-            ckpt.load_weights(ckpt.checkpoints(run)[-1], self.ema.module, ema=True)
+        self.ema = make_ema(self.model)
+        if (newest := self._open(resume)) is not None:
+            self._restore(newest)
 
     def fit(self) -> TrainResult:
         """Train to the last step, or until SIGINT or SIGTERM; both ways end with a checkpoint.
@@ -179,8 +179,8 @@ class Trainer:
             self.world.wait_for_everyone()
         return TrainResult(self.step, self.step >= self.config.steps, self.last, dict(self.skipped))
 
-    def _open(self, resume: bool) -> None:
-        """Refuse a folder with a run in it, or go on from its newest checkpoint."""
+    def _open(self, resume: bool) -> Path | None:
+        """Refuse a folder that does not suit; returns the checkpoint to go on from, if any."""
         if self.world.is_main_process:
             ckpt.remove_unfinished(self.run)
         self.world.wait_for_everyone()
@@ -191,20 +191,25 @@ class Trainer:
                     f"{self.run} holds a run of {ckpt.load_state(found[-1])['step']} steps already;"
                     " resume it (--resume), or choose another folder"
                 )
-            return
-        if not found:
-            if not (self.run / "metrics.jsonl").exists():
-                raise InputError(f"nothing to resume in {self.run}: no run was started there")
-            return  # killed before its first checkpoint: from the start
-        state = ckpt.load_state(found[-1])
+            return None
+        if found:
+            return found[-1]
+        if not (self.run / "metrics.jsonl").exists():
+            raise InputError(f"nothing to resume in {self.run}: no run was started there")
+        return None  # killed before its first checkpoint: from the start
+
+    def _restore(self, checkpoint: Path) -> None:
+        state = ckpt.load_state(checkpoint)
         for name, now in self._identity().items():
             if state[name] != now:
                 raise InputError(
-                    f"{found[-1]}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
+                    f"{checkpoint}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
                     f" started with {state[name]}, which fixes the order of the samples"
                 )
-        ckpt.load_weights(found[-1], self.model, ema=False)
-        ckpt.load_moments(found[-1], self.optimizer)
+        ckpt.load_weights(checkpoint, self.model, ema=False)
+        ckpt.load_weights(checkpoint, self.ema.module, ema=True)
+        ckpt.load_moments(checkpoint, self.optimizer)
+        self.ema.n_averaged.fill_(state["step"])  # 0 would make its next update a copy
         self.step, self.usable = state["step"], state["usable"]
         self.skipped, self.window = state["skipped"], Means(state["window"])
 
@@ -235,7 +240,7 @@ class Trainer:
         _seed_everything(self.config.seed, step, self.world.process_index)
         self.model.train()
         self.optimizer.zero_grad()
-        tally = _Tally(stop=request.signal)
+        tally = _Tally()
         for _ in range(self.config.grad_accumulation):
             share = next(shares)
             tally.skipped += share.skipped
@@ -245,6 +250,7 @@ class Trainer:
                 (loss * (share.count / self.global_batch)).backward()
                 tally.means.add({"loss": loss, **logs}, share.count)
                 tally.count += share.count
+        tally.stop = request.signal
         tally = _merge(gather_object([tally]))
         if tally.count:
             self._update(step, tally)
@@ -294,6 +300,7 @@ class Trainer:
             **means,
             "lr": self.config.lr * self.config.lr_scale(self.step),
             "epoch": self.step * self.global_batch / len(self.samples),
+            "skipped": len(self.skipped),
             "samples_per_second": samples / (now - self.window_opened),
         }
         self.window, self.window_opened = Means(), now

@@ -58,12 +58,9 @@ def set_lr(optimizer: Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_factor"]
 
 
-def make_ema(model: nn.Module, step: int) -> AveragedModel:
-    """Copy the model into its moving average, as it stands after ``step`` steps."""
-    ema = AveragedModel(model).eval().requires_grad_(False)
-    # the first update copies: right after step 1, wrong after a checkpoint
-    ema.n_averaged.fill_(step)
-    return ema
+def make_ema(model: nn.Module) -> AveragedModel:
+    """Copy the model into its moving average, whose first update will copy it again."""
+    return AveragedModel(model).eval().requires_grad_(False)
 
 
 def update_ema(ema: AveragedModel, model: nn.Module, decay: float, step: int) -> None:

@@ -10,9 +10,13 @@ from accelerate.utils import str_to_bool
 def processes() -> PartialState:
     """Join the processes that a launcher started, or be the only one.
 
-    ``accelerate launch`` and ``torchrun`` both start them. On a machine without an accelerator, or
-    with ``ACCELERATE_USE_CPU=true``, they compute on the CPU and talk through gloo; accelerate by
-    itself would then leave the processes of ``torchrun`` strangers to each other.
+    ``torchrun`` and ``accelerate launch --multi_gpu`` both start them, on CPUs too (``accelerate
+    launch --cpu`` starts one only, or needs MPI). On a machine without an accelerator, or with
+    ``ACCELERATE_USE_CPU=true``, they compute on the CPU and talk through gloo; accelerate by itself
+    would then leave them strangers to each other.
+
+    Raises:
+        RuntimeError: accelerate was set up before in a way that keeps the processes apart.
     """
     told = str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "false")) == 1
     state = PartialState(cpu=told or not torch.accelerator.is_available())

@@ -94,8 +94,7 @@ def rasterize(
     draw = _engine(engine, means)
 
     with torch.autocast(means.device.type, enabled=False):
-        values = torch.cat([means, quats, scales, opacities[:, None], colors], 1)
-        usable = values.detach().isfinite().all(1) & (quats.detach() != 0).any(1)
+        usable = _usable(means, quats, scales, opacities, colors)
         if not usable.all():
             means, quats, scales, opacities, colors = (
                 t[usable] for t in (means, quats, scales, opacities, colors)
@@ -112,6 +111,15 @@ def rasterize(
                 image + (1 - alpha[..., None]) * background.expand(len(viewmats), -1)[:, None, None]
             )
     return Rendered(image, depth, alpha)
+
+
+@torch.no_grad()
+def _usable(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor
+) -> Tensor:
+    values = torch.cat([means, quats, scales, opacities[:, None], colors], 1)
+    # Zero times anything finite is zero: several times faster than isfinite().all(1).
+    return ((values * 0).sum(1) == 0) & (quats != 0).any(1)
 
 
 def _engine(name: str, means: Tensor) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:

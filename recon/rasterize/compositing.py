@@ -1,10 +1,10 @@
 """Front-to-back compositing of projected Gaussians over small image tiles, in plain PyTorch.
 
-Every tile gets the depth-sorted list of the Gaussians that can reach one of its pixels. Tiles with
-lists of similar length are padded into one dense block [n, rows, columns, K]; running products
-along K then replace the loop over Gaussians. The backward pass computes each block anew, so memory
-is bounded by one block whatever the size of the scene. K is the innermost dimension because CPUs
-vectorise along it and lists are longer than tiles are wide.
+Every tile gets the depth-sorted list of the Gaussians that can reach one of its pixels. A segment
+of the lists of many tiles of similar length is padded into one dense block [n, rows, columns, K];
+running products along K replace the loop over Gaussians. The backward pass computes the blocks
+anew, last one first, so memory is bounded by the lists and one block. K is the innermost dimension
+because CPUs vectorise along it and segments are longer than tiles are wide.
 """
 
 from collections.abc import Iterator
@@ -24,6 +24,8 @@ TRANSMITTANCE_MIN = 1e-4
 # a block must drown Python's overhead and still fit a CPU's cache.
 TILE = 4
 BLOCK_VALUES = 2**18
+# Lists are worked off in segments of this length; tiles whose pixels have all ended drop out.
+SEGMENT = 128
 
 
 class TileLists(NamedTuple):
@@ -37,6 +39,14 @@ class TileLists(NamedTuple):
     """[n] where each tile's list begins in ``members``."""
     counts: Tensor
     """[n] length of each tile's list."""
+
+    def members_of(self, rows: Tensor, begin: int, nothing: int) -> Tensor:
+        """A segment of some tiles' lists [n, K], filled up with the index ``nothing``."""
+        lengths = (self.counts[rows] - begin).clamp(max=SEGMENT)
+        rank = torch.arange(int(lengths.max()), device=rows.device)
+        entries = (self.starts[rows, None] + begin + rank).clamp(max=len(self.members) - 1)
+        members = _take(self.members, 0, entries)
+        return members.masked_fill(rank >= lengths[:, None], nothing)
 
 
 def tile_grid(width: int, height: int, tile: int) -> tuple[int, int]:
@@ -106,46 +116,59 @@ class _Composite(torch.autograd.Function):
     def forward(
         ctx: Any, means2d, conics, opacities, features, lists, width, height, tile, block_values
     ):
-        ctx.save_for_backward(means2d, conics, opacities, features)
-        ctx.layout = lists, width, height, tile, block_values
         table, padded_features = _pad(means2d, conics, opacities, features)
         down, across = tile_grid(width, height, tile)
         sums = features.new_zeros(down * across, tile * tile, features.shape[1])
         left = features.new_ones(down * across, tile * tile)
-        for tiles, members in _blocks(lists, len(means2d), tile, block_values):
-            alphas = _Footprints(table[:, members], tiles, across, tile).alphas
-            weights, _, sight = _weights(alphas.clamp_(max=ALPHA_MAX))
-            sums[tiles] = torch.bmm(weights, padded_features[members])
-            left[tiles] = sight
+        # Like ``left``, but going on past the Gaussian that ends a pixel: what tells that it ended.
+        through = left.clone()
+        visits = []
+        longest = int(lists.counts[0]) if len(lists.counts) else 0
+        for begin in range(0, longest, SEGMENT):
+            lit = (through > TRANSMITTANCE_MIN).any(1)
+            rows = (lit[lists.tiles] & (lists.counts > begin)).nonzero()[:, 0]
+            for block in _blocks(lists, rows, begin, block_values // tile**2):
+                tiles, members = lists.tiles[block], lists.members_of(block, begin, len(means2d))
+                entering = through[tiles]
+                visits.append((block, begin, entering))
+                alphas = _Footprints(_take(table, 1, members), tiles, across, tile).alphas
+                weights, chain, drawn = _weights(alphas.clamp_(max=ALPHA_MAX), entering)
+                sums[tiles] += torch.bmm(weights, _take(padded_features, 0, members))
+                through[tiles] = chain[..., -1]
+                last = chain.gather(-1, drawn.sum(-1, keepdim=True).long())[..., 0]
+                left[tiles] = torch.where(entering > TRANSMITTANCE_MIN, last, left[tiles])
+        ctx.save_for_backward(means2d, conics, opacities, features, left)
+        ctx.retrace = lists, visits, across, tile
         return sums, left
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_sums: Tensor, grad_left: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        means2d, conics, opacities, features = ctx.saved_tensors
-        lists, width, height, tile, block_values = ctx.layout
+        means2d, conics, opacities, features, left = ctx.saved_tensors
+        lists, visits, across, tile = ctx.retrace
         table, padded_features = _pad(means2d, conics, opacities, features)
-        _, across = tile_grid(width, height, tile)
         grads = table.new_zeros(len(means2d) + 1, 6)
         grad_features = torch.zeros_like(padded_features)
-        for tiles, members in _blocks(lists, len(means2d), tile, block_values):
-            footprints = _Footprints(table[:, members], tiles, across, tile)
+        # What lies behind the block at hand contributes to the loss, per pixel.
+        beyond = left * grad_left
+        for block, begin, entering in reversed(visits):
+            tiles, members = lists.tiles[block], lists.members_of(block, begin, len(means2d))
+            footprints = _Footprints(_take(table, 1, members), tiles, across, tile)
             unclamped = footprints.alphas
             alphas = unclamped.clamp(max=ALPHA_MAX)
-            weights, before, sight = _weights(alphas)
+            weights, chain, drawn = _weights(alphas, entering)
             grad_pixels = grad_sums[tiles]  # [n, P, F]
             grad_members = torch.bmm(weights.transpose(1, 2), grad_pixels)  # [n, K, F]
             grad_features.index_add_(0, members.flatten(), grad_members.flatten(0, 1))
 
             # More alpha here shows more of this Gaussian and dims all that lies behind it.
-            worth = torch.bmm(grad_pixels, padded_features[members].transpose(1, 2))  # [n, P, K]
-            behind = torch.zeros_like(worth)
-            seen = weights[..., 1:] * worth[..., 1:]
-            behind[..., :-1] = seen.flip(-1).cumsum(-1).flip(-1)
-            behind += (sight * grad_left[tiles])[..., None]
-            grad_alphas = before.mul_(worth).sub_(behind.div_(1 - alphas))
-            drawn = torch.gt(weights, 0, out=behind)
-            movable = torch.le(unclamped, ALPHA_MAX, out=worth)
+            values = _take(padded_features, 0, members)  # [n, K, F]
+            worth = torch.bmm(grad_pixels, values.transpose(1, 2))  # [n, P, K]
+            gains = torch.cat([weights * worth, beyond[tiles][..., None]], -1)
+            behind = gains.flip(-1).cumsum(-1).flip(-1)  # [n, P, K + 1]
+            beyond[tiles] = behind[..., 0]
+            grad_alphas = worth.mul_(chain[..., :-1]).sub_(behind[..., 1:] / (1 - alphas))
+            movable = torch.le(unclamped, ALPHA_MAX, out=alphas)
             flow = grad_alphas.mul_(unclamped).mul_(drawn).mul_(movable)
             grads.index_add_(0, members.flatten(), footprints.pull_back(flow).flatten(0, 1))
         grads = grads[:-1]
@@ -166,35 +189,33 @@ def _pad(means2d: Tensor, conics: Tensor, opacities: Tensor, features: Tensor):
     return table, torch.cat([features, features.new_zeros(1, features.shape[1])])
 
 
-def _blocks(
-    lists: TileLists, nothing: int, tile: int, block_values: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield tile numbers [n] and their members [n, K], short lists padded with ``nothing``."""
-    counts = lists.counts.tolist()
+def _blocks(lists: TileLists, rows: Tensor, begin: int, pairs: int) -> Iterator[Tensor]:
+    """Cut ``rows`` of the lists into blocks of at most ``pairs`` members from ``begin`` on."""
+    lengths = (lists.counts[rows] - begin).clamp(max=SEGMENT).tolist()
     first = 0
-    while first < len(counts):
-        longest = counts[first]
-        block = slice(first, first + max(1, block_values // (longest * tile * tile)))
-        rank = torch.arange(longest, device=lists.members.device)
-        entry = (lists.starts[block, None] + rank).clamp(max=len(lists.members) - 1)
-        members = lists.members[entry]
-        yield lists.tiles[block], members.masked_fill(rank >= lists.counts[block, None], nothing)
-        first = block.stop
+    while first < len(lengths):
+        end = first + max(1, pairs // lengths[first])
+        yield rows[first:end]
+        first = end
 
 
-def _weights(alphas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Blending weights and the transmittance before each Gaussian [n, P, K], and after all [n, P].
+def _take(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Index one dimension by [n, K]; on CPUs several times faster than ``tensor[index]``."""
+    return tensor.index_select(dim, index.flatten()).unflatten(dim, index.shape)
 
-    The transmittance falls monotonically, so comparing it with the limit stops a pixel for good.
+
+def _weights(alphas: Tensor, entering: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Blend one segment into pixels that light has reached with transmittance ``entering`` [n, P].
+
+    Returns blending weights [n, P, K]; the transmittance before the first and after every Gaussian
+    [n, P, K + 1], ended pixels included; and 1 where a Gaussian comes before the end of its pixel,
+    else 0 [n, P, K]. The transmittance falls monotonically, so falling to the limit ends a pixel
+    for good.
     """
-    after = torch.cumprod(1 - alphas, -1)
-    before = torch.ones_like(after)
-    before[..., 1:] = after[..., :-1]
-    weights = alphas * before
+    chain = torch.cat([entering[..., None], 1 - alphas], -1).cumprod(-1)
     # Comparing into a float tensor is several times faster on CPUs than masking with booleans.
-    drawn = torch.gt(after, TRANSMITTANCE_MIN, out=torch.empty_like(after))
-    last = drawn.sum(-1, keepdim=True).long() - 1  # never -1: ALPHA_MAX leaves light behind one
-    return weights.mul_(drawn), before, after.gather(-1, last)[..., 0]
+    drawn = torch.gt(chain[..., 1:], TRANSMITTANCE_MIN, out=torch.empty_like(alphas))
+    return (alphas * chain[..., :-1]).mul_(drawn), chain, drawn
 
 
 class _Footprints:

@@ -58,19 +58,30 @@ def project_gaussians(
     ids = seen.nonzero()[:, 0]
     ids = ids[torch.argsort(z[ids], stable=True)]
 
-    x, y, z = in_camera[ids].unbind(-1)
-    cov_xx, cov_xy, cov_yy = _footprint_covariance(
-        x, y, z, quats[ids], scales[ids], R, K, width, height
+    in_camera, quats, scales, opacities = (
+        t.index_select(0, ids) for t in (in_camera, quats, scales, opacities)
     )
+    x, y, z = in_camera.unbind(-1)
+    cov_xx, cov_xy, cov_yy = _footprint_covariance(x, y, z, quats, scales, R, K, width, height)
     means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], -1)
     determinant = cov_xx * cov_yy - cov_xy * cov_xy
 
     variances = torch.stack([cov_xx, cov_yy], -1).detach()
-    boxes, reached = _pixel_boxes(means2d.detach(), variances, opacities[ids], width, height)
+    boxes, reached = _pixel_boxes(means2d.detach(), variances, opacities, width, height)
     keep = (reached & (determinant.detach() > 0)).nonzero()[:, 0]
 
-    conics = torch.stack([cov_yy, -cov_xy, cov_xx], -1)[keep] / determinant[keep, None]
-    return Projected(ids[keep], means2d[keep], conics, z[keep], boxes[keep].long())
+    ids, means2d, depths, boxes, determinant, adjugate = (
+        t.index_select(0, keep)
+        for t in (
+            ids,
+            means2d,
+            z,
+            boxes,
+            determinant,
+            torch.stack([cov_yy, -cov_xy, cov_xx], -1),
+        )
+    )
+    return Projected(ids, means2d, adjugate / determinant[:, None], depths, boxes.long())
 
 
 def _footprint_covariance(

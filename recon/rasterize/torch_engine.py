@@ -26,11 +26,11 @@ def render(
         seen = project_gaussians(
             means, quats, scales, opacities, viewmat, K, width, height, near, far
         )
-        features = torch.cat([colors[seen.ids], seen.depths[:, None]], 1)
+        features = torch.cat([colors.index_select(0, seen.ids), seen.depths[:, None]], 1)
         sums, left = composite(
             seen.means2d,
             seen.conics,
-            opacities[seen.ids],
+            opacities.index_select(0, seen.ids),
             features,
             list_tiles(seen.boxes, width, height),
             width,

@@ -46,11 +46,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "features"
-    status = main(
-        ["train-3dgs", "--data", "primitives", "--data-root", str(root), "--out", str(out)]
-        + ["train.steps=4", *TINY]
-    )
-    assert status == 0
+    command = ["train-3dgs", "--data", "primitives", "--data-root", str(root), "--out", str(out)]
+    assert main([*command, "train.steps=4", *TINY]) == 0
     return out
 
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recon.rasterize import Rendered, rasterize
-from recon.rasterize.compositing import composite, list_tiles
+from recon.rasterize import Rendered, compositing, rasterize
 from recon.rasterize.projection import project_gaussians
 from recon.rotations import matrices_from_quats
 
@@ -140,6 +139,15 @@ def test_opaque_stacks_stop_where_the_definition_stops():
     assert_same(rendered, loop_over_pixels(scene))
 
 
+def test_long_lists_equal_the_definition():
+    scene = random_scene(400, seed=14)
+    scene["means"][:, :2] *= 0.3
+    scene["opacities"] = 0.1 * scene["opacities"]
+    rendered = draw(scene)
+    assert rendered.alpha.max() > 0.999
+    assert_same(rendered, loop_over_pixels(scene))
+
+
 def test_float32_is_close_to_float64():
     scene = random_scene(60, seed=1)
     single = draw({name: t.float() for name, t in scene.items()})
@@ -226,7 +234,8 @@ def test_gradients_agree_with_finite_differences(name):
     assert gradcheck(random_scene(7, views=2, channels=2, seed=3), [name])
 
 
-def test_gradients_of_the_background_and_of_opaque_stacks():
+def test_gradients_of_the_background_and_of_opaque_stacks(monkeypatch):
+    monkeypatch.setattr(compositing, "SEGMENT", 2)  # so that lists take several segments
     scene = random_scene(9, channels=2, seed=4)
     scene["opacities"] = torch.full((9,), 0.97, dtype=DOUBLE)
     scene["scales"] = scene["scales"] * 2
@@ -365,8 +374,11 @@ def test_equal_depths_blend_in_input_order():
 
 @pytest.mark.parametrize("tile", [1, 3, 8, 32])
 @pytest.mark.parametrize("block_values", [1, 1000, 10**7])
-def test_tile_and_block_sizes_change_nothing(tile, block_values):
-    scene = random_scene(30, seed=11)
+@pytest.mark.parametrize("segment", [1, 5, 1000])
+def test_sizes_of_the_pieces_change_nothing(tile, block_values, segment, monkeypatch):
+    scene = random_scene(60, seed=11)
+    scene["opacities"] = scene["opacities"].clamp(min=0.9)  # so that some pixels end early
+    scene["scales"] = 1.5 * scene["scales"]
     seen = project_gaussians(
         *(scene[k] for k in ("means", "quats", "scales", "opacities")),
         scene["viewmats"][0],
@@ -379,13 +391,16 @@ def test_tile_and_block_sizes_change_nothing(tile, block_values):
     fields = [seen.means2d, seen.conics, scene["opacities"][seen.ids], scene["colors"][seen.ids]]
     fields = [t.clone().requires_grad_() for t in fields]
 
-    def run(tile: int, block_values: int):
-        lists = list_tiles(seen.boxes, WIDTH, HEIGHT, tile)
-        sums, left = composite(*fields, lists, WIDTH, HEIGHT, tile, block_values)
+    def run(tile: int, block_values: int, segment: int):
+        monkeypatch.setattr(compositing, "SEGMENT", segment)
+        lists = compositing.list_tiles(seen.boxes, WIDTH, HEIGHT, tile)
+        sums, left = compositing.composite(*fields, lists, WIDTH, HEIGHT, tile, block_values)
         loss = (sums * torch.linspace(0, 1, sums.numel()).view_as(sums)).sum() + left.square().sum()
         return sums, left, *torch.autograd.grad(loss, fields)
 
-    for a, b in zip(run(tile, block_values), run(4, 2**18), strict=True):
+    expected = run(4, 2**18, 128)
+    assert expected[1].min() < 1e-3
+    for a, b in zip(run(tile, block_values, segment), expected, strict=True):
         torch.testing.assert_close(a, b)
 
 

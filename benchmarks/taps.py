@@ -1,0 +1,177 @@
+"""What tapping costs: time and memory against the untapped forward, and what batching T saves.
+
+    laptop:  python benchmarks/taps.py
+    GPU:     python benchmarks/taps.py --backbones flux wan --frames 17
+
+Times are medians over runs that take turns between the two things compared. Aims: tapped / untapped
+time at equal depth <= 1.02, extra memory / size of the taps about 1, four timesteps in one batch /
+four calls <= 0.9 in bfloat16.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
+from mmdiff_video.backbones.noise import keyed_noise, noised
+from mmdiff_video.backbones.taps import run_up_to
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What tapping costs.")
+    parser.add_argument("--backbones", nargs="+", default=["nano-flux", "nano-wan"])
+    parser.add_argument("--frames", type=int, help="clip length for the video backbones")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    args = parser.parse_args()
+
+    results = []
+    for name in args.backbones:
+        backbone = load_backbone(name, dtype=getattr(torch, args.dtype))
+        results.append(measure(backbone, args.frames, args.repeats))
+        print(report(results[-1]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure(backbone: Backbone, frames: int | None, repeats: int) -> dict:
+    d = backbone.defaults
+    frames = (frames or d.frames) if backbone.geometry.is_video else 1
+    grid = backbone.geometry.latent_grid(frames, d.height, d.width)
+    latent = torch.randn(1, backbone.geometry.channels, *grid).to(backbone.device)
+    times = [0.78, 0.52, 0.26, 0.001]
+    taps_bytes = sum(
+        m.nbytes for m in backbone.extract_latent(latent, timesteps=times, keys=["a"]).maps.values()
+    )
+
+    def tapped() -> None:
+        backbone.extract_latent(latent, timesteps=times, keys=["a"])
+
+    def one_by_one() -> None:
+        for t in times:
+            backbone.extract_latent(latent, timesteps=[t], keys=["a"])
+
+    untapped = untapped_forward(backbone, latent, times)
+    tapped_s, untapped_s = alternate(tapped, untapped, backbone.device, repeats)
+    batch_s, calls_s = alternate(tapped, one_by_one, backbone.device, repeats)
+    extra = peak_bytes(tapped, backbone.device) - peak_bytes(untapped, backbone.device)
+    return {
+        "backbone": backbone.name,
+        "untrained": backbone.untrained,
+        "device": device_name(backbone.device),
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "frames_height_width": [frames, d.height, d.width],
+        "taps": [spec.name for spec in backbone.resolve_taps()],
+        "tapped_s": tapped_s,
+        "untapped_s": untapped_s,
+        "tapped_over_untapped": tapped_s / untapped_s,
+        "taps_bytes": taps_bytes,
+        "extra_bytes": extra,
+        "extra_over_taps": extra / taps_bytes,
+        "four_timesteps_batched_s": batch_s,
+        "four_calls_s": calls_s,
+        "batched_over_calls": batch_s / calls_s,
+    }
+
+
+def untapped_forward(
+    backbone: Backbone, latent: torch.Tensor, times: list[float]
+) -> Callable[[], None]:
+    """The same work as extract_latent to the same depth, reading nothing."""
+    last = list(backbone._modules(backbone.resolve_taps()).values())[-1]
+
+    @torch.no_grad()
+    def run() -> None:
+        text = backbone.encode_text([backbone.defaults.prompt])
+        t = torch.tensor(times, device=backbone.device)
+        eps = keyed_noise(["a"], 0, latent.shape[1:]).to(backbone.device)
+        noisy = noised(latent, eps, t.reshape(-1, 1, 1, 1, 1))
+        rows = text.rows(torch.zeros(len(times), dtype=torch.long, device=backbone.device))
+        run_up_to(
+            backbone.pipeline.transformer,
+            last,
+            lambda: backbone._forward(noisy, t, rows, backbone.defaults.extract_guidance),
+        )
+
+    return run
+
+
+def alternate(
+    first: Callable[[], None], second: Callable[[], None], device: torch.device, repeats: int
+) -> tuple[float, float]:
+    """Median seconds of each; they take turns at going first, so that nothing favours either."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    pairs = list(zip((first, second), seconds, strict=True))
+    for i in range(repeats + 2):
+        for run, kept in pairs if i % 2 else reversed(pairs):
+            synchronise(device)
+            start = time.perf_counter()
+            run()
+            synchronise(device)
+            if i >= 2:  # the first two warm up
+                kept.append(time.perf_counter() - start)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def peak_bytes(run: Callable[[], None], device: torch.device) -> int:
+    """Most tensor memory held at once during a run, beyond what was held before it."""
+    if device.type == "cuda":
+        synchronise(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        synchronise(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profiler:
+        run()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    held = peak = 0
+    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]):
+        held += event["args"]["Bytes"]
+        peak = max(peak, held)
+    return peak
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def report(r: dict) -> str:
+    size = " x ".join(map(str, r["frames_height_width"]))
+    lines = [
+        f"{r['backbone']} at {size}, {r['dtype']}, {r['device']}, torch {r['torch']}",
+        f"  tapped / untapped time        {r['tapped_over_untapped']:.3f}"
+        f"   ({r['tapped_s'] * 1e3:.1f} / {r['untapped_s'] * 1e3:.1f} ms)",
+        f"  extra memory / size of taps   {r['extra_over_taps']:.3f}"
+        f"   ({r['extra_bytes'] / 2**20:.2f} / {r['taps_bytes'] / 2**20:.2f} MiB)",
+        f"  4 timesteps batched / 4 calls {r['batched_over_calls']:.3f}"
+        f"   ({r['four_timesteps_batched_s'] * 1e3:.1f} / {r['four_calls_s'] * 1e3:.1f} ms)",
+    ]
+    if r["untrained"]:
+        lines.append(f"  {UNTRAINED_NOTICE}; timings do not depend on them")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

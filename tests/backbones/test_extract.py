@@ -1,0 +1,267 @@
+import logging
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmdiff_video.backbones import Backbone
+from mmdiff_video.backbones.batching import for_row_chunks, rows_that_fit
+from mmdiff_video.backbones.noise import keyed_noise
+from mmdiff_video.errors import InputError
+
+TIMES = (0.78, 0.26, 0.001)
+
+
+def clip(frames: int = 5, height: int = 32, width: int = 48, count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, frames, height, width, generator=torch.Generator().manual_seed(3))
+
+
+def assert_close(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=1e-5, rtol=1e-5)
+
+
+def test_shapes_of_a_non_square_clip(backbone: Backbone) -> None:
+    video = clip()
+    latent = backbone.encode(video)
+    frames = 2 if backbone.geometry.is_video else 5
+    assert latent.shape == (2, 16, frames, 4, 6)
+    assert latent.dtype == torch.float32
+    decoded = backbone.decode(latent)
+    assert decoded.shape == video.shape
+    assert 0 <= decoded.min() <= decoded.max() <= 1
+    features = backbone.extract(video, timesteps=TIMES, keys=["a", "b"])
+    assert list(features.maps) == [spec.name for spec in backbone.resolve_taps()]
+    for m in features.maps.values():
+        assert m.shape == (2, 3, 48, frames, 2, 3)
+        assert m.is_contiguous()
+    assert features.timesteps == features.sigmas == TIMES
+    assert torch.equal(features.latent, latent)
+    assert features.untrained
+
+
+def test_one_picture_is_a_one_frame_video(backbone: Backbone) -> None:
+    features = backbone.extract(clip(frames=1, count=1), timesteps=TIMES, keys=["a"])
+    assert next(iter(features.maps.values())).shape == (1, 3, 48, 1, 2, 3)
+
+
+def test_extract_repeats_itself_and_depends_on_seed_key_and_prompt(backbone: Backbone) -> None:
+    latent = backbone.encode(clip(count=1))
+
+    def read(**changes) -> torch.Tensor:
+        arguments = {"prompt": "a chair", "timesteps": [0.78], "keys": ["a"]} | changes
+        return next(iter(backbone.extract_latent(latent, **arguments).maps.values()))
+
+    first = read()
+    assert torch.equal(first, read())
+    for change in ({"seed": 1}, {"keys": ["b"]}, {"prompt": "a red ball"}, {"timesteps": [0.7]}):
+        assert not torch.allclose(first, read(**change), atol=1e-4), change
+
+
+def test_grid_positions_match_the_picture(backbone: Backbone) -> None:
+    """A change in one corner of the latent shows most in that corner of the first tap's map."""
+    first = backbone.tap_specs()[0].name
+    latent = torch.zeros(1, 16, 1, 4, 6)
+    changed = latent.clone()
+    changed[..., 2:, 4:] = 3.0  # bottom right token of 2 x 3
+
+    def read(x: torch.Tensor) -> torch.Tensor:
+        features = backbone.extract_latent(x, taps=[first], timesteps=[0.001], keys=["a"])
+        return features.maps[first][0, 0, :, 0]  # [C, H, W]
+
+    difference = (read(changed) - read(latent)).norm(dim=0)
+    assert difference.argmax() == 5
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_chunking_changes_nothing(backbone: Backbone, chunk: int) -> None:
+    latent = backbone.encode(clip())
+    whole = backbone.extract_latent(latent, ["a", "b"], timesteps=TIMES, keys=["a", "b"])
+    parts = backbone.extract_latent(
+        latent, ["a", "b"], timesteps=TIMES, keys=["a", "b"], chunk=chunk
+    )
+    assert_close(whole.maps, parts.maps)
+
+
+def test_all_timesteps_at_once_equal_one_at_a_time(backbone: Backbone) -> None:
+    latent = backbone.encode(clip())
+    together = backbone.extract_latent(latent, timesteps=TIMES, keys=["a", "b"])
+    for i, t in enumerate(TIMES):
+        alone = backbone.extract_latent(latent, timesteps=[t], keys=["a", "b"])
+        assert_close({n: m[:, i : i + 1] for n, m in together.maps.items()}, dict(alone.maps))
+
+
+def test_a_sample_does_not_depend_on_its_batch(backbone: Backbone) -> None:
+    video = clip()
+    both = backbone.extract(video, ["a", "b"], timesteps=TIMES, keys=["a", "b"])
+    second = backbone.extract(video[1:], ["b"], timesteps=TIMES, keys=["b"])
+    assert_close({n: m[1:] for n, m in both.maps.items()}, dict(second.maps))
+
+
+@given(
+    st.lists(st.text(min_size=1), min_size=1, max_size=4, unique=True), st.integers(0, 2**63 - 1)
+)
+def test_noise_comes_from_key_and_seed_alone(keys: list[str], seed: int) -> None:
+    together = keyed_noise(keys, seed, (2, 3))
+    for key, noise in zip(keys, together, strict=True):
+        assert torch.equal(keyed_noise([key], seed, (2, 3))[0], noise)
+    assert not torch.equal(together[0], keyed_noise(keys[:1], seed + 1, (2, 3))[0])
+
+
+def test_add_noise_agrees_with_the_scheduler_on_its_own_grid(backbone: Backbone) -> None:
+    scheduler = type(backbone.pipeline.scheduler).from_config(backbone.pipeline.scheduler.config)
+    kwargs = {"mu": 1.0} if scheduler.config.use_dynamic_shifting else {}
+    scheduler.set_timesteps(6, **kwargs)
+    latent = torch.randn(1, 16, 1, 4, 6, generator=torch.Generator().manual_seed(0))
+    eps = keyed_noise(["a"], 7, latent.shape[1:])
+    for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
+        at = timestep.reshape(1)
+        if hasattr(scheduler, "scale_noise"):
+            expected = scheduler.scale_noise(latent, at, eps)
+        else:
+            expected = scheduler.add_noise(latent, eps, at)
+        ours = backbone.add_noise(latent, float(sigma), ["a"], seed=7)
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_add_noise_takes_a_timestep_per_sample(backbone: Backbone) -> None:
+    latent = torch.ones(2, 16, 1, 2, 2)
+    mixed = backbone.add_noise(latent, torch.tensor([0.0, 1.0]), ["a", "b"])
+    assert torch.equal(mixed[0], latent[0])
+    assert torch.equal(mixed[1], keyed_noise(["b"], 0, latent.shape[1:])[0])
+    assert mixed.dtype == backbone.add_noise(latent.bfloat16(), 0.5, ["a", "b"]).dtype
+
+
+def test_wrong_sizes_are_refused_with_the_nearest_that_fit(tiny: dict[str, Backbone]) -> None:
+    for frames, height, width, message in (
+        (16, 32, 48, "16 frames .* 13 or 17"),
+        (17, 36, 48, "height 36 .* 32 or 48"),
+        (17, 32, 8, "width 8 .* 16"),
+    ):
+        with pytest.raises(InputError, match=message):
+            tiny["wan"].encode(torch.zeros(1, 3, frames, height, width))
+        with pytest.raises(InputError, match=message):
+            tiny["wan"].generate("x", frames=frames, height=height, width=width)
+    with pytest.raises(InputError, match=r"height 100 .* 96 or 112.*width 120 .* 112 or 128"):
+        tiny["flux"].extract(torch.zeros(1, 3, 1, 100, 120), keys=["a"])
+    with pytest.raises(InputError, match="frames must be 1"):
+        tiny["flux"].generate("x", frames=5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"taps": ["block.99"]}, "unknown tap 'block.99'"),
+        ({"timesteps": [1.5]}, "1.5 is outside"),
+        ({"timesteps": []}, "no timesteps"),
+        ({"timesteps": [0.5, 0.5]}, "twice"),
+        ({"keys": ["a"]}, "2 samples"),
+        ({"keys": "ab"}, "2 samples"),
+        ({"prompt": ["x"] * 3}, "3 prompts for 2"),
+        ({"chunk": 0}, "chunk"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(backbone: Backbone, changes: dict, message: str) -> None:
+    arguments = {"keys": ["a", "b"]} | changes
+    with pytest.raises(InputError, match=message):
+        backbone.extract_latent(torch.zeros(2, 16, 1, 4, 4), **arguments)
+
+
+def test_a_picture_without_a_frame_axis_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(InputError, match=r"\[B, 3, F, H, W\]"):
+        backbone.encode(torch.zeros(1, 3, 32, 32))
+
+
+def test_each_prompt_is_encoded_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    encode = backbone._encode_prompt
+
+    def counted(prompt: str):
+        calls.append(prompt)
+        return encode(prompt)
+
+    monkeypatch.setattr(backbone, "_encode_prompt", counted)
+    text = backbone.encode_text(["once upon", "a time", "once upon"])
+    assert calls == ["once upon", "a time"]
+    assert torch.equal(text.tokens[0], text.tokens[2])
+    assert text.tokens.shape == (3, 16, 32)
+    backbone.encode_text([f"filler {i}" for i in range(100)])
+    assert len(backbone._text_cache) <= 64
+    calls.clear()
+    backbone.encode_text(["once upon", "filler 99"])
+    assert calls == ["once upon"]
+
+
+def test_text_is_what_the_stock_pipeline_makes(tiny: dict[str, Backbone]) -> None:
+    prompt = "a  caf\u00c3\u00a9 &amp; a red ball\n"  # double-encoded, escaped, untidy
+    wan, flux = tiny["wan"], tiny["flux"]
+    with torch.no_grad():
+        tokens, _ = wan.pipeline.encode_prompt(
+            prompt, do_classifier_free_guidance=False, max_sequence_length=16
+        )
+        flux_tokens, pooled, _ = flux.pipeline.encode_prompt(prompt, None, max_sequence_length=16)
+    assert torch.equal(wan.encode_text([prompt]).tokens, tokens)
+    # Wan's cleaning needs ftfy, without which the same prompt would silently mean another
+    assert torch.equal(tokens, wan.encode_text(["a caf\u00e9 & a red ball"]).tokens)
+    ours = flux.encode_text([prompt])
+    assert torch.equal(ours.tokens, flux_tokens)
+    assert ours.pooled is not None
+    assert torch.equal(ours.pooled, pooled)
+
+
+def test_weights_are_frozen_and_outputs_usable_in_a_graph(backbone: Backbone) -> None:
+    for component in backbone.pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            assert not component.training
+            assert not any(p.requires_grad for p in component.parameters())
+    features = backbone.extract(clip(count=1), timesteps=[0.5], keys=["a"])
+    head = torch.nn.Linear(48, 1)
+    head(next(iter(features.maps.values())).movedim(2, -1)).sum().backward()
+    assert head.weight.grad is not None
+
+
+def test_memory_exhaustion_halves_the_chunk_and_says_so(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    latent = torch.randn(3, 16, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    arguments = {"timesteps": TIMES, "keys": ["a", "b", "c"]}
+    expected = backbone.extract_latent(latent, **arguments)
+    forward, rows = backbone._forward, []
+
+    def tight(noisy: torch.Tensor, *rest):
+        rows.append(len(noisy))
+        if len(noisy) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(noisy, *rest)
+
+    monkeypatch.setattr(backbone, "_forward", tight)
+    with caplog.at_level(logging.WARNING):
+        features = backbone.extract_latent(latent, **arguments)
+    assert rows == [9, 4, 2, 2, 2, 2, 1]
+    assert "9 rows in one forward: going on with 4" in caplog.text
+    assert_close(features.maps, expected.maps)
+
+
+def test_a_single_row_that_does_not_fit_is_an_error() -> None:
+    def never(part: slice) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        for_row_chunks(4, 4, never)
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_chunks_cover_all_rows_once(rows: int, chunk: int) -> None:
+    seen: list[int] = []
+    for_row_chunks(rows, chunk, lambda part: seen.extend(range(rows)[part]))
+    assert seen == list(range(rows))
+
+
+def test_the_estimate_is_at_least_one_row() -> None:
+    assert rows_that_fit(10**9, 10**4, torch.float32, torch.device("cpu")) == 1
+    small = rows_that_fit(100, 100, torch.float32, torch.device("cpu"))
+    assert rows_that_fit(100, 100, torch.bfloat16, torch.device("cpu")) == pytest.approx(
+        2 * small, abs=1
+    )

@@ -1,0 +1,245 @@
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mmdiff_video.backbones import Backbone
+from mmdiff_video.backbones.sampling import assign_steps, run_tapped
+from mmdiff_video.errors import InputError
+
+PROMPT = "a red ball in a room"
+TIMES = (0.8, 0.5, 0.3, 0.001)
+
+
+def stock_run(folder: Path, guidance: float, seed: int, **changes: Any) -> tuple[Any, list]:
+    """The plain diffusers pipeline, without any of our code; also its latents after every step."""
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    latents: list[torch.Tensor] = []
+
+    def record(pipe: Any, step: int, t: Any, values: dict) -> dict:
+        latents.append(values["latents"].clone())
+        return {}
+
+    arguments: dict[str, Any] = {
+        "height": 32,
+        "width": 48,
+        "num_inference_steps": 12,
+        "guidance_scale": guidance,
+        "generator": torch.Generator("cpu").manual_seed(seed),
+        "output_type": "pt",
+        "callback_on_step_end": record,
+    }
+    with torch.no_grad():
+        if "Wan" in type(pipeline).__name__:
+            positive, negative = pipeline.encode_prompt(
+                PROMPT, changes.pop("negative_prompt", None), max_sequence_length=16
+            )
+            arguments |= {"prompt_embeds": positive, "num_frames": 5}
+            if guidance > 1:
+                arguments["negative_prompt_embeds"] = negative
+            output = pipeline(**arguments).frames.transpose(1, 2)
+        else:
+            output = pipeline(PROMPT, max_sequence_length=16, **arguments).images[:, :, None]
+    return output, latents
+
+
+@pytest.mark.parametrize(
+    ("family", "guidance", "negative"),
+    [
+        ("wan", 5.0, None),
+        ("wan", 5.0, "blurry"),
+        ("wan", 1.0, None),
+        ("flux", 3.5, None),
+        ("schnell", 0.0, None),
+    ],
+)
+def test_the_sample_is_bit_identical_to_the_stock_pipelines(
+    tiny: dict[str, Backbone],
+    tiny_folders: dict[str, Path],
+    family: str,
+    guidance: float,
+    negative: str | None,
+) -> None:
+    backbone = tiny[family]
+    expected, latents = stock_run(tiny_folders[family], guidance, 11, negative_prompt=negative)
+    sample = backbone.generate(
+        PROMPT, timesteps=TIMES, guidance=guidance, negative_prompt=negative, seed=11
+    )
+    assert torch.equal(sample.video, expected)
+    assert sample.video.shape == (1, 3, 5 if family == "wan" else 1, 32, 48)
+    final = backbone._sampled_latent(latents[-1], 32, 48)
+    assert torch.equal(sample.features.latent, final)
+    other = backbone.generate(PROMPT, timesteps=TIMES, guidance=guidance, seed=12)
+    assert not torch.equal(other.video, sample.video)
+
+
+@torch.no_grad()
+def outputs_of(modules: dict[str, nn.Module], forward: Callable[[], object]) -> dict[str, Any]:
+    """What the modules put out in a forward, read without our tapping code."""
+    read: dict[str, Any] = {}
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda module, args, output: read.update({name: output})
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
+    forward()
+    for handle in handles:
+        handle.remove()
+    return read
+
+
+@pytest.mark.parametrize(("family", "guidance"), [("wan", 5.0), ("wan", 1.0), ("flux", 3.5)])
+def test_taps_are_those_of_the_conditional_forward_at_the_recorded_sigma(
+    tiny: dict[str, Backbone], tiny_folders: dict[str, Path], family: str, guidance: float
+) -> None:
+    """Replay: the stock run's latent before the step, forwarded by hand with the prompt's text."""
+    backbone = tiny[family]
+    _, latents = stock_run(tiny_folders[family], guidance, 11)
+    features = backbone.generate(PROMPT, timesteps=TIMES, guidance=guidance, seed=11).features
+    scheduler = backbone.pipeline.scheduler  # still holds the schedule of that run
+    sigmas = scheduler.sigmas[:-1].tolist()
+    text = backbone.encode_text([PROMPT])
+    modules = backbone._modules(backbone.resolve_taps())
+    for i, (t, sigma) in enumerate(zip(features.timesteps, features.sigmas, strict=True)):
+        if t == 0.001:
+            continue
+        step = sigmas.index(sigma)
+        assert abs(sigma - t) == min(abs(s - t) for s in sigmas)
+        before = backbone._sampled_latent(latents[step - 1], 32, 48)
+        at = scheduler.timesteps[step].reshape(1) / 1000  # the number that the pipeline gave
+        read = outputs_of(modules, partial(backbone._forward, before, at.float(), text, guidance))
+        for name, m in features.maps.items():
+            tokens = m[:, i].flatten(2).transpose(1, 2)
+            expected = backbone._picture_tokens(read[name])
+            torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_near_clean_timestep_equals_extract_on_the_final_latent(backbone: Backbone) -> None:
+    features = backbone.generate(PROMPT, timesteps=TIMES, seed=3).features
+    extracted = backbone.extract_latent(
+        features.latent, PROMPT, timesteps=[0.001], keys=[f"generate\0{PROMPT}"], seed=3
+    )
+    assert features.sigmas[3] == 0.001
+    for name, m in features.maps.items():
+        assert m.shape[:2] == (1, 4)
+        torch.testing.assert_close(m[:, 3:], extracted.maps[name], atol=1e-6, rtol=1e-6)
+
+
+def test_order_of_timesteps_is_the_callers(backbone: Backbone) -> None:
+    forward = backbone.generate(PROMPT, timesteps=TIMES, seed=3).features
+    backward = backbone.generate(PROMPT, timesteps=TIMES[::-1], seed=3).features
+    assert backward.sigmas == forward.sigmas[::-1]
+    for name, m in forward.maps.items():
+        assert torch.equal(m.flip(1), backward.maps[name])
+
+
+def test_a_schedule_too_short_is_refused_before_any_block_runs(backbone: Backbone) -> None:
+    ran: list[int] = []
+    first = next(iter(backbone._blocks().values()))[0]
+    handle = first.register_forward_hook(lambda *_: ran.append(1))
+    try:
+        with pytest.raises(InputError, match=r"0.5 and 0.45 both fall on sigma .* 3 steps"):
+            backbone.generate(PROMPT, timesteps=[0.5, 0.45], steps=3)
+    finally:
+        handle.remove()
+    assert not ran
+    assert not backbone.pipeline.transformer._forward_pre_hooks
+
+
+def test_flux_takes_no_negative_prompt(tiny: dict[str, Backbone]) -> None:
+    with pytest.raises(InputError, match="negative prompt"):
+        tiny["flux"].generate(PROMPT, negative_prompt="blurry")
+
+
+def test_guidance_distilled_model_needs_a_guidance_value(tiny: dict[str, Backbone]) -> None:
+    text = tiny["flux"].encode_text(["x"])
+    with pytest.raises(InputError, match="guidance"):
+        tiny["flux"]._forward(torch.zeros(1, 16, 1, 4, 4), torch.tensor([0.5]), text, None)
+
+
+def test_nearest_steps_and_near_clean() -> None:
+    steps, near_clean = assign_steps([0.78, 0.52, 0.001], [1.0, 0.8, 0.5, 0.2])
+    assert steps == {1: 0.78, 2: 0.52}
+    assert near_clean == [0.001]
+    # as near to 0 as to the last sigma: the schedule reaches it
+    assert assign_steps([0.1], [1.0, 0.2]) == ({1: 0.1}, [])
+    with pytest.raises(InputError, match=r"both fall on sigma 0\.500"):
+        assign_steps([0.52, 0.5], [1.0, 0.5])
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=5, unique=True),
+    st.lists(st.floats(0.01, 1), min_size=1, max_size=30, unique=True),
+)
+def test_every_timestep_is_assigned_to_its_nearest_or_refused(
+    times: list[float], sigmas: list[float]
+) -> None:
+    sigmas = sorted(sigmas, reverse=True)
+    try:
+        steps, near_clean = assign_steps(times, sigmas)
+    except InputError:
+        return
+    assert sorted([*steps.values(), *near_clean]) == sorted(times)
+    for step, t in steps.items():
+        assert abs(sigmas[step] - t) == min(abs(s - t) for s in sigmas)
+
+
+class UnconditionalFirst:
+    """A pipeline that runs the unconditional branch first, or both at once every other step."""
+
+    def __init__(self, conditional: torch.Tensor, unconditional: torch.Tensor):
+        self.scheduler = SimpleNamespace(
+            sigmas=torch.tensor([1.0, 0.6, 0.3, 0.0]),
+            timesteps=torch.tensor([1000, 600, 300]),
+            begin_index=0,
+            step_index=None,
+        )
+        self.transformer = _Adder()
+        self.texts = conditional, unconditional
+
+    def __call__(self, callback_on_step_end: Any) -> str:
+        conditional, unconditional = self.texts
+        for i, order in enumerate(
+            [[unconditional, conditional], [conditional], [unconditional, conditional]]
+        ):
+            for text in order:
+                self.transformer(torch.full((1, 1, 1), float(i)), encoder_hidden_states=text)
+            self.scheduler.step_index = i + 1
+            callback_on_step_end(self, i, None, {"latents": torch.full((1,), float(i))})
+        return "picture"
+
+
+class _Adder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Identity()
+
+    def forward(self, x: torch.Tensor, encoder_hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.block(x + encoder_hidden_states.sum())
+
+
+def test_the_conditional_branch_is_told_by_its_text_not_by_the_order_of_calls() -> None:
+    conditional, unconditional = torch.full((1, 1, 1), 10.0), torch.full((1, 1, 1), 20.0)
+    pipeline = UnconditionalFirst(conditional, unconditional)
+    run = run_tapped(
+        pipeline,
+        {"block.0": pipeline.transformer.block},
+        lambda out: out,
+        conditional=conditional,
+        timesteps=[0.9, 0.5, 0.2],
+        arguments={},
+    )
+    assert {t: x["block.0"].item() for t, x in run.tokens.items()} == {0.9: 10, 0.5: 11, 0.2: 12}
+    assert run.sigmas == pytest.approx({0.9: 1.0, 0.5: 0.6, 0.2: 0.3})
+    assert run.output == "picture"
+    assert run.latents.item() == 2

@@ -1,0 +1,215 @@
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdiff_video.backbones import (
+    UNTRAINED_NOTICE,
+    backbone_names,
+    backbone_source,
+    describe_taps,
+    load_backbone,
+    load_defaults,
+)
+from mmdiff_video.backbones.cards import adapters, load_card
+from mmdiff_video.backbones.registry import fingerprint
+from mmdiff_video.backbones.taps import resolve_taps, spread
+from mmdiff_video.errors import InputError
+
+NAMES = ["flux", "flux-schnell", "nano-flux", "nano-wan", "wan", "wan-14b"]
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture
+def copied(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
+    """A tiny Wan folder that a test may spoil."""
+    return Path(shutil.copytree(tiny_folders["wan"], tmp_path / "copy"))
+
+
+def test_names_and_sources() -> None:
+    assert backbone_names() == NAMES
+    assert backbone_source("wan") == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+    assert backbone_source("nano-wan") is None
+
+
+def test_defaults_of_the_big_backbones() -> None:
+    flux, wan = load_defaults("flux"), load_defaults("wan")
+    assert flux.taps == ("single.4", "single.15", "single.26", "single.37")
+    assert flux.timesteps == wan.timesteps == (0.78, 0.52, 0.26, 0.001)
+    assert (flux.hidden_width, wan.hidden_width) == (768, 768)
+    assert (flux.guidance, flux.extract_guidance, wan.guidance) == (3.5, 3.5, 5.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_card_is_consistent(name: str) -> None:
+    card = load_card(name)
+    layout = adapters()[card.pipeline].layout(card.transformer, card.vae)
+    d = card.defaults
+    layout.geometry.check_size(d.frames, d.height, d.width)
+    taps = resolve_taps(d.taps, layout.taps, layout.default_stream)
+    assert len(taps) == 4
+    assert layout.geometry.channels == 16
+    assert layout.geometry.space_stride * layout.geometry.patch == 16
+    if name not in ("flux", "flux-schnell"):  # theirs are the paper's
+        depth = sum(spec.stream == layout.default_stream for spec in layout.taps)
+        assert [spec.index for spec in taps] == pytest.approx(spread(4, depth), abs=1)
+
+
+def test_unknown_name_lists_the_valid_ones() -> None:
+    with pytest.raises(InputError) as error:
+        load_backbone("nano-wam")
+    assert "did you mean 'nano-wan'" in str(error.value)
+    for name in NAMES:
+        assert name in str(error.value)
+    with pytest.raises(InputError, match=r"unknown offload 'cpu'.*sequential"):
+        load_backbone("nano-wan", offload="cpu")
+    with pytest.raises(InputError, match="accelerator"):
+        load_backbone("nano-wan", device="cpu", offload="model")
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", ["flux", "black-forest-labs/FLUX.1-dev"])
+def test_absent_weights_offline_say_what_to_do(name: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_backbone(name)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "'black-forest-labs/FLUX.1-dev'" in message
+    assert "go online" in message
+    assert "local diffusers folder" in message
+
+
+def test_gated_weights_say_how_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(InputError, match=r"licence on the hub and run `hf auth login`"):
+        load_backbone("flux")
+
+
+def test_broken_folders_are_refused(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no model_index.json"):
+        load_backbone(str(tmp_path / "empty"))
+    (copied / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(InputError, match="cannot be loaded as a diffusers pipeline"):
+        load_backbone(str(copied))
+    edit_json(copied / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"])
+    with pytest.raises(InputError, match="two transformers"):
+        load_backbone(str(copied))
+    edit_json(copied / "model_index.json", _class_name="StableDiffusionPipeline")
+    with pytest.raises(InputError, match=r"StableDiffusionPipeline.*WanPipeline, FluxPipeline"):
+        load_backbone(str(copied))
+    (copied / "model_index.json").write_text("{")
+    with pytest.raises(InputError, match="not readable as JSON"):
+        load_backbone(str(copied))
+
+
+def test_a_folder_without_our_card_gets_the_familys_defaults(copied: Path) -> None:
+    (copied / "mmdiff.json").unlink()
+    defaults = load_defaults(str(copied))
+    # Wan's own taps do not exist in four blocks: as many, evenly spread
+    assert defaults.taps == ("block.0", "block.1", "block.2", "block.3")
+    assert defaults.text_tokens == load_defaults("wan").text_tokens
+    assert not load_backbone(str(copied), device="cpu").untrained
+
+
+def test_fingerprint_follows_content_not_place(tiny_folders: dict[str, Path], copied: Path) -> None:
+    original = fingerprint(tiny_folders["wan"])
+    assert fingerprint(copied) == original
+    assert fingerprint(tiny_folders["flux"]) != original
+    weights = copied / "transformer" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert fingerprint(copied) != original
+
+
+def test_fingerprint_of_a_large_file_sees_header_size_and_samples(tmp_path: Path) -> None:
+    file = tmp_path / "transformer" / "model.safetensors"
+    file.parent.mkdir()
+    with file.open("wb") as out:  # sparse
+        out.truncate(65 * 2**20)
+    seen = {fingerprint(tmp_path)}
+    for position in (0, 65 * 2**20 - 1):
+        with file.open("r+b") as out:
+            out.seek(position)
+            out.write(b"x")
+        seen.add(fingerprint(tmp_path))
+    with file.open("r+b") as out:
+        out.truncate(65 * 2**20 + 1)
+    seen.add(fingerprint(tmp_path))
+    assert len(seen) == 4
+
+
+def test_bf16_keeps_the_float32_modules(tiny_folders: dict[str, Path]) -> None:
+    for family in ("wan", "flux"):
+        backbone = load_backbone(str(tiny_folders[family]), device="cpu", dtype=torch.bfloat16)
+        dtypes = {p.dtype for p in backbone.pipeline.transformer.parameters()}
+        assert torch.bfloat16 in dtypes
+        assert (torch.float32 in dtypes) == (family == "wan")
+        sample = backbone.generate("a chair", timesteps=[0.6, 0.001], steps=4)
+        for m in sample.features.maps.values():
+            assert m.dtype == torch.bfloat16
+            assert m.isfinite().all()
+
+
+def test_describe_taps_agrees_with_the_loaded_backbone(
+    tiny_folders: dict[str, Path],
+) -> None:
+    for family in ("wan", "flux"):
+        folder = str(tiny_folders[family])
+        backbone = load_backbone(folder, device="cpu")
+        table = describe_taps(folder)
+        assert list(table.taps) == backbone.tap_specs()
+        frames, height, width = table.size
+        times = table.timesteps
+        features = backbone.extract(
+            torch.zeros(1, 3, frames, height, width), timesteps=times, keys=["a"]
+        )
+        for spec in table.chosen:
+            assert features.maps[spec.name].shape[3:] == table.grid
+            assert features.maps[spec.name].bfloat16().nbytes == table.nbytes(spec)
+
+
+def test_describe_taps_prints_names_widths_grid_and_memory() -> None:
+    text = str(describe_taps("wan", frames=17, height=480, width=832))
+    for fact in ("block.0 to block.29", "1536", "5 x 30 x 52 = 7800 tokens", "91.4 MiB", "0.78"):
+        assert fact in text
+    assert UNTRAINED_NOTICE not in text
+    assert UNTRAINED_NOTICE in str(describe_taps("nano-wan"))
+    assert "single.0 to single.37" in str(describe_taps("flux"))
+    with pytest.raises(InputError, match="16 frames"):
+        describe_taps("wan", frames=16)
+
+
+def test_describe_taps_loads_no_weights_and_no_heavy_library() -> None:
+    code = (
+        "import sys; from mmdiff_video.backbones import describe_taps; str(describe_taps('wan'));"
+        "sys.exit(any(m in sys.modules for m in ('diffusers', 'transformers', 'accelerate')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_card_defaults_survive_the_folder(tiny_folders: dict[str, Path]) -> None:
+    for family in ("wan", "flux"):
+        note = json.loads((tiny_folders[family] / "mmdiff.json").read_text())
+        defaults = load_defaults(str(tiny_folders[family]))
+        assert json.loads(json.dumps(dataclasses.asdict(defaults))) == note["defaults"]

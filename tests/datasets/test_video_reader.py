@@ -1,0 +1,145 @@
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mmdiff_video.datasets import video_reader
+from mmdiff_video.datasets.video_reader import VideoError, count_frames, read_frames
+
+FRAMES = 40
+
+
+@pytest.fixture(params=["decord", "pyav"])
+def reader(request, monkeypatch):
+    """Run a test once with each library."""
+    if request.param == "decord":
+        pytest.importorskip("decord")
+    else:
+        monkeypatch.setattr(video_reader, "_has_decord", lambda: False)
+
+
+def grey_levels(pictures: np.ndarray) -> list[int]:
+    """Frame numbers that :func:`numbered_video` painted."""
+    return [round((float(picture.mean()) - 40) / 4) for picture in pictures]
+
+
+@pytest.fixture(scope="module", params=["all key frames", "one key frame", "b-frames"])
+def numbered_video(request, tmp_path_factory):
+    """A video whose frame i is grey of level 40 + 4 i."""
+    options = {
+        "all key frames": {"g": "1"},
+        "one key frame": {"g": "1000", "bf": "0", "sc_threshold": "0"},
+        "b-frames": {"g": "12", "bf": "3", "b_strategy": "0"},
+    }[request.param]
+    file = tmp_path_factory.mktemp("video") / "numbered.mp4"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = options
+        for i in range(FRAMES):
+            picture = np.full((48, 64, 3), 40 + 4 * i, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return file
+
+
+@pytest.mark.usefixtures("reader")
+def test_frames_are_exact_in_any_order(numbered_video):
+    assert count_frames(numbered_video) == FRAMES
+    for indices in ([0], [FRAMES - 1], [5, 6, 7], [31, 2, 2, 17, 39, 0], list(range(FRAMES))):
+        pictures = read_frames(numbered_video, indices)
+        assert pictures.shape == (len(indices), 48, 64, 3)
+        assert pictures.dtype == np.uint8
+        assert grey_levels(pictures) == indices
+
+
+def copy_packets(source: Path, target: Path, *, later: int = 0, **options: str) -> None:
+    """Copy a video without re-encoding, its times moved by a number of frames."""
+    with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
+        stream = old.streams.video[0]
+        copied = new.add_stream_from_template(stream)
+        assert stream.average_rate is not None
+        assert stream.time_base is not None
+        shift = round(later / stream.average_rate / stream.time_base)
+        for packet in old.demux(stream):
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = copied
+                new.mux(packet)
+
+
+@pytest.mark.usefixtures("reader")
+def test_frames_that_a_cut_file_hides_are_not_counted(numbered_video, tmp_path):
+    cut = tmp_path / "cut.mp4"
+    copy_packets(numbered_video, cut, later=-5)
+    assert count_frames(cut) == FRAMES - 5
+    indices = [0, 1, 20, 34]
+    assert grey_levels(read_frames(cut, indices)) == [i + 5 for i in indices]
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_late_start_does_not_move_frames(numbered_video, tmp_path):
+    late = tmp_path / "late.mp4"
+    copy_packets(numbered_video, late, later=60)
+    assert count_frames(late) == FRAMES
+    assert grey_levels(read_frames(late, [0, 17, 39])) == [0, 17, 39]
+
+
+def test_both_readers_return_the_same_pictures(real_data, monkeypatch):
+    pytest.importorskip("decord")
+    indices = [41, 0, 7, 7, 49]
+    videos = sorted((real_data / "re10k" / "videos").glob("*.mp4"))[:3]
+    assert [count_frames(video) for video in videos] == [50, 50, 50]
+    by_decord = [read_frames(video, indices).astype(int) for video in videos]
+    monkeypatch.setattr(video_reader, "_has_decord", lambda: False)
+    assert [count_frames(video) for video in videos] == [50, 50, 50]
+    for video, pictures in zip(videos, by_decord, strict=True):
+        assert np.abs(pictures - read_frames(video, indices)).max() <= 1
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.6, 0.97])
+def test_a_truncated_video_never_passes_as_whole(rooms, tmp_path, kept):
+    cut = tmp_path / "cut.mp4"
+    # The index goes first, as in files made for streaming; else a truncated file does not open.
+    copy_packets(next((rooms / "videos").glob("*.mp4")), cut, movflags="faststart")
+    assert count_frames(cut) == 24
+    cut.write_bytes(cut.read_bytes()[: int(kept * cut.stat().st_size)])
+    with suppress(VideoError):
+        assert count_frames(cut) < 24
+    with pytest.raises(VideoError, match=r"cut\.mp4"):
+        read_frames(cut, [0, 23])
+
+
+@pytest.mark.usefixtures("reader")
+def test_what_is_no_video_is_refused(tmp_path):
+    file = tmp_path / "page.mp4"
+    file.write_text("<html>video unavailable</html>")
+    with pytest.raises(VideoError, match=r"page\.mp4 cannot be opened"):
+        count_frames(file)
+    with pytest.raises(VideoError, match=r"page\.mp4 cannot be opened"):
+        read_frames(file, [0])
+    with pytest.raises(VideoError, match="no video"):
+        count_frames(tmp_path / "none.mp4")
+
+
+@pytest.mark.usefixtures("reader")
+def test_an_index_past_the_end_names_both_numbers(rooms):
+    video = next((rooms / "videos").glob("*.mp4"))
+    with pytest.raises(VideoError, match="holds 24 frames, frame 24 was asked for"):
+        read_frames(video, [0, 24])
+
+
+def test_decord_may_be_missing(rooms, monkeypatch):
+    video = next((rooms / "videos").glob("*.mp4"))
+    monkeypatch.setitem(sys.modules, "decord", None)  # import raises ImportError
+    video_reader._has_decord.cache_clear()
+    try:
+        assert not video_reader._has_decord()
+        assert count_frames(video) == 24
+        assert read_frames(video, [3, 20]).shape == (2, 48, 64, 3)
+    finally:
+        video_reader._has_decord.cache_clear()

@@ -1,0 +1,92 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmdiff_video.files import (
+    remove_folder,
+    remove_partials,
+    write_aside,
+    write_folder_aside,
+    write_json,
+    write_text,
+)
+
+
+def test_a_file_is_written_with_its_parents_and_nothing_beside(tmp_path: Path):
+    write_text(tmp_path / "a" / "note.txt", "é")
+    assert (tmp_path / "a" / "note.txt").read_text(encoding="utf-8") == "é"
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["note.txt"]
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, flush: bool):
+    path = tmp_path / "picture.png"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with write_aside(path, flush=flush) as aside:
+            assert aside.suffix == ".png"
+            aside.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path, flush: bool):
+    with pytest.raises(FileNotFoundError), write_aside(tmp_path / "video.mp4", flush=flush):
+        pass
+
+
+def test_json_refuses_what_json_cannot_say_and_keeps_the_old_file(tmp_path: Path):
+    path = tmp_path / "eval.json"
+    write_json(path, {"psnr": 20.5, "lpips": None})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"psnr": float("nan")})
+    assert json.loads(path.read_text()) == {"psnr": 20.5, "lpips": None}
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
+    def fail_half_way() -> None:
+        with write_folder_aside(tmp_path / "step") as folder:
+            (folder / "a").write_text("a")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+    with write_folder_aside(tmp_path / "step") as folder:
+        (folder / "a").write_text("a")
+        assert not (tmp_path / "step").exists()
+    assert (tmp_path / "step" / "a").read_text() == "a"
+    remove_folder(tmp_path / "step")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_leaves_is_no_result_and_can_be_cleared(tmp_path: Path):
+    program = (
+        "import os, signal, sys, pathlib\n"
+        "from mmdiff_video.files import write_aside, write_folder_aside\n"
+        "root = pathlib.Path(sys.argv[1])\n"
+        "with write_aside(root / 'a.json') as a, write_folder_aside(root / 'b') as b:\n"
+        "    a.write_text('{'); (b / 'c').write_text('c')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "a.json").exists()
+    assert not (tmp_path / "b").exists()
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_partials(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,97 @@
+"""Runs in other processes: several at once, killed, interrupted."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmdiff_video.training import checkpoints
+
+_ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def _run(tiny, run: Path, launcher: tuple[str, ...] = (), **arguments):
+    return subprocess.run(
+        [sys.executable, *launcher, tiny.__file__, str(run), json.dumps(arguments)],
+        env=_ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("torch.distributed.run", "--nproc-per-node=2", "--master-port={port}"),
+        (
+            "accelerate.commands.launch",
+            "--multi_gpu",  # the only launcher of accelerate that starts CPU processes without MPI
+            "--num_processes=2",
+            "--num_machines=1",
+            "--mixed_precision=no",
+            "--dynamo_backend=no",
+            "--main_process_port={port}",
+        ),
+    ],
+    ids=["torchrun", "accelerate"],
+)
+def test_two_processes_follow_one_with_twice_the_batch(tiny, metrics, tmp_path: Path, launcher):
+    # three broken samples: a process now and then has fewer than the other, or none
+    settings = {"steps": 12, "broken": [1, 4, 6]}
+    launcher = tuple(word.format(port=_free_port()) for word in launcher)
+    done = _run(tiny, tmp_path / "two", ("-m", *launcher), batch_size=1, **settings)
+    assert done.returncode == 0, done.stderr
+    tiny.tiny_trainer(tmp_path / "one", batch_size=2, **settings).fit()
+    two, one = metrics(tmp_path / "two"), metrics(tmp_path / "one")
+    assert len(two) == 4
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    skipped = [json.loads((tmp_path / n / "skipped.json").read_text()) for n in ("one", "two")]
+    assert skipped[0] == skipped[1]
+
+
+def test_a_kill_while_a_checkpoint_is_written_loses_only_that_one(tiny, metrics, tmp_path: Path):
+    killed = _run(tiny, tmp_path / "killed", dropout=0.3, die_while_writing=8)
+    assert killed.returncode == -signal.SIGKILL
+    folder = tmp_path / "killed" / "checkpoints"
+    assert [p.name for p in checkpoints(tmp_path / "killed")] == ["step-000004"]
+    assert len(list(folder.iterdir())) == 2, "the unfinished one lies beside"
+    assert metrics(tmp_path / "killed")[-1]["step"] == 6
+
+    tiny.tiny_trainer(tmp_path / "killed", dropout=0.3, resume=True).fit()
+    tiny.tiny_trainer(tmp_path / "whole", dropout=0.3).fit()
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+    assert sorted(p.name for p in folder.iterdir()) == ["step-000008", "step-000012"]
+
+
+def test_ctrl_c_in_a_terminal_ends_with_a_checkpoint(tiny, tmp_path: Path):
+    arguments = json.dumps({"steps": 100_000, "workers": 1, "seconds": 0.01})
+    process = subprocess.Popen(
+        [sys.executable, tiny.__file__, str(tmp_path), arguments],
+        env=_ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not checkpoints(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal signals the data workers too
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "SIGINT: stopped after step" in errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
