@@ -87,7 +87,7 @@ def untapped_forward(
     backbone: Backbone, latent: torch.Tensor, times: list[float]
 ) -> Callable[[], None]:
     """The same work as extract_latent to the same depth, reading nothing."""
-    last = list(backbone._modules(backbone.resolve_taps()).values())[-1]
+    last = list(backbone.tap_modules(backbone.resolve_taps()).values())[-1]
 
     @torch.no_grad()
     def run() -> None:
@@ -99,7 +99,7 @@ def untapped_forward(
         run_up_to(
             backbone.pipeline.transformer,
             last,
-            lambda: backbone._forward(noisy, t, rows, backbone.defaults.extract_guidance),
+            lambda: backbone.velocity(noisy, t, rows, backbone.defaults.extract_guidance),
         )
 
     return run

@@ -105,7 +105,7 @@ class Backbone(ABC):
         """Stream name -> its blocks, in forward order."""
 
     @abstractmethod
-    def _picture_tokens(self, block_output: Any) -> Tensor:
+    def picture_tokens(self, block_output: Any) -> Tensor:
         """Pick the picture tokens [N, L, C], in (t, h, w) order, out of a block's output."""
 
     @abstractmethod
@@ -121,10 +121,17 @@ class Backbone(ABC):
         """Encode one prompt with the stock pipeline's own method."""
 
     @abstractmethod
-    def _forward(
+    def velocity(
         self, noisy: Tensor, t: Tensor, text: TextEmbedding, guidance: float | None
     ) -> Tensor:
-        """Run the transformer: [N, c, F, h, w] float32 and t [N] float32 -> velocity, as noisy."""
+        """Run the transformer once and return its prediction, the flow's velocity.
+
+        Args:
+            noisy: [N, c, F, h, w] float32 (image model: F = 1).
+            t: [N] float32.
+            text: N rows.
+            guidance: value embedded in a guidance-distilled model; others ignore it.
+        """
 
     @abstractmethod
     def _call_arguments(
@@ -157,6 +164,11 @@ class Backbone(ABC):
         """
         wanted = self.defaults.taps if taps is None else taps
         return resolve_taps(wanted, self._layout.taps, self._layout.default_stream)
+
+    def tap_modules(self, specs: Sequence[TapSpec]) -> dict[str, nn.Module]:
+        """Look up the blocks of the transformer that taps name: tap name -> module."""
+        blocks = self._blocks()
+        return {spec.name: blocks[spec.stream][spec.index] for spec in specs}
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
@@ -325,7 +337,7 @@ class Backbone(ABC):
             spec.name: torch.empty(rows, spec.width, *grid, dtype=self.dtype, device=self.device)
             for spec in specs
         }
-        modules = self._modules(specs)
+        modules = self.tap_modules(specs)
         last = modules[specs[-1].name]
 
         def read(part: slice) -> None:
@@ -333,9 +345,9 @@ class Backbone(ABC):
                 maps[name][part].flatten(2).copy_(tokens.transpose(1, 2))
 
             def forward() -> None:
-                self._forward(noisy[part], t[part], text(part), guidance)
+                self.velocity(noisy[part], t[part], text(part), guidance)
 
-            with tapped(modules, self._picture_tokens, keep):
+            with tapped(modules, self.picture_tokens, keep):
                 run_up_to(self.pipeline.transformer, last, forward)
 
         if chunk is None:
@@ -382,8 +394,8 @@ class Backbone(ABC):
 
         run = run_tapped(
             self.pipeline,
-            self._modules(specs),
-            self._picture_tokens,
+            self.tap_modules(specs),
+            self.picture_tokens,
             conditional=text.tokens,
             timesteps=times,
             arguments={
@@ -423,10 +435,6 @@ class Backbone(ABC):
                 untrained=self.untrained,
             ),
         )
-
-    def _modules(self, specs: Sequence[TapSpec]) -> dict[str, nn.Module]:
-        blocks = self._blocks()
-        return {spec.name: blocks[spec.stream][spec.index] for spec in specs}
 
     def _prompts(self, prompt: str | Sequence[str] | None, batch: int) -> list[str]:
         if prompt is None:

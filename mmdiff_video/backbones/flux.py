@@ -46,8 +46,9 @@ class FluxBackbone(Backbone):
             "single": transformer.single_transformer_blocks,
         }
 
-    def _picture_tokens(self, block_output: Any) -> Tensor:
-        _, picture = block_output  # both kinds of block return (text, picture)
+    def picture_tokens(self, block_output: Any) -> Tensor:
+        """Pick the picture tokens out of (text, picture), which both kinds of block return."""
+        _, picture = block_output
         return picture
 
     def _vae_encode(self, pictures: Tensor) -> Tensor:
@@ -66,9 +67,10 @@ class FluxBackbone(Backbone):
         )
         return TextEmbedding(tokens, pooled)
 
-    def _forward(
+    def velocity(
         self, noisy: Tensor, t: Tensor, text: TextEmbedding, guidance: float | None
     ) -> Tensor:
+        """Run the transformer once; see :meth:`Backbone.velocity`."""
         n, _, _, h, w = noisy.shape
         place = {"device": noisy.device, "dtype": self.dtype}
         velocity = self.pipeline.transformer(

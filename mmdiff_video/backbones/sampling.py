@@ -74,8 +74,8 @@ def run_tapped(
 
     The schedule is read from ``pipeline.scheduler.sigmas`` when the first forward begins (a
     scheduler's integer timesteps are truncated), so a schedule that is too short is refused before
-    any denoising. A forward counts as conditional when it is given ``conditional`` as its text,
-    whatever the order or number of the calls in a step.
+    any denoising. A batch row counts as conditional when it is given ``conditional`` as its text,
+    whatever the order or number of the calls in a step, or of the rows in a call.
 
     Args:
         pipeline: a diffusers pipeline; its transformer takes ``encoder_hidden_states`` by keyword.
@@ -88,7 +88,8 @@ def run_tapped(
     run = TappedRun()
     scheduler = pipeline.scheduler
     steps: dict[int, float] | None = None
-    reading: float | None = None  # the t that the forward under way is read for
+    # t and batch row that the forward under way is read for
+    reading: tuple[float, int] | None = None
 
     def before_forward(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         nonlocal steps, reading
@@ -96,21 +97,24 @@ def run_tapped(
             sigmas = [float(s) for s in scheduler.sigmas[: len(scheduler.timesteps)]]
             steps, run.near_clean = assign_steps(timesteps, sigmas)
         reading = None
-        given = kwargs["encoder_hidden_states"]
-        if given.shape != conditional.shape or not torch.equal(given, conditional.to(given)):
+        # step_index is None until the first step() of the run
+        step = (
+            scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
+        ) or 0
+        t = steps.get(step)
+        # Equal prompts make both branches conditional; they give the same tokens: keep the first.
+        if t is None or t in run.tokens:
             return
-        # None until the first step() of the run
-        step = scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
-        t = steps.get(step or 0)
-        # Equal prompts make both branches "conditional"; they give the same tokens: keep the first.
-        if t is not None and t not in run.tokens:
-            reading = t
-            run.sigmas[t] = float(scheduler.sigmas[step or 0])
+        row = _row_with(conditional, kwargs["encoder_hidden_states"])
+        if row is not None:
+            reading = t, row
+            run.sigmas[t] = float(scheduler.sigmas[step])
             run.tokens[t] = {}
 
     def keep(name: str, tokens: Tensor) -> None:
         if reading is not None:
-            run.tokens[reading][name] = tokens.clone()
+            t, row = reading
+            run.tokens[t][name] = tokens[row : row + 1].clone()
 
     def after_step(pipe: Any, step: int, timestep: Any, values: dict[str, Tensor]) -> dict:
         run.latents = values["latents"]
@@ -122,4 +126,14 @@ def run_tapped(
             run.output = pipeline(**arguments, callback_on_step_end=after_step)
     finally:
         handle.remove()
+    assert steps is not None
+    assert set(run.tokens) == set(steps.values()), "the pipeline replaced the text it was given"
     return run
+
+
+def _row_with(conditional: Tensor, given: Tensor) -> int | None:
+    """Find the row of a forward's text [N, L, D] that is ``conditional`` [1, L, D]."""
+    if given.shape[1:] != conditional.shape[1:]:
+        return None
+    equal = (given == conditional.to(given)).flatten(1).all(dim=1).tolist()
+    return equal.index(True) if True in equal else None

@@ -39,7 +39,8 @@ class WanBackbone(Backbone):
     def _blocks(self) -> Mapping[str, nn.ModuleList]:
         return {"block": self.pipeline.transformer.blocks}
 
-    def _picture_tokens(self, block_output: Any) -> Tensor:
+    def picture_tokens(self, block_output: Any) -> Tensor:
+        """Pick the picture tokens, which are the whole output."""
         return block_output
 
     def _vae_encode(self, pictures: Tensor) -> Tensor:
@@ -69,9 +70,10 @@ class WanBackbone(Backbone):
         )
         return TextEmbedding(tokens.to(self.dtype))
 
-    def _forward(
+    def velocity(
         self, noisy: Tensor, t: Tensor, text: TextEmbedding, guidance: float | None
     ) -> Tensor:
+        """Run the transformer once; see :meth:`Backbone.velocity`."""
         return self.pipeline.transformer(
             hidden_states=noisy.to(self.dtype),
             timestep=t * 1000,

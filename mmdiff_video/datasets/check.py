@@ -11,6 +11,7 @@ from mmdiff_video.datasets.camera_picture import draw_cameras
 from mmdiff_video.datasets.card import load_card
 from mmdiff_video.datasets.posed_video import ClipError, PosedClip
 from mmdiff_video.datasets.readers import reader_of
+from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped
@@ -99,18 +100,19 @@ class DatasetReport:
         return "\n".join(lines)
 
 
-def check_dataset(name: str, root: Path, out: Path) -> DatasetReport:
+def check_dataset(name: str, root: Path | None, out: Path) -> DatasetReport:
     """Check every clip of every split, decode all frames, print a table, write a report.
 
     Args:
         name: a dataset card.
-        root: the data root.
+        root: the data root; None: see :func:`mmdiff_video.datasets.roots.find_root`.
         out: folder that receives ``report.json`` and ``cameras.png``.
 
     Raises:
         InputError: unknown data set, or a root in which no split can be looked into.
     """
     card = load_card(name)
+    root = find_root(card, root)
     reader = reader_of(card)
     reports: list[SplitReport] = []
     drawn: list[PosedClip] = []

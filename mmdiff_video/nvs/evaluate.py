@@ -14,6 +14,7 @@ from mmdiff_video import __version__
 from mmdiff_video.datasets.eval_index import index_choices, load_eval_index
 from mmdiff_video.datasets.posed_video import PosedClip
 from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.datasets.sampling import FrameChoices, even_choices
 from mmdiff_video.datasets.views import EvaluationDataset, NVSBatch, NVSSample, collate
 from mmdiff_video.files import write_json
@@ -26,7 +27,7 @@ from mmdiff_video.nvs.pictures import (
     to_uint8,
 )
 from mmdiff_video.nvs.pipeline import Reconstructor
-from mmdiff_video.nvs.setup import Setup, data_root
+from mmdiff_video.nvs.setup import Setup
 from mmdiff_video.tables import format_table
 from recon.metrics import score_views
 from recon.perceptual import Lpips
@@ -135,7 +136,7 @@ def _evaluation_set(
     data = setup.config.data
     loaded = load_split(
         setup.card,
-        data_root(setup.config, setup.card),
+        find_root(setup.card, data.root),
         split,
         max_clips=data.max_eval_clips if max_clips is None else max_clips,
         split_seed=data.split_seed,

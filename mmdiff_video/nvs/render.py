@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 from mmdiff_video.datasets.posed_video import ClipError, PosedClip
 from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.datasets.views import collate, make_sample
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.nvs.evaluate import frame_choices
 from mmdiff_video.nvs.objective import render
 from mmdiff_video.nvs.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
 from mmdiff_video.nvs.pipeline import Reconstructor
-from mmdiff_video.nvs.setup import data_root as find_data_root
 from recon.gaussians import Gaussians
 from recon.ply import save_ply
 from recon.trajectories import TRAJECTORIES
@@ -84,7 +84,7 @@ def render_scene(
 
 def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> PosedClip:
     setup = reconstructor.setup
-    root = find_data_root(setup.config, setup.card)
+    root = find_root(setup.card, setup.config.data.root)
     clips = {clip.key: clip for clip in load_split(setup.card, root, split).clips}
     if scene is None:
         return next(iter(clips.values()))

@@ -1,10 +1,8 @@
 """From a config to the things a run is made of."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -14,13 +12,12 @@ from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, load_default
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
 from mmdiff_video.datasets.card import DatasetCard, load_card
-from mmdiff_video.datasets.primitives import make_primitives
 from mmdiff_video.errors import InputError
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import build_model
 from mmdiff_video.nvs.source import FeatureSource
-from mmdiff_video.resources import cache_dir, find_config
-from mmdiff_video.training import processes, this_device
+from mmdiff_video.resources import find_config
+from mmdiff_video.training import this_device
 from recon.decoder import SceneSpace
 
 logger = logging.getLogger(__name__)
@@ -116,31 +113,6 @@ def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
         raise InputError(str(error)) from None
     model.to(backbone.device)
     return Setup(config, backbone, card, FeatureSource(backbone, config), model)
-
-
-def data_root(config: NVSConfig, card: DatasetCard) -> Path:
-    """Find where the data lies: the config, else ``MMDIFF_DATA/<name>``, else made on the spot.
-
-    Raises:
-        InputError: nowhere.
-    """
-    how = f"`mmdiff-video data show {card.name}` says how it must lie"
-    if config.data.root is not None:
-        root = Path(config.data.root)
-        if not root.is_dir():
-            raise InputError(f"data root '{root}' is not a folder; {how}")
-        return root
-    if card.name == "primitives":
-        root = cache_dir() / "primitives"
-        with processes().main_process_first():
-            make_primitives(root)
-        return root
-    if base := os.environ.get("MMDIFF_DATA"):
-        return Path(base) / card.name
-    raise InputError(
-        f"{card.title} needs a data root: give --data-root DIR, or set MMDIFF_DATA to the folder"
-        f" that holds {card.name}/; {how}"
-    )
 
 
 def _complete(config: NVSConfig, backbone: Backbone, card: DatasetCard) -> NVSConfig:

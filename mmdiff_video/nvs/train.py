@@ -12,13 +12,14 @@ from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import save_config
 from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.datasets.views import NVSBatch, NVSSample, PosedVideoDataset, collate
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import count_parameters, describe_parameters
 from mmdiff_video.nvs.objective import RenderLoss, render
 from mmdiff_video.nvs.pictures import colorize_depth, depth_range, side_by_side, to_uint8
-from mmdiff_video.nvs.setup import Setup, data_root, set_up
+from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.tables import format_bytes, format_count
 from mmdiff_video.training import Trainer, TrainResult, processes
 from recon.decoder import gaussian_count
@@ -42,7 +43,8 @@ def train_3dgs(
     """
     setup = set_up(config, backbone)
     config, data = setup.config, setup.config.data
-    root = data_root(config, setup.card)
+    with processes().main_process_first():  # which may make the procedural set for all
+        root = find_root(setup.card, data.root)
     loaded = load_split(
         setup.card, root, "train", max_clips=data.max_clips, split_seed=data.split_seed
     )

@@ -228,7 +228,7 @@ def test_memory_exhaustion_halves_the_chunk_and_says_so(
     latent = torch.randn(3, 16, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     arguments = {"timesteps": TIMES, "keys": ["a", "b", "c"]}
     expected = backbone.extract_latent(latent, **arguments)
-    forward, rows = backbone._forward, []
+    forward, rows = backbone.velocity, []
 
     def tight(noisy: torch.Tensor, *rest):
         rows.append(len(noisy))
@@ -236,7 +236,7 @@ def test_memory_exhaustion_halves_the_chunk_and_says_so(
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return forward(noisy, *rest)
 
-    monkeypatch.setattr(backbone, "_forward", tight)
+    monkeypatch.setattr(backbone, "velocity", tight)
     with caplog.at_level(logging.WARNING):
         features = backbone.extract_latent(latent, **arguments)
     assert rows == [9, 4, 2, 2, 2, 2, 1]

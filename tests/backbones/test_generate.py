@@ -109,7 +109,7 @@ def test_taps_are_those_of_the_conditional_forward_at_the_recorded_sigma(
     scheduler = backbone.pipeline.scheduler  # still holds the schedule of that run
     sigmas = scheduler.sigmas[:-1].tolist()
     text = backbone.encode_text([PROMPT])
-    modules = backbone._modules(backbone.resolve_taps())
+    modules = backbone.tap_modules(backbone.resolve_taps())
     for i, (t, sigma) in enumerate(zip(features.timesteps, features.sigmas, strict=True)):
         if t == 0.001:
             continue
@@ -117,10 +117,10 @@ def test_taps_are_those_of_the_conditional_forward_at_the_recorded_sigma(
         assert abs(sigma - t) == min(abs(s - t) for s in sigmas)
         before = backbone._sampled_latent(latents[step - 1], 32, 48)
         at = scheduler.timesteps[step].reshape(1) / 1000  # the number that the pipeline gave
-        read = outputs_of(modules, partial(backbone._forward, before, at.float(), text, guidance))
+        read = outputs_of(modules, partial(backbone.velocity, before, at.float(), text, guidance))
         for name, m in features.maps.items():
             tokens = m[:, i].flatten(2).transpose(1, 2)
-            expected = backbone._picture_tokens(read[name])
+            expected = backbone.picture_tokens(read[name])
             torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -164,7 +164,7 @@ def test_flux_takes_no_negative_prompt(tiny: dict[str, Backbone]) -> None:
 def test_guidance_distilled_model_needs_a_guidance_value(tiny: dict[str, Backbone]) -> None:
     text = tiny["flux"].encode_text(["x"])
     with pytest.raises(InputError, match="guidance"):
-        tiny["flux"]._forward(torch.zeros(1, 16, 1, 4, 4), torch.tensor([0.5]), text, None)
+        tiny["flux"].velocity(torch.zeros(1, 16, 1, 4, 4), torch.tensor([0.5]), text, None)
 
 
 def test_nearest_steps_and_near_clean() -> None:
@@ -194,8 +194,8 @@ def test_every_timestep_is_assigned_to_its_nearest_or_refused(
         assert abs(sigmas[step] - t) == min(abs(s - t) for s in sigmas)
 
 
-class UnconditionalFirst:
-    """A pipeline that runs the unconditional branch first, or both at once every other step."""
+class UnusualOrder:
+    """A pipeline with the unconditional branch first, then none, then both in one batch."""
 
     def __init__(self, conditional: torch.Tensor, unconditional: torch.Tensor):
         self.scheduler = SimpleNamespace(
@@ -205,15 +205,14 @@ class UnconditionalFirst:
             step_index=None,
         )
         self.transformer = _Adder()
-        self.texts = conditional, unconditional
+        both = torch.cat([unconditional, conditional])
+        self.calls = [[unconditional, conditional], [conditional], [both]]
 
     def __call__(self, callback_on_step_end: Any) -> str:
-        conditional, unconditional = self.texts
-        for i, order in enumerate(
-            [[unconditional, conditional], [conditional], [unconditional, conditional]]
-        ):
-            for text in order:
-                self.transformer(torch.full((1, 1, 1), float(i)), encoder_hidden_states=text)
+        for i, texts in enumerate(self.calls):
+            for text in texts:
+                x = torch.full((len(text), 1, 1), float(i))
+                self.transformer(x, encoder_hidden_states=text)
             self.scheduler.step_index = i + 1
             callback_on_step_end(self, i, None, {"latents": torch.full((1,), float(i))})
         return "picture"
@@ -225,12 +224,12 @@ class _Adder(nn.Module):
         self.block = nn.Identity()
 
     def forward(self, x: torch.Tensor, encoder_hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.block(x + encoder_hidden_states.sum())
+        return self.block(x + encoder_hidden_states)
 
 
 def test_the_conditional_branch_is_told_by_its_text_not_by_the_order_of_calls() -> None:
     conditional, unconditional = torch.full((1, 1, 1), 10.0), torch.full((1, 1, 1), 20.0)
-    pipeline = UnconditionalFirst(conditional, unconditional)
+    pipeline = UnusualOrder(conditional, unconditional)
     run = run_tapped(
         pipeline,
         {"block.0": pipeline.transformer.block},
@@ -243,3 +242,10 @@ def test_the_conditional_branch_is_told_by_its_text_not_by_the_order_of_calls() 
     assert run.sigmas == pytest.approx({0.9: 1.0, 0.5: 0.6, 0.2: 0.3})
     assert run.output == "picture"
     assert run.latents.item() == 2
+
+
+def test_equal_prompt_and_negative_prompt_are_read_once(tiny: dict[str, Backbone]) -> None:
+    sample = tiny["wan"].generate(PROMPT, negative_prompt=PROMPT, timesteps=TIMES)
+    plain = tiny["wan"].generate(PROMPT, guidance=1.0, timesteps=TIMES)
+    for name, m in sample.features.maps.items():
+        torch.testing.assert_close(m, plain.features.maps[name], atol=1e-4, rtol=1e-4)

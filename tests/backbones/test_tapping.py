@@ -21,12 +21,12 @@ def hooks_on(model: nn.Module) -> int:
 @torch.no_grad()
 def test_tapped_forward_is_bit_equal_to_untapped(backbone: Backbone) -> None:
     noisy, t, text = transformer_inputs(backbone)
-    plain = backbone._forward(noisy, t, text, 3.5)
+    plain = backbone.velocity(noisy, t, text, 3.5)
     read: dict[str, torch.Tensor] = {}
-    modules = backbone._modules(backbone.tap_specs())
-    with tapped(modules, backbone._picture_tokens, lambda name, x: read.update({name: x.clone()})):
-        assert torch.equal(backbone._forward(noisy, t, text, 3.5), plain)
-    assert torch.equal(backbone._forward(noisy, t, text, 3.5), plain)
+    modules = backbone.tap_modules(backbone.tap_specs())
+    with tapped(modules, backbone.picture_tokens, lambda name, x: read.update({name: x.clone()})):
+        assert torch.equal(backbone.velocity(noisy, t, text, 3.5), plain)
+    assert torch.equal(backbone.velocity(noisy, t, text, 3.5), plain)
     assert plain.shape == noisy.shape
     tokens = noisy.shape[2] * 2 * 3
     for spec in backbone.tap_specs():
@@ -36,11 +36,11 @@ def test_tapped_forward_is_bit_equal_to_untapped(backbone: Backbone) -> None:
 
 def test_forward_stops_after_the_last_tapped_block(backbone: Backbone) -> None:
     specs = backbone.tap_specs()
-    modules = backbone._modules(specs)
+    modules = backbone.tap_modules(specs)
     ran: list[str] = []
     for i in range(len(specs)):
         ran.clear()
-        with tapped(modules, backbone._picture_tokens, lambda name, _: ran.append(name)):
+        with tapped(modules, backbone.picture_tokens, lambda name, _: ran.append(name)):
             latent = torch.zeros(1, 16, 1, 4, 4)
             backbone.extract_latent(latent, taps=[specs[i].name], timesteps=[0.5], keys=["k"])
         assert ran == [spec.name for spec in specs[: i + 1]]
@@ -55,10 +55,10 @@ def test_hooks_are_gone_afterwards_and_after_errors(backbone: Backbone) -> None:
     def fail(name: str, tokens: torch.Tensor) -> None:
         raise RuntimeError("sink")
 
-    modules = backbone._modules(backbone.tap_specs())
+    modules = backbone.tap_modules(backbone.tap_specs())
     noisy, t, text = transformer_inputs(backbone)
-    with pytest.raises(RuntimeError, match="sink"), tapped(modules, backbone._picture_tokens, fail):
-        run_up_to(model, list(modules.values())[-1], lambda: backbone._forward(noisy, t, text, 3.5))
+    with pytest.raises(RuntimeError, match="sink"), tapped(modules, backbone.picture_tokens, fail):
+        run_up_to(model, list(modules.values())[-1], lambda: backbone.velocity(noisy, t, text, 3.5))
     assert hooks_on(model) == 0
 
 

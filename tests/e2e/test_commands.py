@@ -85,7 +85,7 @@ def test_render_writes_a_video_and_a_ply(run: Path, tmp_path: Path, trajectory: 
     command += ["--out", str(tmp_path / "v.mp4"), "--ply", str(tmp_path / "s.ply")]
     assert main(command) == 0
     assert count_frames(tmp_path / "v.mp4") == 3
-    assert load_ply(tmp_path / "s.ply").num == 5 * 8 * 12
+    assert load_ply(tmp_path / "s.ply").num == 2 * 8 * 12  # frames 0 and 4, every 4th pixel
 
 
 def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Path, tmp_path: Path):
