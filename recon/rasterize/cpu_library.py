@@ -128,5 +128,4 @@ def describe() -> str:
         if os.environ.get(INSTRUCTION_SET_VARIABLE)
         else "the best of this machine"
     )
-    threads = "OpenMP" if load().recon_has_openmp() else "own threads"
-    return f"{used} ({why}; has {', '.join(found)}), {threads}"
+    return f"{used} ({why}; has {', '.join(found)})"

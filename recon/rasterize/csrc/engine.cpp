@@ -186,7 +186,7 @@ int guarded(const Work& work) noexcept {
     return RECON_OUT_OF_MEMORY;
   } catch (const std::length_error&) {
     return RECON_TOO_MANY_PAIRS;
-  } catch (...) {  // no thread could be started
+  } catch (...) {
     return RECON_ERROR;
   }
 }
@@ -211,14 +211,6 @@ const char* const* recon_instruction_sets(void) {
     return out;
   }();
   return names.data();
-}
-
-int recon_has_openmp(void) {
-#if defined(_OPENMP)
-  return 1;
-#else
-  return 0;
-#endif
 }
 
 int64_t recon_stored_bytes(void) { return recon::stored_bytes(); }

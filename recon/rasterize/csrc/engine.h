@@ -46,9 +46,6 @@ enum { RECON_OK = 0, RECON_OUT_OF_MEMORY = 1, RECON_TOO_MANY_PAIRS = 2, RECON_ER
 /* Names of the instruction sets that this machine and this build have, best first, then null. */
 RECON_API const char *const *recon_instruction_sets(void);
 
-/* Whether the engine was built with OpenMP. */
-RECON_API int recon_has_openmp(void);
-
 /* Bytes of memory kept to be used again by later calls. */
 RECON_API int64_t recon_stored_bytes(void);
 

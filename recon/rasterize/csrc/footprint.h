@@ -12,6 +12,9 @@ constexpr float kExponentMin = -7.9943534f;
 RECON_INLINE int larger(int a, int b) { return a > b ? a : b; }
 RECON_INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
+// Up to this width, leaving out the corners of the box costs more than it saves.
+constexpr int kSimpleWidth = 2 * kBlockWidth;
+
 // Calls visit(offset of the block in a plane, u, w) for blocks that together cover every pixel of
 // the tile on which the splat is at least 1/255. Blocks start anywhere, not on a grid: a splat 8
 // pixels wide needs one column of blocks, where aligned ones would need two. They may cover pixels
@@ -26,11 +29,13 @@ RECON_INLINE void for_each_block(const Splat& s, const TileList& tile, const Vis
   const int bottom = smaller(s.bottom - s.top - shift_y, size - 1);
   const float corner_x = (float)shift_x + (0.5f - s.x), corner_y = (float)shift_y + (0.5f - s.y);
 
-  if (right - left < kBlockWidth) {
-    const vf u_column = s.ux * (kBlockColumns + ((float)left + corner_x));
-    for (int row = top; row <= bottom; row += kBlockHeight) {
-      const vf dy = kBlockRows + ((float)row + corner_y);
-      visit(row * stride + left, u_column + s.uy * dy, s.wy * dy);
+  if (right - left < kSimpleWidth) {
+    for (int column = left; column <= right; column += kBlockWidth) {
+      const vf u_column = s.ux * (kBlockColumns + ((float)column + corner_x));
+      for (int row = top; row <= bottom; row += kBlockHeight) {
+        const vf dy = kBlockRows + ((float)row + corner_y);
+        visit(row * stride + column, u_column + s.uy * dy, s.wy * dy);
+      }
     }
     return;
   }
