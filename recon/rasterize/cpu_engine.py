@@ -101,22 +101,19 @@ class _Render(torch.autograd.Function):
         *inputs, backgrounds, image, depth, alpha = ctx.saved_tensors
         flows = [g if g is None else g.contiguous() for g in (grad_image, grad_depth, grad_alpha)]
         grads = [torch.empty_like(t) for t in inputs]
+        grad_backgrounds = image.new_empty(len(image), image.shape[-1])
         status = cpu_library.load().recon_render_backward(
             ctx.frame.handle,
             _scene(inputs),
             _cameras(inputs, backgrounds, *ctx.lens),
             _pictures(image, depth, alpha),
             _pictures(*flows),
-            Gradients(*(t.data_ptr() for t in grads)),
+            Gradients(*(t.data_ptr() for t in (*grads, grad_backgrounds))),
             torch.get_num_threads(),
         )
         _check(status)
-        grad_background = None
-        if ctx.needs_input_grad[7] and grad_image is not None:
-            grad_background = torch.einsum("vhw,vhwc->vc", 1 - alpha, grad_image)
-            if ctx.background_ndim == 1:
-                grad_background = grad_background.sum(0)
-        return *grads, grad_background, *[None] * 5
+        grad_background = {None: None, 1: grad_backgrounds.sum(0), 2: grad_backgrounds}
+        return *grads, grad_background[ctx.background_ndim], *[None] * 5
 
 
 class _Frame:

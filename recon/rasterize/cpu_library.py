@@ -48,7 +48,10 @@ class Gradients(Structure):
 
     _fields_ = tuple(
         (name, c_void_p)
-        for name in ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks")
+        for name in (
+            *("means", "quats", "scales", "opacities", "colors"),
+            *("viewmats", "Ks", "backgrounds"),
+        )
     )
 
 

@@ -3,7 +3,9 @@
 // For the splats i of a pixel, nearest first, with T_0 = 1:
 //   weight_i = alpha_i T_i,   T_{i+1} = T_i (1 - alpha_i),   feature = sum_i weight_i feature_i.
 // The pixel ends before the splat that would leave T_{i+1} <= 1e-4. An ended pixel keeps its T with
-// a minus sign: then no later T can exceed the limit, and no other flag is needed.
+// a minus sign: then no later T can exceed the limit, and no other flag is needed. Alpha is summed
+// from the weights although it is 1 - T: where little is drawn, 1 - T has lost the digits that the
+// expected depth, a ratio, needs.
 #pragma once
 
 #include "footprint.h"
@@ -19,10 +21,11 @@ static int64_t composite_channels(const TileList& tile, const float* background,
   const int size = 1 << tile.shift, stride = tile_stride(tile.shift);
   const int plane = plane_size(tile.shift);
   float* light = scratch;
-  float* depths = scratch + plane;
-  float* sums = scratch + 2 * plane;  // [channels, plane]
+  float* alphas = scratch + plane;
+  float* depths = scratch + 2 * plane;
+  float* sums = scratch + 3 * plane;  // [channels, plane]
   for (int i = 0; i < plane; ++i) light[i] = 1;
-  for (int i = 0; i < (1 + channels) * plane; ++i) depths[i] = 0;
+  for (int i = 0; i < (2 + channels) * plane; ++i) alphas[i] = 0;
 
   int64_t used = tile.count;
   for (int64_t k = 0; k < tile.count; ++k) {
@@ -51,6 +54,7 @@ static int64_t composite_channels(const TileList& tile, const float* background,
       const mask drawn = above(after, all(kTransmittanceMin));
       const vf weight = keep(drawn, hidden);
       store_block(light + at, stride, choose(drawn, after, negative(before)));
+      store_block(alphas + at, stride, load_block(alphas + at, stride) + weight);
       store_block(depths + at, stride, load_block(depths + at, stride) + weight * splat.depth);
       for (int c = 0; c < channels; ++c) {
         float* sum = sums + c * plane + at;
@@ -65,7 +69,7 @@ static int64_t composite_channels(const TileList& tile, const float* background,
     const int64_t pixel = (int64_t)(top + row) * tile.width + left;
     for (int column = 0; column < columns; ++column) {
       const int at = row * stride + column;
-      const float left_over = __builtin_fabsf(light[at]), alpha = 1 - left_over;
+      const float left_over = __builtin_fabsf(light[at]), alpha = alphas[at];
       picture.alpha[pixel + column] = alpha;
       picture.depth[pixel + column] = alpha > 0 ? depths[at] / alpha : 0;
       float* out = picture.image + (pixel + column) * channels;

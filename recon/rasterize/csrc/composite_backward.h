@@ -54,7 +54,7 @@ RECON_INLINE void load_gradients(const TileList& tile, const Picture& picture,
 template <int kChannels>
 static void composite_backward_channels(const TileList& tile, int64_t used,
                                         const Picture& picture, const PictureGradient& gradient,
-                                        float* scratch, float* slots) {
+                                        float* scratch, float* slots, float* to_background) {
   const int channels = kChannels ? kChannels : tile.channels;
   const int stride = tile_stride(tile.shift), plane = plane_size(tile.shift);
   const int slot_size = slot_stride(channels);
@@ -133,15 +133,24 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
       }
     }
   }
+
+  const int size = 1 << tile.shift;
+  for (int c = 0; c < channels; ++c) {
+    double sum = 0;  // what is beyond the tile has no gradient
+    for (int row = 0; row < size; ++row)
+      for (int at = row * stride; at < row * stride + size; ++at)
+        sum += __builtin_fabsf(light[at]) * to_sums[c * plane + at];
+    to_background[c] = (float)sum;
+  }
 }
 
 static void composite_backward(const TileList& tile, int64_t used, const Picture& picture,
-                               const PictureGradient& gradient, float* scratch, float* slots) {
-  switch (tile.channels) {
-    case 1: return composite_backward_channels<1>(tile, used, picture, gradient, scratch, slots);
-    case 3: return composite_backward_channels<3>(tile, used, picture, gradient, scratch, slots);
-    default: return composite_backward_channels<0>(tile, used, picture, gradient, scratch, slots);
-  }
+                               const PictureGradient& gradient, float* scratch, float* slots,
+                               float* to_background) {
+  auto* run = tile.channels == 1   ? composite_backward_channels<1>
+              : tile.channels == 3 ? composite_backward_channels<3>
+                                   : composite_backward_channels<0>;
+  run(tile, used, picture, gradient, scratch, slots, to_background);
 }
 
 }  // namespace RECON_ISA

@@ -118,16 +118,23 @@ void draw_view_backward(const Kernels& kernels, const View& view, const Gaussian
                         const ReconCameras& cameras, int index, const TileGrid& grid,
                         const Picture& picture, const PictureGradient& gradient,
                         const GaussianGradients& to_scene, CameraGradient* to_camera,
-                        int threads) {
+                        float* to_background, int threads) {
   const int64_t tiles = int64_t{grid.across} * grid.down;
   const int64_t scratch_size = tile_scratch(grid.shift, scene.channels);
   Array<float> scratch(scratch_size * threads);
   Array<float> slots(view.slots * slot_stride(scene.channels));
+  Array<float> tile_backgrounds(tiles * scene.channels);
   parallel_for(tiles, threads, [&](int64_t tile, int worker) {
     kernels.composite_backward(tile_list(view, scene, cameras, grid, tile), view.used[tile],
                                picture, gradient, scratch.data() + worker * scratch_size,
-                               slots.data());
+                               slots.data(), tile_backgrounds.data() + tile * scene.channels);
   });
+  for (int c = 0; c < scene.channels; ++c) {
+    double sum = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      sum += tile_backgrounds[tile * scene.channels + c];
+    to_background[c] = static_cast<float>(sum);
+  }
 
   const Camera camera = make_camera(cameras, index);
   const int64_t jobs = (scene.count + kProjectedTogether - 1) / kProjectedTogether;
@@ -249,7 +256,8 @@ int recon_render_backward(const ReconFrame* frame, const ReconScene* scene,
       draw_view_backward(*frame->kernels, frame->views[static_cast<size_t>(view)], gaussians,
                          *cameras, view, frame->grid,
                          picture_of(*pictures, *cameras, scene->channels, view),
-                         {g.image, g.depth, g.alpha}, to_scene, &to_camera, threads);
+                         {g.image, g.depth, g.alpha}, to_scene, &to_camera,
+                         out->backgrounds + int64_t{view} * scene->channels, threads);
       write_camera_gradient(to_camera, view, *out);
     }
   });

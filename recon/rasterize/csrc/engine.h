@@ -35,7 +35,7 @@ typedef struct {
 /* Gradients of the inputs. All are overwritten, none may be null. */
 typedef struct {
   float *means, *quats, *scales, *opacities, *colors;
-  float *viewmats, *Ks;
+  float *viewmats, *Ks, *backgrounds; /* backgrounds: [views, channels], also without any */
 } ReconGradients;
 
 /* What a backward pass needs to know of a forward pass. */

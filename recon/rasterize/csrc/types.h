@@ -104,8 +104,8 @@ constexpr int slot_stride(int channels) { return (kSlotColors + channels + 3) / 
 constexpr int kBlockWidth = 8;
 constexpr int tile_stride(int shift) { return (1 << shift) + kBlockWidth; }
 constexpr int plane_size(int shift) { return tile_stride(shift) * ((1 << shift) + 1); }
-// Floats of scratch that a tile needs: planes for light, worth of what lies behind, depth, and
-// channels; then a vector (of up to 16 lanes) of gradient sums per channel.
+// Floats of scratch that a tile needs: planes for light, alpha or the worth of what lies
+// behind, depth, and channels; then a vector (of up to 16 lanes) of gradient sums per channel.
 constexpr int64_t tile_scratch(int shift, int channels) {
   return (int64_t)plane_size(shift) * (channels + 3) + (channels + 3) / 4 * 4 * 16;
 }
@@ -122,9 +122,10 @@ struct Kernels {
                            const GaussianGradients&, CameraGradient*);
   // Draws one tile; returns how many of its splats were looked at before all its pixels were full.
   int64_t (*composite)(const TileList&, const float* background, float* scratch, const Picture&);
-  // Writes the slots of one tile's splats; ``used`` is what composite returned.
+  // Writes the slots of one tile's splats, and the tile's part of the background's gradient
+  // [channels]; ``used`` is what composite returned.
   void (*composite_backward)(const TileList&, int64_t used, const Picture&, const PictureGradient&,
-                             float* scratch, float* slots);
+                             float* scratch, float* slots, float* to_background);
 };
 
 }  // namespace recon
