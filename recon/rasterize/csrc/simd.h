@@ -32,6 +32,7 @@ constexpr int kBlockHeight = kLanes / kBlockWidth;
 
 typedef float vf __attribute__((vector_size(kLanes * 4)));
 typedef int32_t vi __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t vu __attribute__((vector_size(kLanes * 4)));
 typedef double vd __attribute__((vector_size(kDoubles * 8)));
 typedef int64_t vl __attribute__((vector_size(kDoubles * 8)));
 
@@ -135,8 +136,8 @@ RECON_INLINE double sum_lanes(vd a) {
 
 // ---- functions -------------------------------------------------------------------------------
 
-// 2^t for t in [-126, 0], to 2 units in the last place: 2^n times a minimax polynomial of degree 5
-// in the fraction, |fraction| <= 1/2.
+// 2^t for t in [-126, 1], to 2 units in the last place: 2^n times a minimax polynomial of degree 5
+// in the fraction, |fraction| <= 1/2. Lanes with another t hold nonsense.
 RECON_INLINE vf exp2_small(vf t) {
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
   const vf shifted = t + kRounder;
@@ -147,7 +148,7 @@ RECON_INLINE vf exp2_small(vf t) {
   p = p * f + 2.402211972e-1f;
   p = p * f + 6.931469671e-1f;
   p = p * f + 1.000000072f;
-  return (vf)((vi)p + ((vi)shifted << 23));
+  return (vf)((vu)p + ((vu)shifted << 23));
 }
 
 // log2(x) for normal x > 0, to 1e-9: exponent, and the series of artanh for the mantissa.
