@@ -1,7 +1,7 @@
 """The compiled engine for CPUs (csrc/): float32, projection and blending fused, threaded.
 
-Gradients reach the Gaussians, viewmats, Ks and the background. Results do not depend on the number
-of threads, which is torch's.
+Gradients reach the Gaussians, viewmats, Ks and the background. There are as many threads as torch
+has; for a given number of them the results are the same to the last bit.
 """
 
 import ctypes
