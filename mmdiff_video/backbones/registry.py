@@ -25,7 +25,7 @@ _OFFLOADS = ("none", "model", "sequential")
 
 
 def load_backbone(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -46,6 +46,7 @@ def load_backbone(
     Raises:
         InputError: an unknown name, weights that are not to be had, an offload that cannot work.
     """
+    name_or_path = str(name_or_path)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if offload not in _OFFLOADS:
         raise unknown_name("offload", offload, _OFFLOADS)
