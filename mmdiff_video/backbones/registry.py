@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from mmdiff_video.backbones.bars import bars_on_terminals_only
 from mmdiff_video.backbones.base import UNTRAINED_NOTICE, Backbone
 from mmdiff_video.backbones.cards import (
     Description,
@@ -131,7 +132,7 @@ def _load_pipeline(folder: Path, dtypes: dict[str, torch.dtype]) -> Any:
     from diffusers import DiffusionPipeline
 
     try:
-        with warnings.catch_warnings():
+        with bars_on_terminals_only(), warnings.catch_warnings():
             # newer diffusers call it `dtype`, and older ones do not know that name
             warnings.filterwarnings("ignore", message=".*torch_dtype.*")
             return DiffusionPipeline.from_pretrained(
