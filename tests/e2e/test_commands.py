@@ -99,6 +99,14 @@ def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Pat
     assert [r["loss"] for r in resumed] == [w["loss"] for w in whole]
 
 
+@pytest.mark.parametrize("source", ["features", "latent"])
+def test_an_image_backbone_trains_on_clips_too(root: Path, tmp_path: Path, source: str):
+    command = ["train-3dgs", "--data", "primitives", "--data-root", str(root)]
+    command += ["--backbone", "nano-flux", "--input", source, "--out", str(tmp_path / "run")]
+    assert main([*command, "train.steps=2", *TINY]) == 0
+    assert main(["eval-3dgs", str(tmp_path / "run")]) == 0
+
+
 def test_compare_prints_the_three_rows_and_continues(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
