@@ -43,11 +43,14 @@ def _train(args: argparse.Namespace) -> None:
 def _eval(args: argparse.Namespace) -> None:
     from mmdiff_video.nvs.evaluate import eval_3dgs
 
-    print(
-        eval_3dgs(
-            args.run_dir, split=args.split, data_root=args.data_root, max_clips=args.max_clips
-        )
+    table = eval_3dgs(
+        args.run_dir,
+        split=args.split,
+        data_root=args.data_root,
+        max_clips=args.max_clips,
+        eval_index=args.eval_index,
     )
+    print(table)
 
 
 def _render(args: argparse.Namespace) -> None:
@@ -186,6 +189,9 @@ A run that was stopped goes on with the same command and --resume.""",
     )
     _run_arguments(evaluate)
     evaluate.add_argument("--max-clips", type=int, metavar="N", help="a seeded choice of N clips")
+    evaluate.add_argument(
+        "--eval-index", type=Path, metavar="FILE", help="pixelSplat's evaluation index (JSON)"
+    )
 
     render = _verb(
         verbs,
