@@ -3,10 +3,11 @@
 The picture is defined by gsplat 1.5's classic ``rasterization``: EWA projection with 0.3 px^2 of
 blur, alpha = min(0.999, opacity * exp(-sigma)) evaluated at pixel centres, contributions below
 1/255 skipped, front to back by camera z (ties in input order), a Gaussian that would leave a
-transmittance of 1e-4 or less ends the pixel and is not drawn. All engines agree on it; ``torch``
-is the reference.
+transmittance of 1e-4 or less ends the pixel and is not drawn. All engines agree on it: ``cpu`` is
+compiled (csrc/), ``gsplat`` draws on CUDA, and ``torch`` is the reference for both, on any device.
 """
 
+import functools
 import importlib
 import warnings
 from collections.abc import Callable
@@ -16,24 +17,25 @@ import torch
 from torch import Tensor
 
 ENGINES = {
+    "cpu": "recon.rasterize.cpu_engine",
     "torch": "recon.rasterize.torch_engine",
     "gsplat": "recon.rasterize.gsplat_engine",
 }
 """Engines by name, imported when first used. Each module has a function ``render`` that takes the
-positional arguments of :func:`rasterize` up to ``height``, then near and far; G >= 1, all values
-finite; and returns colour sums [V, H, W, C] on black, expected depth and alpha [V, H, W]."""
+positional arguments of :func:`rasterize` up to ``height`` (one scene; any values), then near, far
+and background (None, [C] or [V, C]), and returns image [V, H, W, C], depth and alpha [V, H, W]."""
 
 
 class Rendered(NamedTuple):
     """Pictures of V views."""
 
     image: Tensor
-    """[V, H, W, C]."""
+    """[..., V, H, W, C]."""
     depth: Tensor
-    """[V, H, W] expected camera z, in world units: the mean over what was blended; 0 where nothing
-    was."""
+    """[..., V, H, W] expected camera z, in world units: the mean over what was blended; 0 where
+    nothing was. Times alpha it is the accumulated depth."""
     alpha: Tensor
-    """[V, H, W] share of the background that is hidden, in [0, 0.9999]."""
+    """[..., V, H, W] share of the background that is hidden, in [0, 0.9999]."""
 
 
 def rasterize(
@@ -52,7 +54,9 @@ def rasterize(
     background: Tensor | None = None,
     engine: str = "auto",
 ) -> Rendered:
-    """Draw one scene of G Gaussians into V views. Differentiable in every tensor but Ks on gsplat.
+    """Draw G Gaussians into V views. Differentiable in every tensor but Ks on gsplat.
+
+    All tensors may have one more leading dimension: a batch of scenes, each with its own cameras.
 
     A Gaussian is left out, with zero gradients, when one of its values is NaN or infinite, its
     quaternion is zero, its opacity is below 1/255, its centre has a camera z outside [near, far],
@@ -72,12 +76,12 @@ def rasterize(
         near: smallest camera z that is drawn, > 0.
         far: largest camera z that is drawn.
         background: [C] or [V, C], black when omitted.
-        engine: "auto" or a name in :data:`ENGINES`. "auto" is gsplat for float32 tensors on CUDA,
-            where gsplat works, else torch.
+        engine: "auto" or a name in :data:`ENGINES`; :func:`auto_engine` says what "auto" is.
 
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit, cameras that are not finite, an
-            unknown engine, or an engine that cannot draw these tensors.
+        ValueError: shapes, dtypes or devices that do not fit, cameras that are not finite or have
+            no positive focal length, an unknown engine, or an engine that cannot draw these
+            tensors.
     """
     tensors = {
         "means": means,
@@ -90,54 +94,94 @@ def rasterize(
     }
     if background is not None:
         tensors["background"] = background
+    if means.ndim == 3:
+        return _rasterize_scenes(tensors, width, height, near=near, far=far, engine=engine)
     _check(tensors, width, height, near, far)
-    draw = _engine(engine, means)
-
+    draw = _load(engine, means)
     with torch.autocast(means.device.type, enabled=False):
-        usable = _usable(means, quats, scales, opacities, colors)
-        if not usable.all():
-            means, quats, scales, opacities, colors = (
-                t[usable] for t in (means, quats, scales, opacities, colors)
+        return Rendered(
+            *draw(
+                *(means, quats, scales, opacities, colors, viewmats, Ks),
+                *(width, height, near, far, background),
             )
-        if len(means):
-            image, depth, alpha = draw(
-                means, quats, scales, opacities, colors, viewmats, Ks, width, height, near, far
-            )
-        else:
-            alpha = means.new_zeros(len(viewmats), height, width)
-            image, depth = means.new_zeros(*alpha.shape, colors.shape[1]), alpha.clone()
-        if background is not None:
-            image = (
-                image + (1 - alpha[..., None]) * background.expand(len(viewmats), -1)[:, None, None]
-            )
-    return Rendered(image, depth, alpha)
+        )
 
 
-@torch.no_grad()
-def _usable(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor
-) -> Tensor:
-    values = torch.cat([means, quats, scales, opacities[:, None], colors], 1)
-    # Zero times anything finite is zero: several times faster than isfinite().all(1).
-    return ((values * 0).sum(1) == 0) & (quats != 0).any(1)
+class AutoEngine(NamedTuple):
+    """What ``engine="auto"`` is, and why."""
+
+    name: str
+    """A name in :data:`ENGINES`."""
+    why: str
+    """One line."""
+    fallback: bool
+    """Whether a faster engine was meant to draw these tensors, but does not work here."""
 
 
-def _engine(name: str, means: Tensor) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+def auto_engine(device: torch.device | str, dtype: torch.dtype = torch.float32) -> AutoEngine:
+    """The fastest engine that draws such tensors on this machine."""
+    kind = torch.device(device).type
+    if dtype != torch.float32 or kind not in ("cpu", "cuda"):
+        return AutoEngine("torch", f"the only engine for {dtype} on {kind}", fallback=False)
+    if kind == "cuda":
+        from .gsplat_engine import unavailable
+
+        name, strength = "gsplat", "CUDA kernels"
+    else:
+        from .cpu_library import describe, unavailable
+
+        name, strength = "cpu", "compiled"
+    reason = unavailable()
+    if reason is not None:
+        return AutoEngine("torch", f"engine '{name}' does not work here: {reason}", fallback=True)
+    if name == "cpu":
+        strength = f"{strength}, {describe()}"
+    return AutoEngine(name, strength, fallback=False)
+
+
+def _load(name: str, means: Tensor) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     if name == "auto":
-        name = "torch"
-        if means.device.type == "cuda" and means.dtype == torch.float32:
-            from .gsplat_engine import unavailable
-
-            reason = unavailable()
-            if reason is None:
-                name = "gsplat"
-            else:
-                warnings.warn(
-                    f"gsplat is not usable, drawing slowly in torch: {reason}", stacklevel=3
-                )
+        choice = auto_engine(means.device, means.dtype)
+        if choice.fallback:
+            _warn_once(f"drawing slowly with engine 'torch': {choice.why}")
+        name = choice.name
     if name not in ENGINES:
         raise ValueError(f"unknown engine '{name}'; valid: auto, {', '.join(ENGINES)}")
     return importlib.import_module(ENGINES[name]).render
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+def _rasterize_scenes(tensors: dict[str, Tensor], width: int, height: int, **options) -> Rendered:
+    """Draw a batch of scenes one by one. A background [C] is that of all."""
+    scenes = len(tensors["means"])
+    shared = {}
+    background = tensors.get("background")
+    if background is not None and background.ndim == 1:
+        shared = {"background": background}
+    batched = {name: t for name, t in tensors.items() if name not in shared}
+    for name, tensor in batched.items():
+        if tensor.ndim < 1 or len(tensor) != scenes:
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)}, expected {scenes} scenes as means "
+                f"{tuple(tensors['means'].shape)} has"
+            )
+    if scenes == 0:
+        raise ValueError("a batch must hold at least one scene")
+    drawn = [
+        rasterize(
+            **{name: t[i] for name, t in batched.items()},
+            **shared,
+            width=width,
+            height=height,
+            **options,
+        )
+        for i in range(scenes)
+    ]
+    return Rendered(*(torch.stack(maps) for maps in zip(*drawn, strict=True)))
 
 
 def _check(tensors: dict[str, Tensor], width: int, height: int, near: float, far: float) -> None:
@@ -166,6 +210,8 @@ def _check(tensors: dict[str, Tensor], width: int, height: int, near: float, far
         raise ValueError(f"tensors must be float32 or float64, not {means.dtype}")
     if not (viewmats.isfinite().all() and tensors["Ks"].isfinite().all()):
         raise ValueError("viewmats and Ks must be finite, but hold NaN or infinity")
+    if not (tensors["Ks"][:, [0, 1], [0, 1]] > 0).all():
+        raise ValueError("Ks must have focal lengths above 0 in entries [0, 0] and [1, 1]")
     if width < 1 or height < 1:
         raise ValueError(f"the image must have pixels, not {width} x {height}")
     if not 0 < near < far:

@@ -5,7 +5,10 @@ import functools
 import torch
 from torch import Tensor
 
+from .preparation import any_gaussians_on_any_background
 
+
+@any_gaussians_on_any_background
 def render(
     means: Tensor,
     quats: Tensor,

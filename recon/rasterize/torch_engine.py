@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from .compositing import composite, list_tiles
+from .preparation import any_gaussians_on_any_background
 from .projection import project_gaussians
 
 
+@any_gaussians_on_any_background
 def render(
     means: Tensor,
     quats: Tensor,

@@ -1,0 +1,268 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <array>
+#include <new>
+#include <stdexcept>
+#include <vector>
+
+#include "dispatch.h"
+#include "memory.h"
+#include "parallel.h"
+#include "tiles.h"
+#include "types.h"
+
+namespace recon {
+namespace {
+
+// One view between its forward and its backward pass.
+struct View {
+  Array<Splat> splats;    // [count]
+  Array<uint32_t> ids;    // [slots] splats of tile after tile, nearest first
+  Array<int64_t> starts;  // [tiles + 1] where each tile's ids begin
+  Array<int64_t> used;    // [tiles] how many of them were blended before all pixels were full
+  int64_t slots = 0;
+};
+
+// Gaussians that are projected by one job.
+constexpr int64_t kProjectedTogether = 1024;
+
+TileGrid choose_grid(int width, int height) {
+  // Small tiles fit the innermost cache and share out evenly; large ones cut fewer splats in two.
+  const int64_t pixels = int64_t{width} * height;
+  const int shift = pixels <= 96 * 96 ? 4 : pixels <= 384 * 384 ? 5 : 6;
+  const int size = 1 << shift;
+  return {shift, (width + size - 1) / size, (height + size - 1) / size};
+}
+
+Camera make_camera(const ReconCameras& cameras, int view) {
+  const float* V = cameras.viewmats + 16 * view;
+  const float* K = cameras.Ks + 9 * view;
+  Camera camera;
+  for (int row = 0; row < 3; ++row) {
+    for (int k = 0; k < 3; ++k) camera.rotation[3 * row + k] = V[4 * row + k];
+    camera.translation[row] = V[4 * row + 3];
+  }
+  camera.fx = K[0];
+  camera.fy = K[4];
+  camera.cx = K[2];
+  camera.cy = K[5];
+  camera.near = cameras.near;
+  camera.far = cameras.far;
+  camera.width = cameras.width;
+  camera.height = cameras.height;
+  return camera;
+}
+
+Gaussians make_gaussians(const ReconScene& s) {
+  return {s.count, s.channels, s.means, s.quats, s.scales, s.opacities, s.colors};
+}
+
+Picture picture_of(const ReconPictures& pictures, const ReconCameras& cameras, int channels,
+                   int view) {
+  const int64_t before = int64_t{view} * cameras.width * cameras.height;
+  auto at = [](float* base, int64_t offset) { return base ? base + offset : nullptr; };
+  return {at(pictures.image, before * channels), at(pictures.depth, before),
+          at(pictures.alpha, before)};
+}
+
+TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras& cameras,
+                   const TileGrid& grid, int64_t tile) {
+  TileList list;
+  list.splats = view.splats.data();
+  list.colors = scene.colors;
+  list.ids = view.ids.data() + view.starts[tile];
+  list.count = view.starts[tile + 1] - view.starts[tile];
+  list.channels = scene.channels;
+  list.tile_x = static_cast<int32_t>(tile % grid.across);
+  list.tile_y = static_cast<int32_t>(tile / grid.across);
+  list.shift = grid.shift;
+  list.width = cameras.width;
+  list.height = cameras.height;
+  return list;
+}
+
+View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCameras& cameras,
+               int index, const TileGrid& grid, const Picture& picture, int threads) {
+  const Camera camera = make_camera(cameras, index);
+  const int64_t tiles = int64_t{grid.across} * grid.down;
+  View view;
+  view.splats = Array<Splat>(scene.count);
+  const int64_t jobs = (scene.count + kProjectedTogether - 1) / kProjectedTogether;
+  parallel_for(jobs, threads, [&](int64_t job, int) {
+    const int64_t begin = job * kProjectedTogether;
+    const int64_t end = std::min(begin + kProjectedTogether, scene.count);
+    kernels.project(scene, camera, begin, end, view.splats.data());
+  });
+
+  TileBins bins = bin_splats(view.splats.data(), scene.count, grid, threads);
+  view.ids = Array<uint32_t>(bins.slots);
+  view.used = Array<int64_t>(tiles);
+  view.slots = bins.slots;
+
+  const int64_t scratch_size = tile_scratch(grid.shift, scene.channels);
+  Array<float> scratch(scratch_size * threads);
+  const float* background =
+      cameras.backgrounds ? cameras.backgrounds + int64_t{index} * scene.channels : nullptr;
+  view.starts = std::move(bins.starts);
+  parallel_for(tiles, threads, [&](int64_t tile, int worker) {
+    sort_tile(bins, view.starts[tile], view.starts[tile + 1], view.ids.data());
+    view.used[tile] =
+        kernels.composite(tile_list(view, scene, cameras, grid, tile), background,
+                          scratch.data() + worker * scratch_size, picture);
+  });
+  return view;
+}
+
+void draw_view_backward(const Kernels& kernels, const View& view, const Gaussians& scene,
+                        const ReconCameras& cameras, int index, const TileGrid& grid,
+                        const Picture& picture, const PictureGradient& gradient,
+                        const GaussianGradients& to_scene, CameraGradient* to_camera,
+                        float* to_background, int threads) {
+  const int64_t tiles = int64_t{grid.across} * grid.down;
+  const int64_t scratch_size = tile_scratch(grid.shift, scene.channels);
+  Array<float> scratch(scratch_size * threads);
+  Array<float> slots(view.slots * slot_stride(scene.channels));
+  Array<float> tile_backgrounds(tiles * scene.channels);
+  parallel_for(tiles, threads, [&](int64_t tile, int worker) {
+    kernels.composite_backward(tile_list(view, scene, cameras, grid, tile), view.used[tile],
+                               picture, gradient, scratch.data() + worker * scratch_size,
+                               slots.data(), tile_backgrounds.data() + tile * scene.channels);
+  });
+  for (int c = 0; c < scene.channels; ++c) {
+    double sum = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      sum += tile_backgrounds[tile * scene.channels + c];
+    to_background[c] = static_cast<float>(sum);
+  }
+
+  const Camera camera = make_camera(cameras, index);
+  const int64_t jobs = (scene.count + kProjectedTogether - 1) / kProjectedTogether;
+  // Apart for every job, then in order: the sum does not depend on the number of threads.
+  std::vector<CameraGradient> parts(jobs, CameraGradient{});
+  parallel_for(jobs, threads, [&](int64_t job, int) {
+    const int64_t begin = job * kProjectedTogether;
+    const int64_t end = std::min(begin + kProjectedTogether, scene.count);
+    kernels.project_backward(scene, camera, begin, end, view.splats.data(), grid.shift,
+                             slots.data(), to_scene, &parts[job]);
+  });
+  *to_camera = CameraGradient{};
+  for (const CameraGradient& part : parts) {
+    for (int k = 0; k < 9; ++k) to_camera->rotation[k] += part.rotation[k];
+    for (int k = 0; k < 3; ++k) to_camera->translation[k] += part.translation[k];
+    to_camera->fx += part.fx;
+    to_camera->fy += part.fy;
+    to_camera->cx += part.cx;
+    to_camera->cy += part.cy;
+  }
+}
+
+void write_camera_gradient(const CameraGradient& gradient, int view, const ReconGradients& out) {
+  float* V = out.viewmats + 16 * view;
+  float* K = out.Ks + 9 * view;
+  std::fill(V, V + 16, 0.0f);
+  std::fill(K, K + 9, 0.0f);
+  for (int row = 0; row < 3; ++row) {
+    for (int k = 0; k < 3; ++k) V[4 * row + k] = static_cast<float>(gradient.rotation[3 * row + k]);
+    V[4 * row + 3] = static_cast<float>(gradient.translation[row]);
+  }
+  K[0] = static_cast<float>(gradient.fx);
+  K[4] = static_cast<float>(gradient.fy);
+  K[2] = static_cast<float>(gradient.cx);
+  K[5] = static_cast<float>(gradient.cy);
+}
+
+void zero(const Gaussians& scene, const GaussianGradients& out, int threads) {
+  constexpr int64_t kTogether = 1 << 14;
+  parallel_for((scene.count + kTogether - 1) / kTogether, threads, [&](int64_t job, int) {
+    const int64_t begin = job * kTogether, n = std::min(kTogether, scene.count - begin);
+    std::fill_n(out.means + 3 * begin, 3 * n, 0.0f);
+    std::fill_n(out.quats + 4 * begin, 4 * n, 0.0f);
+    std::fill_n(out.scales + 3 * begin, 3 * n, 0.0f);
+    std::fill_n(out.opacities + begin, n, 0.0f);
+    std::fill_n(out.colors + scene.channels * begin, scene.channels * n, 0.0f);
+  });
+}
+
+template <class Work>
+int guarded(const Work& work) noexcept {
+  try {
+    work();
+    return RECON_OK;
+  } catch (const std::bad_alloc&) {
+    return RECON_OUT_OF_MEMORY;
+  } catch (const std::length_error&) {
+    return RECON_TOO_MANY_PAIRS;
+  } catch (...) {
+    return RECON_ERROR;
+  }
+}
+
+}  // namespace
+}  // namespace recon
+
+struct ReconFrame {
+  const recon::Kernels* kernels;
+  recon::TileGrid grid;
+  std::vector<recon::View> views;
+};
+
+extern "C" {
+
+const char* const* recon_instruction_sets(void) {
+  static const auto names = [] {
+    std::array<const char*, std::tuple_size<recon::KernelChoices>::value + 1> out = {};
+    size_t n = 0;
+    for (const recon::Kernels* kernels : recon::usable_kernels())
+      if (kernels) out[n++] = kernels->name;
+    return out;
+  }();
+  return names.data();
+}
+
+int64_t recon_stored_bytes(void) { return recon::stored_bytes(); }
+
+int recon_render(const ReconScene* scene, const ReconCameras* cameras,
+                 const ReconPictures* pictures, int threads, int instruction_set,
+                 ReconFrame** frame) {
+  using namespace recon;
+  return guarded([&] {
+    const Kernels& kernels = *usable_kernels()[static_cast<size_t>(instruction_set)];
+    const Gaussians gaussians = make_gaussians(*scene);
+    const TileGrid grid = choose_grid(cameras->width, cameras->height);
+    std::vector<View> views;
+    views.reserve(static_cast<size_t>(frame ? cameras->views : 0));
+    for (int view = 0; view < cameras->views; ++view) {
+      View drawn = draw_view(kernels, gaussians, *cameras, view, grid,
+                             picture_of(*pictures, *cameras, scene->channels, view), threads);
+      if (frame) views.push_back(std::move(drawn));
+    }
+    if (frame) *frame = new ReconFrame{&kernels, grid, std::move(views)};
+  });
+}
+
+int recon_render_backward(const ReconFrame* frame, const ReconScene* scene,
+                          const ReconCameras* cameras, const ReconPictures* pictures,
+                          const ReconPictures* gradients, const ReconGradients* out, int threads) {
+  using namespace recon;
+  return guarded([&] {
+    const Gaussians gaussians = make_gaussians(*scene);
+    const GaussianGradients to_scene = {out->means, out->quats, out->scales, out->opacities,
+                                        out->colors};
+    zero(gaussians, to_scene, threads);
+    for (int view = 0; view < cameras->views; ++view) {
+      const Picture g = picture_of(*gradients, *cameras, scene->channels, view);
+      CameraGradient to_camera;
+      draw_view_backward(*frame->kernels, frame->views[static_cast<size_t>(view)], gaussians,
+                         *cameras, view, frame->grid,
+                         picture_of(*pictures, *cameras, scene->channels, view),
+                         {g.image, g.depth, g.alpha}, to_scene, &to_camera,
+                         out->backgrounds + int64_t{view} * scene->channels, threads);
+      write_camera_gradient(to_camera, view, *out);
+    }
+  });
+}
+
+void recon_release(ReconFrame* frame) { delete frame; }
+
+}  // extern "C"

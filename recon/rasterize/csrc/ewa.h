@@ -1,0 +1,123 @@
+// EWA projection of 3D Gaussians to the image plane (Zwicker et al. 2001, as in 3D Gaussian
+// splatting and gsplat), several Gaussians at a time.
+//
+// In double: the footprint of a needle, 1000 pixels long and one wide, hangs on the last digits of
+// its covariance. The determinant is summed from squares, so that nothing cancels.
+#pragma once
+
+#include "simd.h"
+
+namespace recon {
+namespace RECON_ISA {
+
+// kDoubles Gaussians, one in each lane.
+struct GaussianLanes {
+  vd mean[3], quat[4], scale[3], opacity;
+  vl usable;  // all values finite, colours too, and the quaternion is not zero
+};
+
+// Loads the Gaussians [first, first + kDoubles); beyond ``end`` the last one again.
+RECON_INLINE GaussianLanes load_gaussians(const Gaussians& scene, int64_t first, int64_t end) {
+  GaussianLanes g;
+  vd finite = {};  // 0, or NaN once something is not finite
+  for (int lane = 0; lane < kDoubles; ++lane) {
+    const int64_t i = first + lane < end ? first + lane : end - 1;
+    for (int k = 0; k < 3; ++k) g.mean[k][lane] = scene.means[3 * i + k];
+    for (int k = 0; k < 4; ++k) g.quat[k][lane] = scene.quats[4 * i + k];
+    for (int k = 0; k < 3; ++k) g.scale[k][lane] = scene.scales[3 * i + k];
+    g.opacity[lane] = scene.opacities[i];
+    const float* color = scene.colors + i * scene.channels;
+    float colors_finite = 0;
+    for (int k = 0; k < scene.channels; ++k) colors_finite += color[k] * 0.0f;
+    finite[lane] = colors_finite;
+  }
+  for (int k = 0; k < 3; ++k) finite += g.mean[k] * 0.0 + g.scale[k] * 0.0;
+  for (int k = 0; k < 4; ++k) finite += g.quat[k] * 0.0;
+  finite += g.opacity * 0.0;
+  const vd squared = g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] +
+                     g.quat[3] * g.quat[3];
+  g.usable = (finite == 0.0) & (squared > 0.0);
+  return g;
+}
+
+// The projection, and what its derivative needs.
+struct Ewa {
+  vd x, y, z, inv_z;      // camera coordinates
+  vd ratio_x, ratio_y;    // x / z, y / z
+  vd slope_x, slope_y;    // the same, clamped to the picture and its margin
+  vd quat[4], inv_norm;   // unit quaternion
+  vd turn[9];             // its rotation matrix, row-major
+  vd jac_x[3], jac_y[3];  // gradient of each pixel coordinate with respect to the world position
+  vd root_x[3], root_y[3];  // A = jac * turn * scale, [2, 3]: the 2D covariance is A A^T + blur
+  vd cov_xx, cov_xy, cov_yy, determinant;
+  vd mean_x, mean_y;  // pixels
+};
+
+// Bounds of the slopes x / z and y / z at which the projection is linearised.
+struct SlopeBounds {
+  double low_x, high_x, low_y, high_y;
+};
+
+RECON_INLINE SlopeBounds slope_bounds(const Camera& c) {
+  const double margin_x = kEdgeMargin * 0.5 * c.width / c.fx;
+  const double margin_y = kEdgeMargin * 0.5 * c.height / c.fy;
+  return {-(c.cx / c.fx + margin_x), (c.width - c.cx) / c.fx + margin_x,
+          -(c.cy / c.fy + margin_y), (c.height - c.cy) / c.fy + margin_y};
+}
+
+RECON_INLINE Ewa project_lanes(const GaussianLanes& g, const Camera& c) {
+  Ewa e;
+  const double* R = c.rotation;
+  e.x = R[0] * g.mean[0] + R[1] * g.mean[1] + R[2] * g.mean[2] + c.translation[0];
+  e.y = R[3] * g.mean[0] + R[4] * g.mean[1] + R[5] * g.mean[2] + c.translation[1];
+  e.z = R[6] * g.mean[0] + R[7] * g.mean[1] + R[8] * g.mean[2] + c.translation[2];
+  e.inv_z = 1.0 / e.z;
+  e.ratio_x = e.x * e.inv_z;
+  e.ratio_y = e.y * e.inv_z;
+  const SlopeBounds bounds = slope_bounds(c);
+  e.slope_x = clamp(e.ratio_x, bounds.low_x, bounds.high_x);
+  e.slope_y = clamp(e.ratio_y, bounds.low_y, bounds.high_y);
+  e.mean_x = c.fx * e.ratio_x + c.cx;
+  e.mean_y = c.fy * e.ratio_y + c.cy;
+
+  e.inv_norm = 1.0 / square_root(g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] +
+                                 g.quat[2] * g.quat[2] + g.quat[3] * g.quat[3]);
+  for (int k = 0; k < 4; ++k) e.quat[k] = g.quat[k] * e.inv_norm;
+  const vd qw = e.quat[0], qx = e.quat[1], qy = e.quat[2], qz = e.quat[3];
+  e.turn[0] = 1.0 - 2.0 * (qy * qy + qz * qz);
+  e.turn[1] = 2.0 * (qx * qy - qw * qz);
+  e.turn[2] = 2.0 * (qx * qz + qw * qy);
+  e.turn[3] = 2.0 * (qx * qy + qw * qz);
+  e.turn[4] = 1.0 - 2.0 * (qx * qx + qz * qz);
+  e.turn[5] = 2.0 * (qy * qz - qw * qx);
+  e.turn[6] = 2.0 * (qx * qz - qw * qy);
+  e.turn[7] = 2.0 * (qy * qz + qw * qx);
+  e.turn[8] = 1.0 - 2.0 * (qx * qx + qy * qy);
+
+  for (int k = 0; k < 3; ++k) {
+    e.jac_x[k] = c.fx * e.inv_z * (R[k] - e.slope_x * R[6 + k]);
+    e.jac_y[k] = c.fy * e.inv_z * (R[3 + k] - e.slope_y * R[6 + k]);
+  }
+  for (int j = 0; j < 3; ++j) {
+    e.root_x[j] = g.scale[j] * (e.jac_x[0] * e.turn[j] + e.jac_x[1] * e.turn[3 + j] +
+                                e.jac_x[2] * e.turn[6 + j]);
+    e.root_y[j] = g.scale[j] * (e.jac_y[0] * e.turn[j] + e.jac_y[1] * e.turn[3 + j] +
+                                e.jac_y[2] * e.turn[6 + j]);
+  }
+  const vd *a = e.root_x, *b = e.root_y;
+  const vd aa = a[0] * a[0] + a[1] * a[1] + a[2] * a[2];
+  const vd bb = b[0] * b[0] + b[1] * b[1] + b[2] * b[2];
+  e.cov_xx = aa + kBlur;
+  e.cov_xy = a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+  e.cov_yy = bb + kBlur;
+  // |a|^2 |b|^2 - (a b)^2 = |a x b|^2 (Lagrange).
+  const vd cross_x = a[1] * b[2] - a[2] * b[1];
+  const vd cross_y = a[2] * b[0] - a[0] * b[2];
+  const vd cross_z = a[0] * b[1] - a[1] * b[0];
+  e.determinant = cross_x * cross_x + cross_y * cross_y + cross_z * cross_z + kBlur * (aa + bb) +
+                  kBlur * kBlur;
+  return e;
+}
+
+}  // namespace RECON_ISA
+}  // namespace recon

@@ -1,0 +1,97 @@
+"""Hostile calls of the compiled engine: each is drawn, or refused with a ValueError.
+
+    RECON_FUZZ_CALLS=10000 pytest tests/recon/test_cpu_engine_fuzz.py    # the full run
+"""
+
+import os
+import random
+
+import pytest
+import torch
+from splat_scenes import KINDS, Scene, Shape, draw, instruction_sets, random_scene
+
+from recon.rasterize import cpu_library
+
+pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the compiled engine was not built")
+
+CALLS = int(os.environ.get("RECON_FUZZ_CALLS", "2000"))
+HOSTILE = (
+    *(torch.nan, torch.inf, -torch.inf, 0.0, -0.0, -1.0, 1e-45, 1e-38, 1e-20, 1e20),
+    *(1e30, 3.4e38, -3.4e38, 1e-3, 0.999, 1.0, 1 / 255, 65536.0),
+)
+
+
+def hostile_scene(dice: random.Random) -> tuple[Scene, int, int]:
+    """A scene with some values, or whole tensors, replaced."""
+    shape = Shape(
+        gaussians=dice.choice([0, 1, 2, 3, 17, 200]),
+        views=dice.choice([0, 1, 1, 2, 3]),
+        channels=dice.choice([1, 2, 3, 5, 32, 40]),
+        width=dice.choice([1, 1, 2, 7, 16, 17, 33, 64, 100]),
+        height=dice.choice([1, 1, 2, 7, 16, 17, 33, 64, 100]),
+    )
+    scene = random_scene(shape, tuple(dice.sample(KINDS, 4)), dice.randrange(2**31))
+    for name, tensor in scene.items():
+        roll = dice.random()
+        if tensor.numel() == 0 or roll < 0.5:
+            continue
+        flat = tensor.view(-1)
+        if roll < 0.85:
+            for _ in range(dice.randint(1, 4)):
+                flat[dice.randrange(len(flat))] = dice.choice(HOSTILE)
+        elif roll < 0.95:
+            flat[:] = dice.choice(HOSTILE)
+        else:
+            flat[:] = torch.tensor(dice.choices(HOSTILE, k=len(flat)))
+    if dice.random() < 0.1:
+        del scene["background"]
+    if dice.random() < 0.05:  # shapes that do not fit
+        name = dice.choice(list(scene))
+        scene[name] = scene[name].new_zeros(dice.choices([0, 1, 2, 3], k=dice.randint(0, 4)))
+    return scene, shape.width, shape.height
+
+
+def test_hostile_calls_are_drawn_or_refused(monkeypatch):
+    outcomes = {"drawn": 0, "refused": 0}
+    torch.manual_seed(0)
+    before = torch.get_num_threads()
+    try:
+        for seed in range(CALLS):
+            dice = random.Random(seed)
+            monkeypatch.setenv(
+                cpu_library.INSTRUCTION_SET_VARIABLE, dice.choice(cpu_library.instruction_sets())
+            )
+            torch.set_num_threads(dice.choice([1, 1, 2, 3]))
+            scene, width, height = hostile_scene(dice)
+            scene = {name: t.requires_grad_() for name, t in scene.items()}
+            planes = {"near": dice.choice([1e-30, 0.01, 0.2]), "far": dice.choice([1e10, 1e38])}
+            try:
+                picture = draw(scene, width, height, **planes)
+            except ValueError:
+                outcomes["refused"] += 1
+                continue
+            outcomes["drawn"] += 1
+            views, channels = len(scene["viewmats"]), scene["colors"].shape[1]
+            assert picture.image.shape == (views, height, width, channels)
+            assert ((picture.alpha >= 0) & (picture.alpha <= 1)).all()
+            assert picture.depth.isfinite().all()
+            if any(maps.requires_grad for maps in picture):
+                sum((maps * torch.randn_like(maps)).sum() for maps in picture).backward()
+                unusable = _unusable(scene)
+                for name in ("means", "quats", "scales", "opacities", "colors"):
+                    grad = scene[name].grad
+                    assert grad.shape == scene[name].shape
+                    assert not grad[unusable].any()
+    finally:
+        torch.set_num_threads(before)
+    assert outcomes["drawn"] > CALLS // 4
+    assert outcomes["refused"] > CALLS // 20
+
+
+def _unusable(scene: Scene) -> torch.Tensor:
+    fields = [scene[n].detach() for n in ("means", "quats", "scales", "opacities", "colors")]
+    bad = torch.zeros(len(fields[0]), dtype=torch.bool)
+    for field in fields:
+        finite = field.isfinite()
+        bad |= ~(finite.all(1) if finite.ndim > 1 else finite)
+    return bad | (scene["quats"].detach() == 0).all(1)
