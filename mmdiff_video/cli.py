@@ -34,18 +34,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(args: argparse.Namespace) -> None:
     from mmdiff_video.nvs.setup import resolve_config
     from mmdiff_video.nvs.train import train_3dgs
+    from mmdiff_video.training import processes
 
     train_3dgs(resolve_config(args.config, _overrides(args)), args.out, resume=args.resume)
+    processes().destroy_process_group()
 
 
 def _eval(args: argparse.Namespace) -> None:
     from mmdiff_video.nvs.evaluate import eval_3dgs
 
-    print(
-        eval_3dgs(
-            args.run_dir, split=args.split, data_root=args.data_root, max_clips=args.max_clips
-        )
+    table = eval_3dgs(
+        args.run_dir,
+        split=args.split,
+        data_root=args.data_root,
+        max_clips=args.max_clips,
+        eval_index=args.eval_index,
     )
+    print(table)
 
 
 def _render(args: argparse.Namespace) -> None:
@@ -160,8 +165,8 @@ def _parser() -> argparse.ArgumentParser:
 examples:
   laptop   mmdiff-video train-3dgs --data re10k --data-root DIR --out runs/nano
   GPU      mmdiff-video train-3dgs --data re10k --data-root DIR --backbone wan --out runs/wan
-  cluster  accelerate launch -m mmdiff_video train-3dgs --data re10k --data-root DIR \\
-               --backbone wan --out runs/wan
+  8 GPUs   accelerate launch --multi_gpu --num_processes 8 -m mmdiff_video \\
+               train-3dgs --data re10k --data-root DIR --backbone wan --out runs/wan
 
 The run folder receives config.yaml, checkpoints/, metrics.jsonl, TensorBoard events and previews/.
 A run that was stopped goes on with the same command and --resume.""",
@@ -184,6 +189,9 @@ A run that was stopped goes on with the same command and --resume.""",
     )
     _run_arguments(evaluate)
     evaluate.add_argument("--max-clips", type=int, metavar="N", help="a seeded choice of N clips")
+    evaluate.add_argument(
+        "--eval-index", type=Path, metavar="FILE", help="pixelSplat's evaluation index (JSON)"
+    )
 
     render = _verb(
         verbs,

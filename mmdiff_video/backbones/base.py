@@ -10,7 +10,6 @@ few methods that differ.
 
 import math
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ from mmdiff_video.backbones.batching import for_row_chunks, rows_that_fit
 from mmdiff_video.backbones.noise import keyed_noise, noised
 from mmdiff_video.backbones.sampling import run_tapped
 from mmdiff_video.backbones.taps import resolve_taps, run_up_to, tapped
+from mmdiff_video.backbones.text_cache import TextCache
 from mmdiff_video.backbones.types import (
     BackboneDefaults,
     Generated,
@@ -44,9 +44,6 @@ __all__ = [
 ]
 
 UNTRAINED_NOTICE = "untrained backbone: random weights, so these are not results"
-
-# Prompts kept encoded; 512 FLUX tokens in bf16 are 4 MB.
-_TEXT_CACHE_SIZE = 64
 
 
 class Backbone(ABC):
@@ -87,7 +84,7 @@ class Backbone(ABC):
         self.dtype = dtype
         self._layout = self.layout(pipeline.transformer.config, pipeline.vae.config)
         self.geometry = self._layout.geometry
-        self._text_cache: OrderedDict[str, TextEmbedding] = OrderedDict()
+        self._texts = TextCache(self._encode_prompt)
         pipeline.set_progress_bar_config(disable=True)
         for component in pipeline.components.values():
             if isinstance(component, nn.Module):
@@ -194,25 +191,10 @@ class Backbone(ABC):
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> TextEmbedding:
-        """Encode prompts as the stock pipeline does; each distinct prompt is encoded once and kept.
-
-        Each is encoded on its own, so that the result does not depend on the batch.
-        """
+        """Encode prompts as the stock pipeline does, each distinct one once."""
         if isinstance(prompts, str):
             prompts = [prompts]
-        found: dict[str, TextEmbedding] = {}
-        for prompt in dict.fromkeys(prompts):
-            if prompt not in self._text_cache:
-                self._text_cache[prompt] = self._encode_prompt(prompt)
-            self._text_cache.move_to_end(prompt)
-            found[prompt] = self._text_cache[prompt]
-        while len(self._text_cache) > _TEXT_CACHE_SIZE:
-            self._text_cache.popitem(last=False)
-        pooled = [p for prompt in prompts if (p := found[prompt].pooled) is not None]
-        return TextEmbedding(
-            torch.cat([found[prompt].tokens for prompt in prompts]),
-            torch.cat(pooled) if pooled else None,
-        )
+        return self._texts(prompts)
 
     def add_noise(
         self, latent: Tensor, t: float | Tensor, keys: Sequence[str], seed: int = 0

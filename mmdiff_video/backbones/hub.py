@@ -39,11 +39,9 @@ def fetch(hub_id: str, patterns: Sequence[str]) -> Path:
         reason = "the hub has no such public repository: check the name, or run `hf auth login`"
     # Offline mode, no route, a refused proxy: each layer raises its own kind of OSError/ValueError.
     except (OSError, ValueError) as error:
-        cause = (
-            str(error).strip().splitlines()[0].rstrip(".:") if str(error).strip() else type(error)
-        )
-        reason = f"the hub cannot be reached ({cause}): go online"
+        cause = f"{error}".strip().split("\n")[0].split(". ")[0] or type(error).__name__
+        reason = f"the hub cannot be reached ({cause}): go online, logged in if it is a gated model"
     raise InputError(
-        f"no weights of '{hub_id}' on this machine, and {reason};"
-        " or give the path of a local diffusers folder instead"
+        f"no weights of '{hub_id}' on this machine, and {reason},"
+        " or give the path of a local diffusers folder"
     )

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.backbones.bars import bars_on_terminals_only
 from mmdiff_video.backbones.cards import FOLDER_CARD, BackboneCard, load_card
 from mmdiff_video.backbones.nano_text import clip_tokenizer, unigram_tokenizer
 from mmdiff_video.backbones.noise import keyed_noise
@@ -69,7 +70,8 @@ def build(card: BackboneCard, folder: Path) -> dict[str, int]:
     for module in modules.values():
         # diffusers' own to() warns of modules kept in float32; the loader widens those again
         nn.Module.to(module, torch.bfloat16)
-    pipeline.save_pretrained(folder)
+    with bars_on_terminals_only():
+        pipeline.save_pretrained(folder)
     note = {"untrained": True, "defaults": dataclasses.asdict(card.defaults)}
     (folder / FOLDER_CARD).write_text(json.dumps(note, indent=2) + "\n")
     return {name: sum(p.numel() for p in m.parameters()) for name, m in modules.items()}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from mmdiff_video.backbones.bars import bars_on_terminals_only
 from mmdiff_video.backbones.base import UNTRAINED_NOTICE, Backbone
 from mmdiff_video.backbones.cards import (
     Description,
@@ -25,7 +26,7 @@ _OFFLOADS = ("none", "model", "sequential")
 
 
 def load_backbone(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -46,6 +47,7 @@ def load_backbone(
     Raises:
         InputError: an unknown name, weights that are not to be had, an offload that cannot work.
     """
+    name_or_path = str(name_or_path)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if offload not in _OFFLOADS:
         raise unknown_name("offload", offload, _OFFLOADS)
@@ -130,7 +132,7 @@ def _load_pipeline(folder: Path, dtypes: dict[str, torch.dtype]) -> Any:
     from diffusers import DiffusionPipeline
 
     try:
-        with warnings.catch_warnings():
+        with bars_on_terminals_only(), warnings.catch_warnings():
             # newer diffusers call it `dtype`, and older ones do not know that name
             warnings.filterwarnings("ignore", message=".*torch_dtype.*")
             return DiffusionPipeline.from_pretrained(

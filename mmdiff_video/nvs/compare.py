@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json, write_text
@@ -15,7 +16,6 @@ from mmdiff_video.nvs.model import count_parameters, widen_to
 from mmdiff_video.nvs.setup import set_up
 from mmdiff_video.nvs.train import train_3dgs
 from mmdiff_video.tables import format_count, format_table
-from recon.decoder import SceneSpace
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +58,13 @@ def compare_3dgs(config: NVSConfig, out: Path) -> str:
     return table
 
 
-def _arms(config: NVSConfig):
+def _arms(config: NVSConfig) -> tuple[dict[str, NVSConfig], Backbone]:
+    """Build the complete config of each arm; all share one backbone."""
     features = set_up(replace(config, input="features"))
+    latent = replace(features.config, input="latent")
     target = count_parameters(features.model)["total"]
-    latent = replace(config, input="latent")
-    card = features.card
-    space = SceneSpace(near=card.near, far=card.far, scale_cap=card.scale_cap)
-    wide, _ = widen_to(latent, target, features.backbone, space)
-    arms = {"latent": latent, "latent-wide": wide, "features": replace(config, input="features")}
+    wide, _ = widen_to(latent, target, features.backbone, features.space)
+    arms = {"latent": latent, "latent-wide": wide, "features": features.config}
     return arms, features.backbone
 
 
@@ -74,7 +73,7 @@ def _done(run: Path, arm: NVSConfig) -> bool:
     if not (run / "config.yaml").exists():
         return False
     found = load_config(NVSConfig, run / "config.yaml")
-    if (found.train, found.decoder, found.loss) != (arm.train, arm.decoder, arm.loss):
+    if replace(found, data=replace(found.data, root=arm.data.root)) != arm:
         raise InputError(f"{run} was trained with other settings; choose another --out")
     return (run / "eval.json").exists()
 

@@ -71,6 +71,7 @@ def eval_3dgs(
     split: str = "test",
     data_root: Path | None = None,
     max_clips: int | None = None,
+    eval_index: Path | None = None,
 ) -> str:
     """Score a run, write ``eval.json`` and pictures into it, and return the table.
 
@@ -83,13 +84,14 @@ def eval_3dgs(
         split: of the data set.
         data_root: where the data lies now, if it moved.
         max_clips: a seeded choice of clips; None: the config's ``max_eval_clips``, else the card's.
+        eval_index: pixelSplat's evaluation index; None: the config's, else evenly spread views.
 
     Raises:
         InputError: no run, no data, an unknown split.
     """
     reconstructor = Reconstructor.from_run(run, data_root)
     setup = reconstructor.setup
-    samples, choices, skipped = _evaluation_set(setup, split, max_clips)
+    samples, choices, skipped = _evaluation_set(setup, split, max_clips, eval_index)
     lpips, reason = lpips_or_reason(setup.backbone.device)
     scores = Scores()
     for index in tqdm(range(len(samples)), desc="evaluate", unit="scene", disable=None):
@@ -131,7 +133,7 @@ def format_metric(value: float | None, metric: str) -> str:
 
 
 def _evaluation_set(
-    setup: Setup, split: str, max_clips: int | None
+    setup: Setup, split: str, max_clips: int | None, eval_index: Path | None
 ) -> tuple[EvaluationDataset, FrameChoices, list[dict[str, str]]]:
     data = setup.config.data
     loaded = load_split(
@@ -141,7 +143,7 @@ def _evaluation_set(
         max_clips=data.max_eval_clips if max_clips is None else max_clips,
         split_seed=data.split_seed,
     )
-    choices = frame_choices(setup, loaded.clips)
+    choices = frame_choices(setup, loaded.clips, eval_index)
     samples = EvaluationDataset(
         loaded.clips, setup.card, choices, height=setup.height, width=setup.width
     )
@@ -149,11 +151,14 @@ def _evaluation_set(
     return samples, choices, skipped
 
 
-def frame_choices(setup: Setup, clips: list[PosedClip]) -> FrameChoices:
-    """Choose input and held-out frames of every clip: by the evaluation index, else evenly."""
+def frame_choices(
+    setup: Setup, clips: list[PosedClip], eval_index: Path | None = None
+) -> FrameChoices:
+    """Choose input and held-out frames of every clip: by an evaluation index, else evenly."""
     data = setup.config.data
-    if data.eval_index is not None:
-        return index_choices(clips, load_eval_index(Path(data.eval_index)), frames=setup.frames)
+    index = eval_index or data.eval_index
+    if index is not None:
+        return index_choices(clips, load_eval_index(Path(index)), frames=setup.frames)
     return even_choices(clips, setup.card, frames=setup.frames, targets=data.eval_targets)
 
 

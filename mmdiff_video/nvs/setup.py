@@ -59,6 +59,11 @@ class Setup:
         return _set(self.config.data.width)
 
     @property
+    def space(self) -> SceneSpace:
+        """Where Gaussians may lie and how large they may be."""
+        return scene_space(self.card)
+
+    @property
     def notice(self) -> str:
         """What every table, picture and log line must say about the backbone; empty for nothing."""
         return UNTRAINED_NOTICE if self.backbone.untrained else ""
@@ -102,17 +107,21 @@ def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
     backbone.geometry.check_size(_set(data.frames), _set(data.height), _set(data.width))
     least, most = _set(data.span)
     card = replace(card, min_span=least, max_span=most)
-    space = SceneSpace(near=card.near, far=card.far, scale_cap=card.scale_cap)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
-            model = build_model(config, backbone, space)
+            model = build_model(config, backbone, scene_space(card))
     except InputError:
         raise
     except ValueError as error:  # recon knows no InputError: strides that do not fit
         raise InputError(str(error)) from None
     model.to(backbone.device)
     return Setup(config, backbone, card, FeatureSource(backbone, config), model)
+
+
+def scene_space(card: DatasetCard) -> SceneSpace:
+    """Read the decoder's limits off a dataset card."""
+    return SceneSpace(near=card.near, far=card.far, scale_cap=card.scale_cap)
 
 
 def _complete(config: NVSConfig, backbone: Backbone, card: DatasetCard) -> NVSConfig:

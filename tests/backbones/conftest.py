@@ -1,6 +1,5 @@
 """Tiny members of both families, made by the nano builder and loaded through the public door."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,14 +48,6 @@ def tiny_card(name: str, changes: dict[str, dict[str, Any]]) -> BackboneCard:
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    cache = tmp_path_factory.mktemp("mmdiff-cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMDIFF_CACHE", str(cache))
-        yield cache
-
-
 @pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders by family: wan, flux (guidance-distilled, as -dev) and schnell (no guidance)."""
@@ -75,7 +66,7 @@ def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folders: dict[str, Path]) -> dict[str, Backbone]:
-    return {name: load_backbone(str(folder), device="cpu") for name, folder in tiny_folders.items()}
+    return {name: load_backbone(folder, device="cpu") for name, folder in tiny_folders.items()}
 
 
 @pytest.fixture(params=["wan", "flux"])

@@ -182,13 +182,13 @@ def test_each_prompt_is_encoded_once(backbone: Backbone, monkeypatch: pytest.Mon
         calls.append(prompt)
         return encode(prompt)
 
-    monkeypatch.setattr(backbone, "_encode_prompt", counted)
+    monkeypatch.setattr(backbone._texts, "_encode", counted)
     text = backbone.encode_text(["once upon", "a time", "once upon"])
     assert calls == ["once upon", "a time"]
     assert torch.equal(text.tokens[0], text.tokens[2])
     assert text.tokens.shape == (3, 16, 32)
     backbone.encode_text([f"filler {i}" for i in range(100)])
-    assert len(backbone._text_cache) <= 64
+    assert len(backbone._texts._kept) <= 64
     calls.clear()
     backbone.encode_text(["once upon", "filler 99"])
     assert calls == ["once upon"]

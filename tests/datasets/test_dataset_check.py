@@ -70,7 +70,7 @@ def test_a_missing_split_is_said_a_missing_root_is_an_error(rooms_copy, tmp_path
     report = check_dataset("primitives", rooms_copy, tmp_path / "out")
     assert report.usable == 3
     assert "no folder 'test'" in str(report.splits[1].problem)
-    with pytest.raises(InputError, match="no data root"):
+    with pytest.raises(InputError, match="is not a folder"):
         check_dataset("primitives", tmp_path / "nowhere", tmp_path / "out2")
     assert not (tmp_path / "out2").exists()
 

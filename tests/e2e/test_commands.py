@@ -79,6 +79,22 @@ def test_evaluation_writes_table_json_and_pictures(run: Path, capsys: pytest.Cap
     assert len(list((run / "eval").glob("*.png"))) == 1
 
 
+def test_evaluation_by_an_index_says_that_it_is_another_protocol(
+    run: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (key,) = [file.stem for file in (root / "test").glob("*.txt")]
+    index = tmp_path / "index.json"
+    index.write_text(json.dumps({key: {"context": [1, 11], "target": [3, 7, 11]}, "gone": None}))
+    assert main(["eval-3dgs", str(copy), "--eval-index", str(index)]) == 0
+    assert "not the two-view protocol" in capsys.readouterr().out
+    report = json.loads((copy / "eval.json").read_text())
+    assert report["views"] == 2
+    assert report["counts"]["targets_that_are_contexts"] == 1
+    assert report["counts"]["null_scenes"] == 1
+
+
 @pytest.mark.parametrize("trajectory", ["interpolate", "orbit", "spiral"])
 def test_render_writes_a_video_and_a_ply(run: Path, tmp_path: Path, trajectory: str):
     command = ["render", str(run), "--trajectory", trajectory, "--frames", "3", "--depth"]
@@ -97,6 +113,14 @@ def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Pat
     assert main([*command, "--resume", "train.steps=4", *TINY]) == 0
     resumed, whole = lines(out / "metrics.jsonl"), lines(run / "metrics.jsonl")
     assert [r["loss"] for r in resumed] == [w["loss"] for w in whole]
+
+
+@pytest.mark.parametrize("source", ["features", "latent"])
+def test_an_image_backbone_trains_on_clips_too(root: Path, tmp_path: Path, source: str):
+    command = ["train-3dgs", "--data", "primitives", "--data-root", str(root)]
+    command += ["--backbone", "nano-flux", "--input", source, "--out", str(tmp_path / "run")]
+    assert main([*command, "train.steps=2", *TINY]) == 0
+    assert main(["eval-3dgs", str(tmp_path / "run")]) == 0
 
 
 def test_compare_prints_the_three_rows_and_continues(

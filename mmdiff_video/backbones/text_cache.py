@@ -1,0 +1,39 @@
+"""Encoded prompts, each computed once."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+
+from mmdiff_video.backbones.types import TextEmbedding
+
+# Prompts kept encoded; 512 FLUX tokens in bf16 are 4 MB.
+_SIZE = 64
+
+
+class TextCache:
+    """Keeps the most recently used prompts encoded.
+
+    Args:
+        encode: encodes one prompt, on its own, so that no result depends on a batch.
+    """
+
+    def __init__(self, encode: Callable[[str], TextEmbedding]):
+        self._encode = encode
+        self._kept: OrderedDict[str, TextEmbedding] = OrderedDict()
+
+    def __call__(self, prompts: Sequence[str]) -> TextEmbedding:
+        """Encode prompts; row i belongs to prompt i."""
+        found: dict[str, TextEmbedding] = {}
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._kept:
+                self._kept[prompt] = self._encode(prompt)
+            self._kept.move_to_end(prompt)
+            found[prompt] = self._kept[prompt]
+        while len(self._kept) > _SIZE:
+            self._kept.popitem(last=False)
+        pooled = [p for prompt in prompts if (p := found[prompt].pooled) is not None]
+        return TextEmbedding(
+            torch.cat([found[prompt].tokens for prompt in prompts]),
+            torch.cat(pooled) if pooled else None,
+        )
