@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,8 +39,20 @@ FLOPS_PER_PAIR = 20 + 2 * 4 + 40 + 4 * 4
 """Of one pixel and one Gaussian: alpha and blending of RGB and depth, and their derivatives."""
 
 
-def pixel_aligned_scene(side: int, device: str) -> tuple[Tensor, ...]:
-    """Means, quats, scales, opacities, colors, viewmats, Ks: side^2 Gaussians, one view of it."""
+class Scene(NamedTuple):
+    """The tensors that ``rasterize`` takes, in its order."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    colors: Tensor
+    viewmats: Tensor
+    Ks: Tensor
+
+
+def pixel_aligned_scene(side: int, device: str) -> Scene:
+    """side^2 Gaussians, and one view of them."""
     generator = torch.Generator().manual_seed(0)
     half, focal = side // 2, float(side)
     grid = 2 * torch.arange(half) + 1.0
@@ -54,7 +67,7 @@ def pixel_aligned_scene(side: int, device: str) -> tuple[Tensor, ...]:
     count = len(means)
     one_pixel = means[:, 2:] / focal  # half the distance of neighbours
     spread = torch.exp(0.3 * torch.randn(count, 3, generator=generator))
-    scene = (
+    scene = Scene(
         means,
         torch.randn(count, 4, generator=generator),
         one_pixel * spread,
@@ -63,7 +76,7 @@ def pixel_aligned_scene(side: int, device: str) -> tuple[Tensor, ...]:
         torch.eye(4)[None],
         torch.tensor([[[focal, 0, half], [0, focal, half], [0, 0, 1]]]),
     )
-    return tuple(tensor.to(device) for tensor in scene)
+    return Scene(*(tensor.to(device) for tensor in scene))
 
 
 def median_ms(run: Callable[[], object], device: str, seconds: float) -> float:
@@ -98,7 +111,13 @@ def measure(engine: str, device: str, side: int, threads: int, seconds: float) -
     else:
 
         def forward() -> Tensor:
-            return rasterize(*scene, side, side, background=background, engine=engine).image
+            return rasterize(
+                **scene._asdict(),
+                width=side,
+                height=side,
+                background=background,
+                engine=engine,
+            ).image
 
         def forward_backward() -> object:
             return torch.autograd.grad(forward(), gaussians, upstream)
@@ -119,12 +138,11 @@ def measure(engine: str, device: str, side: int, threads: int, seconds: float) -
     return row | {"peak_mib": (_peak_bytes(device) - before) / 2**20}
 
 
-def _projection(scene: tuple[Tensor, ...], side: int) -> Tensor:
+def _projection(scene: Scene, side: int) -> Tensor:
     """Means, conics and depths in one tensor."""
-    means, quats, scales, *_, viewmats, Ks = scene
-    R, t, K = viewmats[0, :3, :3], viewmats[0, :3, 3], Ks[0]
-    x, y, z = (means @ R.T + t).unbind(-1)
-    xx, xy, yy = footprint_covariance(x, y, z, quats, scales, R, K, side, side)
+    R, t, K = scene.viewmats[0, :3, :3], scene.viewmats[0, :3, 3], scene.Ks[0]
+    x, y, z = (scene.means @ R.T + t).unbind(-1)
+    xx, xy, yy = footprint_covariance(x, y, z, scene.quats, scene.scales, R, K, side, side)
     determinant = xx * yy - xy * xy
     u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
     return torch.stack([u, v, yy / determinant, -xy / determinant, xx / determinant, z], -1)

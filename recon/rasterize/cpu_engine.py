@@ -95,9 +95,9 @@ class _Render(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad_image: Tensor | None, grad_depth: Tensor | None, grad_alpha: Tensor | None
-    ):  # pyright: ignore[reportIncompatibleMethodOverride]
+    ):
         *inputs, backgrounds, image, depth, alpha = ctx.saved_tensors
         flows = [g if g is None else g.contiguous() for g in (grad_image, grad_depth, grad_alpha)]
         grads = [torch.empty_like(t) for t in inputs]
