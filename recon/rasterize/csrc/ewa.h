@@ -45,7 +45,7 @@ struct Ewa {
   vd x, y, z, inv_z;      // camera coordinates
   vd ratio_x, ratio_y;    // x / z, y / z
   vd slope_x, slope_y;    // the same, clamped to the picture and its margin
-  vd quat[4], inv_norm;   // unit quaternion
+  vd inv_squared;         // 1 / |quat|^2
   vd turn[9];             // its rotation matrix, row-major
   vd jac_x[3], jac_y[3];  // gradient of each pixel coordinate with respect to the world position
   vd root_x[3], root_y[3];  // A = jac * turn * scale, [2, 3]: the 2D covariance is A A^T + blur
@@ -80,19 +80,20 @@ RECON_INLINE Ewa project_lanes(const GaussianLanes& g, const Camera& c) {
   e.mean_x = c.fx * e.ratio_x + c.cx;
   e.mean_y = c.fy * e.ratio_y + c.cy;
 
-  e.inv_norm = 1.0 / square_root(g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] +
-                                 g.quat[2] * g.quat[2] + g.quat[3] * g.quat[3]);
-  for (int k = 0; k < 4; ++k) e.quat[k] = g.quat[k] * e.inv_norm;
-  const vd qw = e.quat[0], qx = e.quat[1], qy = e.quat[2], qz = e.quat[3];
-  e.turn[0] = 1.0 - 2.0 * (qy * qy + qz * qz);
-  e.turn[1] = 2.0 * (qx * qy - qw * qz);
-  e.turn[2] = 2.0 * (qx * qz + qw * qy);
-  e.turn[3] = 2.0 * (qx * qy + qw * qz);
-  e.turn[4] = 1.0 - 2.0 * (qx * qx + qz * qz);
-  e.turn[5] = 2.0 * (qy * qz - qw * qx);
-  e.turn[6] = 2.0 * (qx * qz - qw * qy);
-  e.turn[7] = 2.0 * (qy * qz + qw * qx);
-  e.turn[8] = 1.0 - 2.0 * (qx * qx + qy * qy);
+  // Normalised by |quat|^2, which needs no square root.
+  e.inv_squared = 1.0 / (g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] +
+                         g.quat[3] * g.quat[3]);
+  const vd qw = g.quat[0], qx = g.quat[1], qy = g.quat[2], qz = g.quat[3];
+  const vd two = 2.0 * e.inv_squared;
+  e.turn[0] = 1.0 - two * (qy * qy + qz * qz);
+  e.turn[1] = two * (qx * qy - qw * qz);
+  e.turn[2] = two * (qx * qz + qw * qy);
+  e.turn[3] = two * (qx * qy + qw * qz);
+  e.turn[4] = 1.0 - two * (qx * qx + qz * qz);
+  e.turn[5] = two * (qy * qz - qw * qx);
+  e.turn[6] = two * (qx * qz - qw * qy);
+  e.turn[7] = two * (qy * qz + qw * qx);
+  e.turn[8] = 1.0 - two * (qx * qx + qy * qy);
 
   for (int k = 0; k < 3; ++k) {
     e.jac_x[k] = c.fx * e.inv_z * (R[k] - e.slope_x * R[6 + k]);

@@ -24,16 +24,16 @@ static void project(const Gaussians& scene, const Camera& camera, int64_t begin,
     const vd log2_opacity = log2_normal(visible ? g.opacity : all(1.0));
     // Where opacity 2^-(u^2 + w^2) = 1/255, on the axes.
     const vd budget = kTwoLn2 * (log2_opacity + 7.9943534368588578);
-    const vd reach_x = square_root(budget * e.cov_xx) + kReachSlack;
-    const vd reach_y = square_root(budget * e.cov_yy) + kReachSlack;
+    const vd reach_x = rough_square_root(budget * e.cov_xx) * (1 + 1e-6) + kReachSlack;
+    const vd reach_y = rough_square_root(budget * e.cov_yy) * (1 + 1e-6) + kReachSlack;
     const vd low_x = e.mean_x - reach_x - 0.5, high_x = e.mean_x + reach_x - 0.5;
     const vd low_y = e.mean_y - reach_y - 0.5, high_y = e.mean_y + reach_y - 0.5;
 
     // Sigma^-1 = L^T L with L = [[ux, uy], [0, wy]]: w measures y alone, u measures x given y.
     const vd inv_yy = 1.0 / e.cov_yy;
-    const vd ux = kRootHalfLog2e * square_root(e.cov_yy / e.determinant);
+    const vd ux = kRootHalfLog2e * rough_square_root(e.cov_yy / e.determinant);
     const vd uy = -ux * e.cov_xy * inv_yy;
-    const vd wy = kRootHalfLog2e * square_root(inv_yy);
+    const vd wy = kRootHalfLog2e * rough_square_root(inv_yy);
 
     const int lanes = end - first < kDoubles ? (int)(end - first) : kDoubles;
     for (int i = 0; i < lanes; ++i) {

@@ -81,8 +81,9 @@ RECON_INLINE GaussianGradientLanes pull_back(const GaussianLanes& g, const Ewa& 
     }
   }
 
-  // The rotation matrix of a unit quaternion, then its normalisation.
-  const vd qw = e.quat[0], qx = e.quat[1], qy = e.quat[2], qz = e.quat[3];
+  // The rotation matrix as if of a unit quaternion; then what changes its length falls away. Both
+  // steps divide by the length once.
+  const vd qw = g.quat[0], qx = g.quat[1], qy = g.quat[2], qz = g.quat[3];
   const vd* t = d_turn;
   const vd d_unit[4] = {
       2.0 * (qx * (t[7] - t[5]) + qy * (t[2] - t[6]) + qz * (t[3] - t[1])),
@@ -92,8 +93,9 @@ RECON_INLINE GaussianGradientLanes pull_back(const GaussianLanes& g, const Ewa& 
              2.0 * qy * (t[0] + t[8])),
       2.0 * (qw * (t[3] - t[1]) + qx * (t[2] + t[6]) + qy * (t[5] + t[7]) -
              2.0 * qz * (t[0] + t[4]))};
-  const vd radial = qw * d_unit[0] + qx * d_unit[1] + qy * d_unit[2] + qz * d_unit[3];
-  for (int k = 0; k < 4; ++k) out.quat[k] = (d_unit[k] - e.quat[k] * radial) * e.inv_norm;
+  const vd radial =
+      (qw * d_unit[0] + qx * d_unit[1] + qy * d_unit[2] + qz * d_unit[3]) * e.inv_squared;
+  for (int k = 0; k < 4; ++k) out.quat[k] = (d_unit[k] - g.quat[k] * radial) * e.inv_squared;
 
   // jac_x = fx / z (R_0 - slope_x R_2), jac_y likewise; mean = f ratio + c.
   const vd fx_z = c.fx * e.inv_z, fy_z = c.fy * e.inv_z;

@@ -170,13 +170,14 @@ RECON_INLINE vd log2_normal(vd x) {
   return exponent + 2.8853900817779268 * s * series;  // 2 / ln 2
 }
 
-RECON_INLINE vd square_root(vd x) {
+// To float32's precision, which takes a third of the time.
+RECON_INLINE vd rough_square_root(vd x) {
 #if defined(__AVX512F__)
-  return _mm512_sqrt_pd(x);
+  return _mm512_cvtps_pd(_mm256_sqrt_ps(_mm512_cvtpd_ps(x)));
 #elif defined(__AVX2__)
-  return _mm256_sqrt_pd(x);
+  return _mm256_cvtps_pd(_mm_sqrt_ps(_mm256_cvtpd_ps(x)));
 #else
-  for (int i = 0; i < kDoubles; ++i) x[i] = __builtin_sqrt(x[i]);
+  for (int i = 0; i < kDoubles; ++i) x[i] = __builtin_sqrtf((float)x[i]);
   return x;
 #endif
 }
