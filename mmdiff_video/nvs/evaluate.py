@@ -199,7 +199,7 @@ def _score_scene(
         columns = [to_uint8(c if c.shape[-1] == 3 else c.movedim(1, -1)) for c in columns]
         grid = side_by_side(
             list(zip(*columns, strict=True)),
-            ["truth (held out)", "render", "depth", "nearest input"],
+            ["truth", "render", "depth", "nearest input"],
             row_titles=[f"frame {i}" for i in batch.target_indices[0].tolist()],
             note=reconstructor.setup.notice,
             scale=2 if height < 200 else 1,
