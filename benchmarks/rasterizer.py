@@ -1,86 +1,188 @@
-"""Time of one forward and backward pass of every rasterisation engine that works here.
+"""Time and memory of one forward and backward pass of every rasterisation engine that works here.
 
-    python benchmarks/rasterizer.py                  # a table; about half a minute on one core
-    python benchmarks/rasterizer.py --json out.json  # the same figures for a machine
+    python benchmarks/rasterizer.py                            # a table; two minutes on two cores
+    python benchmarks/rasterizer.py --json out.json            # the same figures for a machine
+    python benchmarks/rasterizer.py --engines cpu --threads 1 2 4
 
-Scenes are random Gaussians of about 6 pixels that fill the picture, in float32, one view. Figures
-are medians in milliseconds; threads are torch's (OMP_NUM_THREADS=1 for one core).
+The scene is what a latent-to-3DGS decoder emits: one Gaussian for every second pixel of four nearby
+views, about as wide as their distance, drawn into one view, in float32. Every row runs in a process
+of its own. Figures are medians in milliseconds; peak memory is what the passes add to the process.
+
+``projection`` is no engine: it is the EWA projection of all Gaussians alone, forward and backward
+with torch's autograd, the least that a renderer around it would take. ``floor`` is the arithmetic
+of the pixels within reach of each Gaussian at the speed of this machine's matrix product; nothing
+that computes the exponentials can come close to it.
 """
 
 import argparse
 import json
+import math
+import multiprocessing
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from recon.rasterize import rasterize
+from recon.rasterize import auto_engine, rasterize
 from recon.rasterize.gsplat_engine import unavailable
+from recon.rasterize.projection import footprint_covariance, project_gaussians
 
-SIZES = [(4096, 64, 64), (50_000, 128, 96), (65_536, 256, 256)]  # Gaussians, width, height
+SIDES = (64, 256, 512)
+FLOPS_PER_PAIR = 20 + 2 * 4 + 40 + 4 * 4
+"""Of one pixel and one Gaussian: alpha and blending of RGB and depth, and their derivatives."""
 
 
-def random_scene(count: int, width: int, height: int, device: str) -> tuple[Tensor, ...]:
-    """Means, quats, scales, opacities, colors, viewmats, Ks."""
+class Scene(NamedTuple):
+    """The tensors that ``rasterize`` takes, in its order."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    colors: Tensor
+    viewmats: Tensor
+    Ks: Tensor
+
+
+def pixel_aligned_scene(side: int, device: str) -> Scene:
+    """side^2 Gaussians, and one view of them."""
     generator = torch.Generator().manual_seed(0)
-    focal = float(width)
-    depths = 2 + 4 * torch.rand(count, 1, generator=generator)
-    pixels = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
-    pixels = pixels - torch.tensor([width, height]) / 2
-    scene = (
-        torch.cat([pixels / focal * depths, depths], 1),
+    half, focal = side // 2, float(side)
+    grid = 2 * torch.arange(half) + 1.0
+    v, u = torch.meshgrid(grid, grid, indexing="ij")
+    means = []
+    for view in range(4):
+        bumps = torch.rand(1, 1, 8, 8, generator=generator)
+        depth = 2.5 + 2 * torch.nn.functional.interpolate(bumps, (half, half), mode="bicubic")[0, 0]
+        points = torch.stack([(u - half) / focal * depth, (v - half) / focal * depth, depth], -1)
+        means.append(points.flatten(0, 1) + torch.tensor([0.06 * view - 0.1, 0.02 * view, 0.0]))
+    means = torch.cat(means)
+    count = len(means)
+    one_pixel = means[:, 2:] / focal  # half the distance of neighbours
+    spread = torch.exp(0.3 * torch.randn(count, 3, generator=generator))
+    scene = Scene(
+        means,
         torch.randn(count, 4, generator=generator),
-        (0.5 + torch.rand(count, 3, generator=generator)) * depths / focal,  # 0.5 to 1.5 pixels
-        0.5 * torch.rand(count, generator=generator),
+        one_pixel * spread,
+        0.35 + 0.6 * torch.rand(count, generator=generator),
         torch.rand(count, 3, generator=generator),
         torch.eye(4)[None],
-        torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]]),
+        torch.tensor([[[focal, 0, half], [0, focal, half], [0, 0, 1]]]),
     )
-    return tuple(tensor.to(device) for tensor in scene)
+    return Scene(*(tensor.to(device) for tensor in scene))
 
 
-def median_ms(run: Callable[[], object], device: str, repeats: int) -> float:
-    times = []
-    for _ in range(repeats + 1):
+def median_ms(run: Callable[[], object], device: str, seconds: float) -> float:
+    """Median time over at least three runs, and as many as fit into ``seconds``."""
+    times: list[float] = []
+    run()  # warms up
+    while len(times) < 3 or sum(times) < seconds:
         begin = time.perf_counter()
         run()
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
-    return 1e3 * statistics.median(times[1:])  # the first pass warms up
+    return 1e3 * statistics.median(times)
 
 
-def measure(engine: str, device: str, size: tuple[int, int, int], repeats: int) -> dict:
-    count, width, height = size
-    means, quats, scales, opacities, colors, viewmats, Ks = random_scene(
-        count, width, height, device
-    )
-    gaussians = [t.requires_grad_() for t in (means, quats, scales, opacities, colors)]
+def measure(engine: str, device: str, side: int, threads: int, seconds: float) -> dict:
+    """One row, in a process of its own."""
+    torch.set_num_threads(threads)
+    scene = pixel_aligned_scene(side, device)
+    gaussians = [t.requires_grad_() for t in scene[:5]]
+    upstream = torch.rand(1, side, side, 3, device=device)
+    background = torch.ones(3, device=device)
+    before = _peak_bytes(device)
 
-    def forward() -> Tensor:
-        rendered = rasterize(
-            means, quats, scales, opacities, colors, viewmats, Ks, width, height, engine=engine
-        )
-        return rendered.image.square().sum() + rendered.depth.mean()
+    if engine == "projection":
+
+        def forward() -> Tensor:
+            return _projection(scene, side)
+
+        def forward_backward() -> object:
+            return torch.autograd.grad(forward().sum(), gaussians[:3])
+    else:
+
+        def forward() -> Tensor:
+            return rasterize(
+                **scene._asdict(),
+                width=side,
+                height=side,
+                background=background,
+                engine=engine,
+            ).image
+
+        def forward_backward() -> object:
+            return torch.autograd.grad(forward(), gaussians, upstream)
 
     def inference() -> None:
         with torch.no_grad():
             forward()
 
-    return {
+    row = {
         "engine": engine,
         "device": device,
-        "gaussians": count,
-        "width": width,
-        "height": height,
-        "forward_ms": median_ms(inference, device, repeats),
-        "forward_backward_ms": median_ms(
-            lambda: torch.autograd.grad(forward(), gaussians), device, repeats
-        ),
+        "gaussians": len(scene[0]),
+        "side": side,
+        "threads": threads,
+        "forward_ms": median_ms(inference, device, seconds),
+        "forward_backward_ms": median_ms(forward_backward, device, seconds),
     }
+    return row | {"peak_mib": (_peak_bytes(device) - before) / 2**20}
+
+
+def _projection(scene: Scene, side: int) -> Tensor:
+    """Means, conics and depths in one tensor."""
+    R, t, K = scene.viewmats[0, :3, :3], scene.viewmats[0, :3, 3], scene.Ks[0]
+    x, y, z = (scene.means @ R.T + t).unbind(-1)
+    xx, xy, yy = footprint_covariance(x, y, z, scene.quats, scene.scales, R, K, side, side)
+    determinant = xx * yy - xy * xy
+    u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
+    return torch.stack([u, v, yy / determinant, -xy / determinant, xx / determinant, z], -1)
+
+
+def _peak_bytes(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def floor_ms(side: int, threads: int) -> float:
+    """Arithmetic of all pairs of a pixel and a Gaussian in reach, at the speed of a product."""
+    torch.set_num_threads(threads)
+    means, quats, scales, opacities, _, viewmats, Ks = pixel_aligned_scene(side, "cpu")
+    seen = project_gaussians(
+        means, quats, scales, opacities, viewmats[0], Ks[0], side, side, 0.01, 1e10
+    )
+    a, b, c = seen.conics.double().unbind(-1)
+    # Area of the ellipse in which opacity * exp(-sigma) >= 1/255.
+    pairs = 2 * math.pi * (255 * opacities[seen.ids].double()).log() / (a * c - b * b).sqrt()
+    matrix = torch.rand(1024, 1024)
+    flops_per_ms = 2 * 1024**3 / median_ms(lambda: matrix @ matrix, "cpu", 0.5)
+    return pairs.sum().item() * FLOPS_PER_PAIR / flops_per_ms
+
+
+def processor_name() -> str:
+    """Model name of the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def in_new_process(function: Callable[..., object], *arguments: object) -> object:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
 
 
 def main() -> None:
@@ -88,38 +190,58 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
-    parser.add_argument("--repeats", type=int, default=7, help="timed passes each (default 7)")
+    parser.add_argument(
+        "--engines", nargs="+", default=["projection", "cpu", "torch"], help="on the CPU"
+    )
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--sides", nargs="+", type=int, default=SIDES, help="of the image")
+    parser.add_argument("--seconds", type=float, default=2.0, help="spent on each figure")
     args = parser.parse_args()
 
-    engines = [("torch", "cpu")]
+    jobs = [(engine, "cpu", threads) for threads in args.threads for engine in args.engines]
     if torch.cuda.is_available():
-        engines.append(("torch", "cuda"))
+        jobs.append(("torch", "cuda", 1))
         if (reason := unavailable()) is None:
-            engines.append(("gsplat", "cuda"))
+            jobs.append(("gsplat", "cuda", 1))
         else:
             print(f"gsplat left out: {reason}")
     machine = {
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
+        "processor": processor_name(),
+        "cpu engine": auto_engine("cpu").why,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    print(f"{'engine':<16}{'scene':<20}{'forward ms':>12}{'+ backward ms':>15}")
+    print("\n".join(f"{key}: {value}" for key, value in machine.items()))
+    print(f"{'':<18}{'scene':<20}{'threads':>8}{'forward':>10}{'+ backward':>12}", end="")
+    print(f"{'x projection':>14}{'peak MiB':>10}{'floor':>8}")
     rows = []
-    for engine, device in engines:
-        for size in SIZES:
-            row = measure(engine, device, size, args.repeats)
+    for side in args.sides:
+        floors = {t: in_new_process(floor_ms, side, t) for t in args.threads}
+        alone: dict[int, float] = {}
+        for engine, device, threads in jobs:
+            row = in_new_process(measure, engine, device, side, threads, args.seconds)
+            assert isinstance(row, dict)
+            if engine == "projection":
+                alone[threads] = row["forward_backward_ms"]
+            if device == "cpu":
+                row["floor_ms"] = floors[threads]
+                if threads in alone:
+                    row["of_projection"] = row["forward_backward_ms"] / alone[threads]
             rows.append(row)
-            scene = f"{row['gaussians']} @ {row['width']}x{row['height']}"
-            print(
-                f"{engine + ' ' + device:<16}{scene:<20}{row['forward_ms']:>12.1f}"
-                f"{row['forward_backward_ms']:>15.1f}",
-                flush=True,
-            )
+            print(_line(row), flush=True)
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"machine": machine, "results": rows}, file, indent=2)
+        Path(args.json).write_text(json.dumps({"machine": machine, "results": rows}, indent=2))
+
+
+def _line(row: dict) -> str:
+    scene = f"{row['gaussians']:,} @ {row['side']}x{row['side']}"
+    ratio = f"{row['of_projection']:.2f}" if "of_projection" in row else ""
+    floor = f"{row['floor_ms']:.1f}" if "floor_ms" in row else ""
+    return (
+        f"{row['engine'] + ' ' + row['device']:<18}{scene:<20}{row['threads']:>8}"
+        f"{row['forward_ms']:>10.2f}{row['forward_backward_ms']:>12.2f}{ratio:>14}"
+        f"{row['peak_mib']:>10.0f}{floor:>8}"
+    )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def check_cuda() -> Finding:
         return Finding(
             "CUDA",
             "absent",
-            "no CUDA device: nano backbones and the torch rasterizer run on the CPU",
+            "no CUDA device: nano backbones and the rasterizer run on the CPU",
             "the Wan and FLUX backbones want a GPU",
         )
     try:
@@ -55,11 +55,12 @@ def check_cuda() -> Finding:
 
 
 def check_rasterizer() -> Finding:
-    """Render one Gaussian with the engine that ``auto`` picks."""
-    from recon.rasterize import rasterize
+    """Render one Gaussian with the engine that ``auto`` picks, and say why that one."""
+    from recon.rasterize import auto_engine, rasterize
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        engine = auto_engine(device)
         out = rasterize(
             torch.tensor([[0.0, 0.0, 2.0]], device=device),
             torch.tensor([[1.0, 0.0, 0.0, 0.0]], device=device),
@@ -70,13 +71,15 @@ def check_rasterizer() -> Finding:
             torch.tensor([[[16.0, 0, 8], [0, 16, 8], [0, 0, 1]]], device=device),
             16,
             16,
+            engine=engine.name,
         )
     except Exception as error:  # any failure of a compiled extension is what we are here to report
         return Finding("rasterizer", "broken", _first_line(error), "render with engine='torch'")
     centre = float(out.alpha[0, 8, 8])
     if not 0.5 < centre < 0.95:
         return Finding("rasterizer", "broken", f"a trial render gave alpha {centre:.3f}, not ~0.9")
-    return Finding("rasterizer", "ok", f"trial render on {device}: alpha {centre:.2f}")
+    status = "absent" if engine.fallback else "ok"
+    return Finding("rasterizer", status, f"engine '{engine.name}' on {device}: {engine.why}")
 
 
 def check_gsplat() -> Finding:

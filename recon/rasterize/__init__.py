@@ -126,16 +126,15 @@ def auto_engine(device: torch.device | str, dtype: torch.dtype = torch.float32) 
     if kind == "cuda":
         from .gsplat_engine import unavailable
 
-        name, strength = "gsplat", "CUDA kernels"
+        name, reason = "gsplat", unavailable()
+        strength = "CUDA kernels"
     else:
         from .cpu_library import describe, unavailable
 
-        name, strength = "cpu", "compiled"
-    reason = unavailable()
+        name, reason = "cpu", unavailable()
+        strength = "" if reason else f"compiled, {describe()}"
     if reason is not None:
         return AutoEngine("torch", f"engine '{name}' does not work here: {reason}", fallback=True)
-    if name == "cpu":
-        strength = f"{strength}, {describe()}"
     return AutoEngine(name, strength, fallback=False)
 
 

@@ -1,7 +1,7 @@
 """The compiled engine for CPUs (csrc/): float32, projection and blending fused, threaded.
 
-Gradients reach the Gaussians, viewmats, Ks and the background. Results do not depend on the number
-of threads, which is torch's.
+Gradients reach the Gaussians, viewmats, Ks and the background. There are as many threads as torch
+has; for a given number of them the results are the same to the last bit.
 """
 
 import ctypes
@@ -95,9 +95,9 @@ class _Render(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad_image: Tensor | None, grad_depth: Tensor | None, grad_alpha: Tensor | None
-    ):  # pyright: ignore[reportIncompatibleMethodOverride]
+    ):
         *inputs, backgrounds, image, depth, alpha = ctx.saved_tensors
         flows = [g if g is None else g.contiguous() for g in (grad_image, grad_depth, grad_alpha)]
         grads = [torch.empty_like(t) for t in inputs]

@@ -62,7 +62,7 @@ def project_gaussians(
         t.index_select(0, ids) for t in (in_camera, quats, scales, opacities)
     )
     x, y, z = in_camera.unbind(-1)
-    cov_xx, cov_xy, cov_yy = _footprint_covariance(x, y, z, quats, scales, R, K, width, height)
+    cov_xx, cov_xy, cov_yy = footprint_covariance(x, y, z, quats, scales, R, K, width, height)
     means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], -1)
     determinant = cov_xx * cov_yy - cov_xy * cov_xy
 
@@ -84,7 +84,7 @@ def project_gaussians(
     return Projected(ids, means2d, adjugate / determinant[:, None], depths, boxes.long())
 
 
-def _footprint_covariance(
+def footprint_covariance(
     x: Tensor,
     y: Tensor,
     z: Tensor,

@@ -1,6 +1,6 @@
 """Hostile calls of the compiled engine: each is drawn, or refused with a ValueError.
 
-    RECON_FUZZ_CALLS=10000 pytest tests/recon/test_cpu_engine_fuzz.py    # the full run
+RECON_FUZZ_CALLS=10000 pytest tests/recon/test_cpu_engine_fuzz.py    # the full run
 """
 
 import os
@@ -31,7 +31,7 @@ def hostile_scene(dice: random.Random) -> tuple[Scene, int, int]:
         height=dice.choice([1, 1, 2, 7, 16, 17, 33, 64, 100]),
     )
     scene = random_scene(shape, tuple(dice.sample(KINDS, 4)), dice.randrange(2**31))
-    for name, tensor in scene.items():
+    for tensor in scene.values():
         roll = dice.random()
         if tensor.numel() == 0 or roll < 0.5:
             continue

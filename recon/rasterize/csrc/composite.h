@@ -2,9 +2,9 @@
 //
 // For the splats i of a pixel, nearest first, with T_0 = 1:
 //   weight_i = alpha_i T_i,   T_{i+1} = T_i (1 - alpha_i),   feature = sum_i weight_i feature_i.
-// The pixel ends before the splat that would leave T_{i+1} <= 1e-4. An ended pixel keeps its T with
-// a minus sign: then no later T can exceed the limit, and no other flag is needed. Alpha is summed
-// from the weights although it is 1 - T: where little is drawn, 1 - T has lost the digits that the
+// The pixel ends before the splat that would leave T_{i+1} <= 1e-4: then its T becomes 0, with which
+// no later splat can exceed the limit, and no other flag is needed. Alpha is therefore summed from
+// the weights, which also keeps the digits that 1 - T loses where little is drawn, and that the
 // expected depth, a ratio, needs.
 #pragma once
 
@@ -45,15 +45,14 @@ static int64_t composite_channels(const TileList& tile, const float* background,
     const float* color = tile.colors + (int64_t)id * channels;
     for_each_block(splat, tile, [&](int at, vf u, vf w) {
       const vf exponent = splat.log2_opacity - u * u - w * w;
+      const mask reached = at_least(exponent, all(kExponentMin));
+      const vf alpha = smaller(exp2_small(exponent), all(kAlphaMax));
       const vf before = load_block(light + at, stride);
-      const mask reached = both(at_least(exponent, all(kExponentMin)), above(before, vf{}));
-      if (!any(reached)) return;
-      const vf alpha = smaller(keep(reached, exp2_small(exponent)), all(kAlphaMax));
-      const vf hidden = before * alpha;
+      const vf hidden = keep_product(reached, before, alpha);
       const vf after = before - hidden;
       const mask drawn = above(after, all(kTransmittanceMin));
       const vf weight = keep(drawn, hidden);
-      store_block(light + at, stride, choose(drawn, after, negative(before)));
+      store_block(light + at, stride, keep(drawn, after));
       store_block(alphas + at, stride, load_block(alphas + at, stride) + weight);
       store_block(depths + at, stride, load_block(depths + at, stride) + weight * splat.depth);
       for (int c = 0; c < channels; ++c) {
@@ -69,7 +68,7 @@ static int64_t composite_channels(const TileList& tile, const float* background,
     const int64_t pixel = (int64_t)(top + row) * tile.width + left;
     for (int column = 0; column < columns; ++column) {
       const int at = row * stride + column;
-      const float left_over = __builtin_fabsf(light[at]), alpha = alphas[at];
+      const float alpha = alphas[at], left_over = 1 - alpha;
       picture.alpha[pixel + column] = alpha;
       picture.depth[pixel + column] = alpha > 0 ? depths[at] / alpha : 0;
       float* out = picture.image + (pixel + column) * channels;

@@ -51,6 +51,20 @@ RECON_INLINE void load_gradients(const TileList& tile, const Picture& picture,
   }
 }
 
+// The background shows through 1 - alpha.
+RECON_INLINE float background_part(const TileList& tile, const Picture& picture,
+                                   const PictureGradient& gradient, int channel) {
+  if (!gradient.image) return 0;
+  const int size = 1 << tile.shift, left = tile.tile_x * size, top = tile.tile_y * size;
+  const int right = smaller(left + size, tile.width), bottom = smaller(top + size, tile.height);
+  double sum = 0;
+  for (int row = top; row < bottom; ++row)
+    for (int64_t pixel = (int64_t)row * tile.width + left; pixel < (int64_t)row * tile.width + right;
+         ++pixel)
+      sum += (1 - picture.alpha[pixel]) * gradient.image[pixel * tile.channels + channel];
+  return (float)sum;
+}
+
 template <int kChannels>
 static void composite_backward_channels(const TileList& tile, int64_t used,
                                         const Picture& picture, const PictureGradient& gradient,
@@ -84,16 +98,15 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
       for (int i = 0; i < (channels + 3) / 4 * 4 * kLanes; ++i) channel_sums[i] = 0;
     for_each_block(splat, tile, [&](int at, vf u, vf w) {
       const vf exponent = splat.log2_opacity - u * u - w * w;
-      const vf before = load_block(light + at, stride);
-      const mask reached = both(at_least(exponent, all(kExponentMin)), above(before, vf{}));
-      if (!any(reached)) return;
-      const vf full = keep(reached, exp2_small(exponent));
+      const mask reached = at_least(exponent, all(kExponentMin));
+      const vf full = exp2_small(exponent);
       const vf alpha = smaller(full, all(kAlphaMax));
-      const vf hidden = before * alpha;
+      const vf before = load_block(light + at, stride);
+      const vf hidden = keep_product(reached, before, alpha);
       const vf after = before - hidden;
       const mask drawn = above(after, all(kTransmittanceMin));
       const vf weight = keep(drawn, hidden);
-      store_block(light + at, stride, choose(drawn, after, negative(before)));
+      store_block(light + at, stride, keep(drawn, after));
 
       const vf g_depth = load_block(to_depth + at, stride);
       vf worth = g_depth * splat.depth;
@@ -111,7 +124,7 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
       store_block(behind + at, stride, rest);
 
       // d loss / d log alpha; where alpha is clamped it does not move.
-      const mask moves = both(drawn, at_least(all(kAlphaMax), full));
+      const mask moves = both(both(drawn, reached), at_least(all(kAlphaMax), full));
       const vf flow = keep(moves, weight * worth - rest * (alpha / (1.0f - alpha)));
       const vf flow_u = flow * u, flow_w = flow * w;
       sums[0] += flow;
@@ -134,14 +147,7 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
     }
   }
 
-  const int size = 1 << tile.shift;
-  for (int c = 0; c < channels; ++c) {
-    double sum = 0;  // what is beyond the tile has no gradient
-    for (int row = 0; row < size; ++row)
-      for (int at = row * stride; at < row * stride + size; ++at)
-        sum += __builtin_fabsf(light[at]) * to_sums[c * plane + at];
-    to_background[c] = (float)sum;
-  }
+  for (int c = 0; c < channels; ++c) to_background[c] = background_part(tile, picture, gradient, c);
 }
 
 static void composite_backward(const TileList& tile, int64_t used, const Picture& picture,

@@ -27,12 +27,15 @@ struct View {
 // Gaussians that are projected by one job.
 constexpr int64_t kProjectedTogether = 1024;
 
-TileGrid choose_grid(int width, int height) {
-  // Small tiles fit the innermost cache and share out evenly; large ones cut fewer splats in two.
-  const int64_t pixels = int64_t{width} * height;
-  const int shift = pixels <= 96 * 96 ? 4 : pixels <= 384 * 384 ? 5 : 6;
-  const int size = 1 << shift;
-  return {shift, (width + size - 1) / size, (height + size - 1) / size};
+// Large tiles cut fewer splats in two; there should be enough to go round.
+TileGrid choose_grid(int width, int height, int threads) {
+  constexpr int64_t kTilesPerThread = 4;
+  for (int shift = kMaxTileShift;; --shift) {
+    const int size = 1 << shift;
+    const TileGrid grid = {shift, (width + size - 1) / size, (height + size - 1) / size};
+    if (shift == kMinTileShift || int64_t{grid.across} * grid.down >= kTilesPerThread * threads)
+      return grid;
+  }
 }
 
 Camera make_camera(const ReconCameras& cameras, int view) {
@@ -229,7 +232,7 @@ int recon_render(const ReconScene* scene, const ReconCameras* cameras,
   return guarded([&] {
     const Kernels& kernels = *usable_kernels()[static_cast<size_t>(instruction_set)];
     const Gaussians gaussians = make_gaussians(*scene);
-    const TileGrid grid = choose_grid(cameras->width, cameras->height);
+    const TileGrid grid = choose_grid(cameras->width, cameras->height, threads);
     std::vector<View> views;
     views.reserve(static_cast<size_t>(frame ? cameras->views : 0));
     for (int view = 0; view < cameras->views; ++view) {

@@ -49,7 +49,7 @@ RECON_INLINE mask above(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ
 RECON_INLINE mask both(mask a, mask b) { return a & b; }
 RECON_INLINE bool any(mask m) { return m != 0; }
 RECON_INLINE vf keep(mask m, vf a) { return _mm512_maskz_mov_ps(m, a); }
-RECON_INLINE vf choose(mask m, vf a, vf b) { return _mm512_mask_mov_ps(b, m, a); }
+RECON_INLINE vf keep_product(mask m, vf a, vf b) { return _mm512_maskz_mul_ps(m, a, b); }
 RECON_INLINE vf smaller(vf a, vf b) { return _mm512_min_ps(a, b); }
 #else
 typedef vi mask;
@@ -57,9 +57,9 @@ RECON_INLINE mask at_least(vf a, vf b) { return a >= b; }
 RECON_INLINE mask above(vf a, vf b) { return a > b; }
 RECON_INLINE mask both(mask a, mask b) { return a & b; }
 RECON_INLINE vf keep(mask m, vf a) { return (vf)(m & (vi)a); }
+RECON_INLINE vf keep_product(mask m, vf a, vf b) { return keep(m, a * b); }
 #if defined(__AVX2__)
 RECON_INLINE bool any(mask m) { return _mm256_movemask_ps((__m256)m) != 0; }
-RECON_INLINE vf choose(mask m, vf a, vf b) { return _mm256_blendv_ps(b, a, (__m256)m); }
 RECON_INLINE vf smaller(vf a, vf b) { return _mm256_min_ps(a, b); }
 #else
 RECON_INLINE bool any(mask m) {
@@ -67,13 +67,12 @@ RECON_INLINE bool any(mask m) {
   for (int i = 0; i < kLanes; ++i) some |= m[i];
   return some != 0;
 }
-RECON_INLINE vf choose(mask m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b)); }
-RECON_INLINE vf smaller(vf a, vf b) { return choose(a < b, a, b); }
+RECON_INLINE vf smaller(vf a, vf b) {
+  const vi less = a < b;
+  return (vf)((less & (vi)a) | (~less & (vi)b));
+}
 #endif
 #endif
-
-// Minus the magnitude.
-RECON_INLINE vf negative(vf a) { return (vf)((vi)a | INT32_MIN); }
 
 RECON_INLINE vf load_lanes(const float* at) {
   vf a;
@@ -148,7 +147,11 @@ RECON_INLINE vf exp2_small(vf t) {
   p = p * f + 2.402211972e-1f;
   p = p * f + 6.931469671e-1f;
   p = p * f + 1.000000072f;
+#if defined(__AVX512F__)
+  return _mm512_scalef_ps(p, shifted - kRounder);
+#else
   return (vf)((vu)p + ((vu)shifted << 23));
+#endif
 }
 
 // log2(x) for normal x > 0, to 1e-9: exponent, and the series of artanh for the mantissa.

@@ -99,6 +99,8 @@ constexpr int kSlotDepth = kMoments;
 constexpr int kSlotColors = kMoments + 1;
 constexpr int slot_stride(int channels) { return (kSlotColors + channels + 3) / 4 * 4; }
 
+constexpr int kMinTileShift = 4, kMaxTileShift = 6;
+
 // Blocks are written without masks: tiles have room for one block beyond their right edge and for
 // one row below. What lands there is never read.
 constexpr int kBlockWidth = 8;
