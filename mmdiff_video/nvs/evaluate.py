@@ -75,6 +75,8 @@ def eval_3dgs(
 ) -> str:
     """Score a run, write ``eval.json`` and pictures into it, and return the table.
 
+    Of another split than ``test``: ``eval-<split>.json``.
+
     PSNR, SSIM and LPIPS of the held-out views: mean over the views of a scene, then over scenes.
     Beside them the trivial baseline, which copies the input frame nearest in time, and the input
     views themselves.
@@ -93,13 +95,14 @@ def eval_3dgs(
     setup = reconstructor.setup
     samples, choices, skipped = _evaluation_set(setup, split, max_clips, eval_index)
     lpips, reason = lpips_or_reason(setup.backbone.device)
+    name = "eval" if split == "test" else f"eval-{split}"
     scores = Scores()
     for index in tqdm(range(len(samples)), desc="evaluate", unit="scene", disable=None):
         sample = samples[index]
         if not isinstance(sample, NVSSample):
             skipped.append({"key": sample.key, "reason": sample.reason})
             continue
-        picture = run / "eval" / f"{_file_name(sample.clip_key)}.png"
+        picture = run / name / f"{_file_name(sample.clip_key)}.png"
         _score_scene(reconstructor, sample, lpips, scores, picture if index < _PICTURES else None)
     report = {
         **_report(reconstructor, scores, choices),
@@ -107,7 +110,7 @@ def eval_3dgs(
         "skipped": skipped,
         "lpips_reason": f"LPIPS n/a: {reason}" if lpips is None else "",
     }
-    write_json(run / "eval.json", report)
+    write_json(run / f"{name}.json", report)
     return table(report)
 
 
@@ -123,6 +126,8 @@ def table(report: dict[str, Any]) -> str:
         f" {report['backbone']}, {report['steps']} steps"
     )
     notes = [report["notice"], report["protocol"], report["lpips_reason"]]
+    if report["split"] == "train":
+        notes.insert(0, "these clips were trained on: no view of theirs is new to the model")
     lines = [format_table(["", "PSNR", "SSIM", "LPIPS"], rows, title=title)]
     return "\n".join(lines + [note for note in notes if note])
 
@@ -194,7 +199,7 @@ def _score_scene(
         columns = [to_uint8(c if c.shape[-1] == 3 else c.movedim(1, -1)) for c in columns]
         grid = side_by_side(
             list(zip(*columns, strict=True)),
-            ["truth (held out)", "render", "depth", "nearest input"],
+            ["truth", "render", "depth", "nearest input"],
             row_titles=[f"frame {i}" for i in batch.target_indices[0].tolist()],
             note=reconstructor.setup.notice,
             scale=2 if height < 200 else 1,

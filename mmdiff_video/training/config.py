@@ -23,7 +23,7 @@ class TrainConfig:
         grad_clip: largest norm of the whole gradient; 0 leaves it alone.
         ema_decay: decay of the averaged weights, which previews and evaluation use. Step n uses at
             most (1 + n) / (10 + n), so that a short run is not dominated by its random start.
-        precision: ``bf16`` runs the model's forward under autocast, ``no`` in float32; ``auto``
+        precision: ``bf16`` runs the model's forward under autocast, ``fp32`` in float32; ``auto``
             takes bf16 where the hardware multiplies in it.
         seed: fixes the order of the data, dropout, and whatever else is drawn.
         checkpoint_every: steps between checkpoints; one is always written at the end.
@@ -71,7 +71,7 @@ class TrainConfig:
             raise InputError(f"ema_decay is {self.ema_decay}: it must be in [0, 1)")
         for name, valid in (
             ("schedule", ("constant", "cosine")),
-            ("precision", ("auto", "bf16", "no")),
+            ("precision", ("auto", "bf16", "fp32")),
         ):
             if getattr(self, name) not in valid:
                 raise InputError(f"{name} is '{getattr(self, name)}': valid: {', '.join(valid)}")

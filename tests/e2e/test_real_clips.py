@@ -55,5 +55,5 @@ def test_overfitting_one_clip_reaches_22_db_on_its_input_views(real_data: Path, 
     command += ["train.preview_every=0", f"cache.dir={tmp_path / 'cache'}"]
     assert main(command) == 0
     assert main(["eval-3dgs", str(run), "--split", "train", "--max-clips", "1"]) == 0
-    report = json.loads((run / "eval.json").read_text())
+    report = json.loads((run / "eval-train.json").read_text())
     assert report["inputs"]["psnr"] >= 22

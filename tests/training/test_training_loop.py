@@ -218,7 +218,7 @@ def test_rates_for_parameters_that_are_not_there_are_refused(tiny, tmp_path: Pat
         ({"lr": float("nan")}, "lr is nan"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"schedule": "cosin"}, "valid: constant, cosine"),
-        ({"precision": "fp16"}, "valid: auto, bf16, no"),
+        ({"precision": "fp16"}, "valid: auto, bf16, fp32"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, words):

@@ -79,7 +79,7 @@ def tiny_trainer(
         "log_every": 3,
         "checkpoint_every": 4,
         "preview_every": 0,
-        "precision": "no",
+        "precision": "fp32",
     }
     return Trainer(
         run,
