@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "train a latent-to-3DGS decoder on posed clips",
         """\
 examples:
-  laptop   mmdiff-video train-3dgs --data re10k --data-root DIR --out runs/nano
+  laptop   mmdiff-video train-3dgs --data re10k --data-root DIR --out runs/nano cache.dir=cache
   GPU      mmdiff-video train-3dgs --data re10k --data-root DIR --backbone wan --out runs/wan
   8 GPUs   accelerate launch --multi_gpu --num_processes 8 -m mmdiff_video \\
                train-3dgs --data re10k --data-root DIR --backbone wan --out runs/wan
