@@ -67,6 +67,7 @@ def _render(args: argparse.Namespace) -> None:
         split=args.split,
         num_frames=args.frames,
         fps=args.fps,
+        scale=args.scale,
     )
 
 
@@ -214,6 +215,9 @@ An unknown --scene lists the keys there are.""",
     render.add_argument("--depth", action="store_true", help="put the depth beside the picture")
     render.add_argument("--frames", type=int, default=60, help="frames of the video (60)")
     render.add_argument("--fps", type=int, default=20)
+    render.add_argument(
+        "--scale", type=int, metavar="N", help="draw N times larger than the input frames"
+    )
 
     compare = _verb(
         verbs,

@@ -1,8 +1,10 @@
 """``mmdiff-video render``: fly a camera through a clip's Gaussians."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -35,6 +37,7 @@ def render_scene(
     data_root: Path | None = None,
     num_frames: int = 60,
     fps: int = 20,
+    scale: int | None = None,
 ) -> None:
     """Reconstruct one clip and write a video, and its Gaussians if asked for.
 
@@ -48,14 +51,15 @@ def render_scene(
         split: where to look for the clip.
         data_root: where the data lies now, if it moved.
         num_frames, fps: of the video.
+        scale: draw at this many times the size of the input frames; None: at least 384 pixels wide.
 
     Raises:
         InputError: an unknown trajectory or scene (lists what there is), no run, no data.
     """
     if trajectory not in TRAJECTORIES:
         raise unknown_name("trajectory", trajectory, TRAJECTORIES)
-    if num_frames < 1 or fps < 1:
-        raise InputError(f"--frames {num_frames} and --fps {fps} must be at least 1")
+    if min(num_frames, fps, 1 if scale is None else scale) < 1:
+        raise InputError(f"frames {num_frames}, fps {fps} and scale {scale} must be at least 1")
     reconstructor = Reconstructor.from_run(run, data_root)
     setup = reconstructor.setup
     clip = _find_clip(reconstructor, scene, split)
@@ -76,9 +80,10 @@ def render_scene(
     viewmats, Ks = batch.input_viewmats[0], batch.input_Ks[0]
     focus = _focus_depth(gaussians, viewmats, Ks, setup.height, setup.width)
     path = TRAJECTORIES[trajectory](viewmats, num_frames, depth=focus)
-    save_video(
-        _frames(gaussians, path, Ks[0], setup.height, setup.width, depth, setup.notice), out, fps
-    )
+    scale = scale or -(-384 // setup.width)
+    K = Ks[0] * torch.tensor([[scale], [scale], [1]], device=Ks.device)
+    size = setup.height * scale, setup.width * scale
+    save_video(_frames(gaussians, path, K, size, depth, setup.notice), out, fps)
     logger.info("%s: %d frames of %s%s", out, num_frames, clip.key, _aside(setup.notice))
 
 
@@ -109,15 +114,14 @@ def _frames(
     gaussians: Gaussians,
     path: Tensor,
     K: Tensor,
-    height: int,
-    width: int,
+    size: tuple[int, int],
     with_depth: bool,
     notice: str,
-):
+) -> Iterator[np.ndarray]:
     """Render frame after frame: uint8 [H, W, 3], the depth to the right if asked for."""
     limits: tuple[float, float] | None = None
     for viewmat in tqdm(path, desc="render", unit="frame", disable=None):
-        out = render(gaussians, viewmat[None], K[None], height, width)
+        out = render(gaussians, viewmat[None], K[None], *size)
         frame = out.image[0]
         if with_depth:
             limits = limits or depth_range(out.depth, out.alpha)
