@@ -77,13 +77,6 @@ def load_config(
         raise InputError(f"config: {str(error).strip().splitlines()[0]}") from None
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Turn a config dataclass into plain nested values (for YAML, JSON and checkpoints)."""
-    return cast(
-        dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    )
-
-
 def save_config(config: Any, path: Path) -> None:
     """Write a config dataclass as YAML that :func:`load_config` reads back unchanged."""
     write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))

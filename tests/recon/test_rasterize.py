@@ -2,68 +2,28 @@
 finite differences."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_scenes import (
+    DOUBLE,
+    GAUSSIAN_FIELDS,
+    HEIGHT,
+    WIDTH,
+    Scene,
+    assert_same,
+    draw,
+    one_gaussian,
+    random_scene,
+    select,
+)
 from torch import Tensor
 
-from recon.rasterize import Rendered, compositing, rasterize
+from recon.rasterize import Rendered, compositing
 from recon.rasterize.projection import project_gaussians
 from recon.rotations import matrices_from_quats
-
-WIDTH, HEIGHT = 19, 14
-DOUBLE = torch.float64
-Scene = dict[str, Tensor]
-
-
-def random_scene(count: int, *, views: int = 1, channels: int = 3, seed: int = 0) -> Scene:
-    """Gaussians of 1 to 4 px around the view axis, some behind, some off the picture."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=generator, dtype=DOUBLE)
-
-    viewmats = torch.eye(4, dtype=DOUBLE).repeat(views, 1, 1)
-    wobble = torch.cat([torch.ones(views, 1, dtype=DOUBLE), uniform(-0.1, 0.1, views, 3)], 1)
-    viewmats[:, :3, :3] = matrices_from_quats(wobble)
-    viewmats[:, :3, 3] = uniform(-0.3, 0.3, views, 3)
-    K = torch.tensor([[18.0, 0, 9.1], [0, 17.0, 7.3], [0, 0, 1]], dtype=DOUBLE)
-    return {
-        "means": uniform(-2.0, 2.0, count, 3) * torch.tensor([1.0, 0.8, 1.0])
-        + torch.tensor([0.0, 0, 3.0]),
-        "quats": uniform(-1, 1, count, 4),
-        "scales": uniform(0.05, 0.5, count, 3),
-        "opacities": uniform(0.1, 1.0, count),
-        "colors": uniform(0, 1, count, channels),
-        "viewmats": viewmats,
-        "Ks": K.repeat(views, 1, 1),
-    }
-
-
-def draw(scene: dict[str, Any], **options: Any) -> Rendered:
-    return rasterize(**({"width": WIDTH, "height": HEIGHT, "engine": "torch"} | scene | options))
-
-
-def select(scene: Scene, index) -> Scene:
-    per_gaussian = ("means", "quats", "scales", "opacities", "colors")
-    return {name: t[index] if name in per_gaussian else t for name, t in scene.items()}
-
-
-def one_gaussian(**changes) -> Scene:
-    """A round Gaussian on the axis of a camera at the origin, 4 units away."""
-    scene = {
-        "means": torch.tensor([[0.0, 0, 4.0]], dtype=DOUBLE),
-        "quats": torch.tensor([[1.0, 0, 0, 0]], dtype=DOUBLE),
-        "scales": torch.full((1, 3), 0.3, dtype=DOUBLE),
-        "opacities": torch.tensor([0.8], dtype=DOUBLE),
-        "colors": torch.tensor([[0.2, 0.5, 0.9]], dtype=DOUBLE),
-        "viewmats": torch.eye(4, dtype=DOUBLE)[None],
-        "Ks": torch.tensor([[[20.0, 0, 9.5], [0, 20, 6.5], [0, 0, 1]]], dtype=DOUBLE),
-    }
-    return scene | {name: torch.tensor(value, dtype=DOUBLE) for name, value in changes.items()}
 
 
 def loop_over_pixels(scene: Scene, background: list[float] | None = None) -> Rendered:
@@ -114,11 +74,6 @@ def loop_over_pixels(scene: Scene, background: list[float] | None = None) -> Ren
     shape = (len(scene["viewmats"]), HEIGHT, WIDTH)
     image, depth, alpha = (torch.tensor(x, dtype=DOUBLE) for x in (images, depths, alphas))
     return Rendered(image.view(*shape, -1), depth.view(shape), alpha.view(shape))
-
-
-def assert_same(a: Rendered, b: Rendered, **tolerance) -> None:
-    for name, x, y in zip(Rendered._fields, a, b, strict=True):
-        torch.testing.assert_close(x, y, msg=lambda m, name=name: f"{name}: {m}", **tolerance)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -222,9 +177,6 @@ def gradcheck(scene: Scene, names: list[str]) -> bool:
 
     assert function(*inputs)[2].mean() > 0.05
     return torch.autograd.gradcheck(function, inputs)
-
-
-GAUSSIAN_FIELDS = ["means", "quats", "scales", "opacities", "colors"]
 
 
 @pytest.mark.parametrize("name", [*GAUSSIAN_FIELDS, "viewmats", "Ks"])
@@ -402,71 +354,3 @@ def test_sizes_of_the_pieces_change_nothing(tile, block_values, segment, monkeyp
     assert expected[1].min() < 1e-3
     for a, b in zip(run(tile, block_values, segment), expected, strict=True):
         torch.testing.assert_close(a, b)
-
-
-def test_autocast_does_not_reach_the_renderer():
-    scene = {name: t.float() for name, t in random_scene(20, seed=12).items()}
-    with torch.autocast("cpu", torch.bfloat16):
-        rendered = draw(scene)
-    assert_same(rendered, draw(scene), atol=0, rtol=0)
-
-
-def test_auto_draws_on_the_cpu():
-    scene = random_scene(5)
-    assert_same(draw(scene, engine="auto"), draw(scene))
-
-
-def test_unknown_engine_lists_the_valid_ones():
-    with pytest.raises(ValueError, match="valid: auto, cpu, torch, gsplat"):
-        draw(random_scene(2), engine="opengl")
-
-
-def test_gsplat_engine_refuses_the_cpu_in_a_sentence():
-    with pytest.raises(ValueError, match="float32 tensors on CUDA"):
-        draw(random_scene(2), engine="gsplat")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"quats": torch.zeros(4, 3)},
-            r"quats is \(4, 3\), expected \(4, 4\) to fit means \(4, 3\)",
-        ),
-        ({"opacities": torch.zeros(4, 1)}, r"opacities is \(4, 1\), expected \(4,\)"),
-        ({"scales": torch.zeros(5, 3)}, r"scales is \(5, 3\).*means \(4, 3\)"),
-        ({"colors": torch.zeros(4)}, r"colors is \(4,\), expected \(4, \*\)"),
-        ({"colors": torch.zeros(4, 0)}, "at least one channel"),
-        ({"Ks": torch.zeros(2, 3, 3)}, r"Ks is \(2, 3, 3\).*viewmats \(1, 4, 4\)"),
-        ({"viewmats": torch.zeros(4, 4)}, r"viewmats is \(4, 4\)"),
-        ({"background": torch.zeros(4)}, r"background is \(4,\), expected \(3,\)"),
-        ({"means": torch.zeros(4, 3).double()}, "quats is torch.float32.*but means is"),
-        ({"viewmats": torch.full((1, 4, 4), math.nan)}, "must be finite"),
-        ({"width": 0}, "must have pixels"),
-        ({"near": 0.0}, "0 < near < far"),
-    ],
-)
-def test_wrong_input_is_named(change, message):
-    scene = {name: t.float() for name, t in random_scene(4).items()}
-    with pytest.raises(ValueError, match=message):
-        draw(scene | change)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="gsplat's rasteriser needs CUDA")
-def test_gsplat_draws_the_same_picture_and_gradients():
-    scene = {name: t.float().cuda() for name, t in random_scene(60, views=2, seed=13).items()}
-    scene["background"] = torch.tensor([0.1, 0.5, 0.9], device="cuda")
-    for name in [*GAUSSIAN_FIELDS, "viewmats"]:
-        scene[name].requires_grad_()
-
-    def run(engine: str):
-        rendered = draw(scene, engine=engine)
-        loss = rendered.image.square().sum() + rendered.depth.mean() + rendered.alpha.mean()
-        names = [*GAUSSIAN_FIELDS, "viewmats"]
-        return rendered, torch.autograd.grad(loss, [scene[name] for name in names])
-
-    ours, our_gradients = run("torch")
-    theirs, their_gradients = run("gsplat")
-    assert_same(ours, theirs, atol=1e-4, rtol=1e-4)
-    for a, b in zip(our_gradients, their_gradients, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-3 * b.abs().max().item(), rtol=1e-3)
