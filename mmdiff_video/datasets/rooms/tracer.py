@@ -1,0 +1,60 @@
+"""Rays against a room's triangles, by Embree."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdiff_video.datasets.rooms.mesh import Mesh
+from mmdiff_video.errors import InputError
+
+Array = NDArray[np.float32]
+
+
+class Hits(NamedTuple):
+    """Where rays end: the triangle, how far along the ray, and where in the triangle."""
+
+    triangle: NDArray[np.int32]
+    distance: Array
+    u: Array
+    v: Array
+
+
+class Tracer:
+    """Two ray structures: all triangles, and those that cast shadows (what glows does not)."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        rtcore, construction = _embree()
+        glow = np.array([material.glow > 0 for material in mesh.materials])
+        self._all, self._solid = rtcore.EmbreeScene(), rtcore.EmbreeScene()
+        # The meshes must outlive nothing: Embree keeps its own copy.
+        construction.TriangleMesh(self._all, mesh.corners)
+        construction.TriangleMesh(self._solid, mesh.corners[~glow[mesh.material]])
+
+    def first_hits(self, origins: Array, directions: Array) -> Hits:
+        """Follow rays to the first surface; distances are in lengths of ``directions``."""
+        found = self._all.run(origins, directions, query="INTERSECT", output=1)
+        hits = Hits(found["primID"], found["tfar"], found["u"], found["v"])
+        lost = np.flatnonzero(hits.triangle < 0)
+        if len(lost):  # slipped through where two triangles meet: rooms are closed
+            nudged = directions[lost] * np.array([1.0003, 0.9998, 1.0002], dtype=np.float32)
+            again = self.first_hits(origins[lost], nudged)
+            for values, new in zip(hits, again, strict=True):
+                values[lost] = new
+        return hits
+
+    def reach(self, origins: Array, steps: Array) -> NDArray[np.bool_]:
+        """Whether nothing stands between each origin and origin + step."""
+        limit = np.ones(len(origins), dtype=np.float32)
+        return self._solid.run(origins, steps, dists=limit, query="OCCLUDED") != 0
+
+
+def _embree():
+    try:
+        from embreex import mesh_construction, rtcore_scene
+    except ImportError:
+        raise InputError(
+            "drawing rooms needs embreex, which has wheels for Linux x86-64, macOS and Windows: "
+            "`pip install embreex`; elsewhere, make the data set on such a machine and copy it"
+        ) from None
+    return rtcore_scene, mesh_construction
