@@ -162,7 +162,9 @@ def vase(draw: Draw, hue: Color | None = None, *, small: bool = True) -> Thing:
                 radius *= 1 + (lip - 1) * (t - 0.85) / 0.15
         profile.append((radius, t * height))
     parts = [lathe((0, 0, 0), profile, glaze, sides=24)]
-    parts.append(rod((0, 0, height * 0.9), neck, 0.002, m.paint(draw, Color("black", (0.05,) * 3))))
+    parts.append(
+        rod((0, 0, height * 0.9), neck, 0.002, m.paint(draw, Color("black", (0.05, 0.05, 0.05))))
+    )
     if draw.chance(0.4):
         stem = m.leaf(draw)
         bloom = m.paint(draw, m.color(draw, m.VIVID))
@@ -184,7 +186,9 @@ def screen(draw: Draw, hue: Color | None = None, *, small: bool = False) -> Thin
     """A television or a monitor on its foot; the hue colours its case."""
     w = draw.uniform(0.42, 0.62) if small else draw.uniform(0.8, 1.25)
     height = w * draw.uniform(0.54, 0.62)
-    case = m.paint(draw, hue or m.color(draw, {"black": (0.06, 0.06, 0.07), "white": (0.9,) * 3}))
+    case = m.paint(
+        draw, hue or m.color(draw, {"black": (0.06, 0.06, 0.07), "white": (0.9, 0.9, 0.9)})
+    )
     show = m.image(draw, "show", glow=draw.uniform(0.4, 0.9), gloss=0.4)
     lift = draw.uniform(0.06, 0.14)
     edge = 0.035 if hue else 0.018
@@ -294,7 +298,7 @@ def wall_screen(draw: Draw, w: float) -> Thing:
 
 def window(draw: Draw, w: float, height: float) -> Thing:
     """A window with its frame, bars and sill; the glass shows a bright outside."""
-    frame = m.paint(draw, m.color(draw, {"white": (0.92,) * 3}, m.PASTEL))
+    frame = m.paint(draw, m.color(draw, {"white": (0.92, 0.92, 0.92)}, m.PASTEL))
     if draw.chance(0.3):
         frame = m.wood(draw)
     view = m.image(draw, "view", glow=draw.uniform(1.0, 1.5))

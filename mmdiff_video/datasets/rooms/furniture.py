@@ -108,7 +108,7 @@ def sofa(draw: Draw, hue: Color | None = None) -> Thing:
     """A two- or three-seater, sometimes with a chaise."""
     pad = m.cloth(draw, _hue(draw, hue), plain=0.75)
     seats = draw.integer(2, 3)
-    return _couch(draw, "sofa", draw.pick(("sofa", "sofa", "couch")), pad,
+    return _couch(draw, "sofa", "sofa", pad,
                   seats * draw.uniform(0.58, 0.72) + 0.3, seats)  # fmt: skip
 
 
@@ -338,9 +338,7 @@ def shelf(draw: Draw, hue: Color | None = None) -> Thing:
         if draw.chance(0.85):
             z = row * step + board
             parts += _filling(draw, w - 2 * board - 0.02, d, step - board, z)
-    return thing(
-        "shelf", draw.pick(("bookshelf", "shelf", "bookcase")), body, (w, d, height), parts
-    )
+    return thing("shelf", draw.pick(("bookshelf", "shelf")), body, (w, d, height), parts)
 
 
 def _filling(draw: Draw, w: float, d: float, room: float, z: float) -> list[Part]:

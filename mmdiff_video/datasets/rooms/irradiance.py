@@ -5,6 +5,8 @@ lattice, only where something is seen, and blended between them. Each corner kee
 per axis direction, blended by the squared parts of the surface's normal (an ambient cube).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ from mmdiff_video.datasets.rooms.mesh import Mesh
 from mmdiff_video.datasets.rooms.scene import Opening, Room
 from mmdiff_video.datasets.rooms.tracer import Tracer
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 _CELL = 0.16
 _RAYS = 32
@@ -37,6 +39,7 @@ class Irradiance:
     def look_up(self, points: Array, normals: Array) -> Array:
         """Give the light that falls on surface points: [N, 3] for points and normals [N, 3]."""
         out = np.zeros_like(points)
+        total = np.zeros(len(points), dtype=np.float32)
         cell = (points - self._origin) / np.float32(_CELL)
         base = np.floor(cell)
         fraction = cell - base
@@ -46,13 +49,13 @@ class Irradiance:
             facing = np.flatnonzero(normals[:, axis] * sign > 0.12)
             if len(facing):
                 weight = normals[facing, axis] ** 2
+                total[facing] += weight
                 lifted = points[facing] + normals[facing] * np.float32(_LIFT)
                 out[facing] += weight[:, None] * self._blend(
                     face, lifted, base[facing], fraction[facing]
                 )
-        # the faces that were too oblique to count
-        total = np.where(np.abs(normals) > 0.12, normals**2, 0).sum(1, keepdims=True)
-        return out / np.maximum(total, 0.1)
+        out /= np.maximum(total, 0.1)[:, None]
+        return out
 
     def _blend(self, face: int, points: Array, base: NDArray, fraction: Array) -> Array:
         _, ny, nz = self._shape
@@ -103,7 +106,7 @@ class Irradiance:
             samples, area = _samples(opening)
             normal = np.array(opening.normal, dtype=np.float32)
             step = samples[None] - points[:, None]  # [N, S, 3]
-            squared = (step**2).sum(-1)
+            squared = np.einsum("nsi,nsi->ns", step, step)
             cosine = np.clip(step[..., axis] * sign, 0, None) * np.clip(-step @ normal, 0, None)
             share = cosine / (np.pi * squared**2 + 0.02) * (area / len(samples))
             lit = np.flatnonzero(share.max(1) > 1e-4)

@@ -85,8 +85,8 @@ def _stage(draw: Draw) -> tuple[Plan, int, Walk]:
     star = draw.pick(_SALIENT)(draw, m.color(draw, m.VIVID))
     w, d, h = star.size
     focal = draw.uniform(0.62, 0.84)
-    distance = max(w, h, 0.5) * focal / draw.uniform(0.38, 0.58)
-    distance = min(max(distance, 1.25), 3.9) + d / 2
+    distance = max(w, h) * focal / draw.uniform(0.38, 0.76)
+    distance = min(max(distance, 1.0), 3.9) + d / 2
     by_wall = star.kind in _BY_THE_WALL or draw.chance(0.2)
     gap = 0.03 if by_wall else draw.uniform(0.5, 1.6)
     size = (
@@ -159,8 +159,8 @@ def _sight_lines(path: np.ndarray, star: Thing) -> np.ndarray:
     steps = np.linspace(0.08, 0.92, 14)[:, None]
     lines = []
     for eye in path[::8]:
-        for fx in (0.1, 0.5, 0.9):
-            for fz in (0.25, 0.6, 0.95):
+        for fx in (-0.2, 0.2, 0.5, 0.8, 1.2):
+            for fz in (0.1, 0.5, 0.95):
                 goal = low + (high - low) * np.array([fx, 0.3, fz])
                 lines.append(eye + (goal - eye) * steps)
     return np.concatenate(lines)
@@ -217,7 +217,7 @@ def _furnish(draw: Draw, plan: Plan, salient: int) -> None:
     if star.kind == "bed":
         _beside(draw, plan, star, lambda: furniture.cabinet(draw, low=True))
     _rug(draw, plan, star)
-    wanted = 2 + int(plan.size[0] * plan.size[1] / 6) + draw.integer(0, 2)
+    wanted = 3 + int(plan.size[0] * plan.size[1] / 5) + draw.integer(0, 2)
     kinds = draw.shuffled(
         ("sofa", "bed", "cabinet", "cabinet", "shelf", "shelf", "table", "table", "chair", "chair")
         + ("plant", "plant", "lamp", "box", "box", "ball", "vase")
@@ -370,7 +370,9 @@ def _set_tables(draw: Draw, plan: Plan, salient: int) -> None:
             if at[2] + item.size[2] > plan.size[2] - 0.1:
                 continue
             yaw = base.yaw + (0.0 if item.kind == "screen" else draw.uniform(-0.6, 0.6))
-            plan.add_loose(dataclasses.replace(item, at=at, yaw=yaw, on=place, spot="on top"))
+            item = dataclasses.replace(item, at=at, yaw=yaw, on=place, spot="on top")
+            if place == salient or plan.clear_of_camera(item):
+                plan.add_loose(item)
 
 
 def _small(draw: Draw, base: Thing) -> Thing:

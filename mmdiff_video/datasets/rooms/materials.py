@@ -86,8 +86,8 @@ WOODS: dict[str, RGB] = {
 _METALS: dict[str, RGB] = {
     "steel": (0.62, 0.63, 0.65),
     "brass": (0.74, 0.58, 0.28),
-    "black metal": (0.10, 0.10, 0.11),
-    "white metal": (0.90, 0.90, 0.90),
+    "black": (0.10, 0.10, 0.11),
+    "white": (0.90, 0.90, 0.90),
     "copper": (0.72, 0.42, 0.28),
 }
 
@@ -160,14 +160,14 @@ def metal(draw: Draw) -> Material:
 
 def paint(draw: Draw, first: Color) -> Material:
     """Lacquer in a given colour."""
-    return make(draw, "plain", first, tile=0.8, word="painted", gloss=draw.uniform(0.05, 0.4))
+    return make(draw, "plain", first, tile=0.8, gloss=draw.uniform(0.05, 0.4))
 
 
 def solid(draw: Draw, first: Color) -> Material:
     """A surface for furniture bodies in a given colour: lacquer, or brushed wood stain."""
     if draw.chance(0.6):
         return paint(draw, first)
-    return make(draw, "wood", first, tile=draw.uniform(0.5, 0.9), word="painted wooden", gloss=0.1)
+    return make(draw, "wood", first, tile=draw.uniform(0.5, 0.9), word="wooden", gloss=0.1)
 
 
 _CLOTHS = {
@@ -245,8 +245,8 @@ def wall(draw: Draw) -> Material:
         + ("concrete", "planks", "plaid", "zigzag", "marble", "damask", "patches")
     )
     if kind == "brick":
-        clay = Color("red brick", _varied(draw, (0.62, 0.30, 0.22), 0.2))
-        pale = Color("white brick", _varied(draw, (0.86, 0.83, 0.78)))
+        clay = Color("red", _varied(draw, (0.62, 0.30, 0.22), 0.2))
+        pale = Color("white", _varied(draw, (0.86, 0.83, 0.78)))
         first = draw.pick((clay, clay, pale))
         joint = draw.pick(((0.78, 0.75, 0.70), (0.45, 0.42, 0.40), (0.9, 0.88, 0.85)))
         return make(draw, kind, first, joint, tile=draw.uniform(0.8, 1.5), word="brick")
@@ -297,7 +297,7 @@ def floor(draw: Draw) -> Material:
     if kind == "carpet":
         first = color(draw, stone, MUTED, without=("black", "white"))
         pattern = draw.pick(("knit", "fabric", "fabric", "damask"))
-        return make(draw, pattern, first, tile=draw.uniform(0.5, 0.9), word="carpet")
+        return make(draw, pattern, first, tile=draw.uniform(0.5, 0.9), word="carpeted")
     first = color(draw, stone)
     if kind in ("checks", "diamonds"):
         second = _partner(draw, first)

@@ -3,6 +3,7 @@
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from mmdiff_video.datasets.rooms.classes import CLASS_IDS
 from mmdiff_video.datasets.rooms.materials import Material
 from mmdiff_video.datasets.rooms.scene import Blob, Box, Drape, Lathe, Leaf, Part, Room, Vec3
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 _GRAINED = ("wood", "planks", "boards")
 

@@ -1,4 +1,4 @@
-"""Where things may stand: nothing goes through anything, before a window, or in the camera's way."""
+"""Where things may stand: not in each other, before a window, or in the camera's way."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from mmdiff_video.datasets.rooms.scene import Thing, Vec3
 
 WALLS = ("back", "left", "right", "front")
 _YAW = {"back": 0.0, "left": math.pi / 2, "right": -math.pi / 2, "front": math.pi}
-_WALK_MARGIN = 0.4
+_WALK_MARGIN = 0.5
 _FLAT = 0.05  # lower things (rugs) are in nobody's way
 
 
@@ -91,11 +91,18 @@ class Plan:
             apart = (low[:2] - margin > other.high[:2]) | (high[:2] + margin < other.low[:2])
             if not apart.any():
                 return False
+        if not self.clear_of_camera(thing):
+            return False
+        return all(self._wall_free(wall, rect) for wall, rect in self._touching(low, high))
+
+    def clear_of_camera(self, thing: Thing) -> bool:
+        """Whether a thing is neither in the camera's path nor before the salient thing."""
+        low, high = bounds(thing)
         for points, grow in ((self._walk, _WALK_MARGIN), (self._sight, 0.0)):
             inside = (points > low - grow) & (points < high + grow)
             if inside.all(1).any():
                 return False
-        return all(self._wall_free(wall, rect) for wall, rect in self._touching(low, high))
+        return True
 
     def _touching(self, low: NDArray, high: NDArray):
         """Give the walls that a box stands close to, and the rectangles that it covers there."""

@@ -1,6 +1,7 @@
 """Draw a room: colour, depth, labels, instances and saliency along its walk."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from mmdiff_video.datasets.rooms.tracer import Hits, Tracer
 from mmdiff_video.datasets.rooms.walk import intrinsics, viewmats
 from mmdiff_video.errors import InputError
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 _CHUNK = 1 << 16
 """Pixels drawn together: enough to hide numpy's overhead, few enough for the caches."""
@@ -149,11 +150,10 @@ class _Painter:
         a, b, c = (mesh.uv[:, i].take(triangle, 0) for i in range(3))
         uv = a + (b - a) * u + (c - a) * v
         material = mesh.material[triangle]
-        length = np.sqrt((directions**2).sum(1))
-        cosine = (normals * directions).sum(1) / np.maximum(
-            np.sqrt((normals**2).sum(1)) * length, 1e-9
-        )
-        normals *= (np.where(cosine > 0, -1, 1) / np.sqrt((normals**2).sum(1) + 1e-12))[:, None]
+        length = np.sqrt(_dot(directions, directions))
+        norm = np.sqrt(_dot(normals, normals))
+        cosine = _dot(normals, directions) / (norm * length)
+        normals *= (np.where(cosine > 0, np.float32(-1), np.float32(1)) / norm)[:, None]
         slant = np.sqrt(np.maximum(np.abs(cosine), 0.1))
         footprint = hits.distance / (focal * slant)
         albedo = self._textures.look_up(material, uv, footprint)
@@ -177,21 +177,23 @@ class _Painter:
         """Add a lamp's direct light; its size softens the shadow's edge."""
         power = np.array(lamp.power, dtype=np.float32)
         step = np.array(lamp.at, dtype=np.float32) - start
-        squared = (step**2).sum(1)
-        strength = (normals * step).sum(1) / np.sqrt(squared) / (squared + 0.5)
-        lit = np.flatnonzero(strength > 0.01)
+        squared = _dot(step, step)
+        strength = _dot(normals, step) / (np.sqrt(squared) * (squared + np.float32(0.5)))
+        lit = np.flatnonzero(strength * power.max() > 0.015)
         offsets = _TETRAHEDRON * np.float32(lamp.radius) if lamp.radius > 0.1 else np.zeros((1, 3))
         seen = np.zeros(len(lit), dtype=np.float32)
+        from_, to = start[lit], step[lit]
         for offset in offsets.astype(np.float32):
-            seen += self._tracer.reach(start[lit], step[lit] + offset)
-        strength = strength[lit] * seen / len(offsets)
+            seen += self._tracer.reach(from_, to + offset)
+        strength = strength[lit] * seen / np.float32(len(offsets))
         incoming[lit] += strength[:, None] * power
-        shiny = lit[(gloss[lit] > 0) & (strength > 0)]
+        glossy = (gloss[lit] > 0.1) & (strength > 0)
+        shiny = lit[glossy]
         if len(shiny):
             half = step[shiny] / np.sqrt(squared[shiny])[:, None] + towards_eye[shiny]
-            half /= np.sqrt((half**2).sum(1, keepdims=True)) + 1e-9
-            peak = np.clip((half * normals[shiny]).sum(1), 0, 1) ** 70
-            bright = peak * gloss[shiny] * strength[(gloss[lit] > 0) & (strength > 0)]
+            norm = np.sqrt(_dot(half, half)) + np.float32(1e-6)
+            peak = np.clip(_dot(half, normals[shiny]) / norm, 0, 1) ** 70
+            bright = peak * gloss[shiny] * strength[glossy]
             shine[shiny] += 1.2 * bright[:, None] * power
 
     def _sunlight(
@@ -240,6 +242,11 @@ class _Painter:
 _MIDDLE = 0.27
 _QUARTERS = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
 _TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=np.float32)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """Scalar products of vectors [N, 3]."""
+    return np.einsum("ij,ij->i", a, b)
 
 
 def _rays(

@@ -1,6 +1,6 @@
 """Rays against a room's triangles, by Embree."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mmdiff_video.datasets.rooms.mesh import Mesh
 from mmdiff_video.errors import InputError
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 
 class Hits(NamedTuple):
@@ -49,7 +49,7 @@ class Tracer:
         return self._solid.run(origins, steps, dists=limit, query="OCCLUDED") != 0
 
 
-def _embree():
+def _embree() -> tuple[Any, Any]:
     try:
         from embreex import mesh_construction, rtcore_scene
     except ImportError:
