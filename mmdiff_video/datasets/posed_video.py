@@ -38,6 +38,7 @@ class PosedClip:
             the units of the file.
         height, width: of the pictures as stored.
         frames: decodes pictures on demand.
+        caption: what the data root's captions say of the clip; None: nothing.
     """
 
     key: str
@@ -46,6 +47,7 @@ class PosedClip:
     height: int
     width: int
     frames: FrameSource
+    caption: str | None = None
 
     @property
     def num_frames(self) -> int:

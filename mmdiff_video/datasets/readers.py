@@ -1,8 +1,10 @@
 """The file formats by name: what a dataset card's ``reader`` field may say."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from mmdiff_video.datasets.captions import read_captions
 from mmdiff_video.datasets.card import DatasetCard
 from mmdiff_video.datasets.posed_video import LoadedClips, reasons
 from mmdiff_video.datasets.re10k import load_re10k
@@ -41,7 +43,7 @@ def load_split(
     max_clips: int | None = None,
     split_seed: int = 0,
 ) -> LoadedClips:
-    """Load one split of a data set.
+    """Load one split of a data set, with the captions of the root's ``captions.jsonl``, if any.
 
     Args:
         card: says which reader, and which splits there are.
@@ -51,11 +53,14 @@ def load_split(
         split_seed: which ones.
 
     Raises:
-        InputError: unknown split or reader, a root that does not lie as it must, no usable clip.
+        InputError: unknown split or reader, a root that does not lie as it must, no usable clip, broken
+            captions.
     """
     card.check_split(split)
     limit = card.splits[split] if max_clips is None else max_clips
     loaded = reader_of(card)(root, split, max_clips=limit, split_seed=split_seed)
     if not loaded.clips:
         raise InputError(f"no usable clip in split '{split}' of '{root}'{reasons(loaded.skipped)}")
-    return loaded
+    captions = read_captions(root)
+    clips = [replace(clip, caption=captions.get(clip.key)) for clip in loaded.clips]
+    return LoadedClips(clips, loaded.skipped)

@@ -49,6 +49,7 @@ class NVSSample:
         input_indices: int64 [F], frame numbers in the clip.
         target_indices: int64 [K].
         world_scale: float32 scalar; world units per file unit.
+        caption: of the clip; None: it has none.
     """
 
     key: str
@@ -62,6 +63,7 @@ class NVSSample:
     input_indices: Tensor
     target_indices: Tensor
     world_scale: Tensor
+    caption: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +73,12 @@ class NVSBatch:
     Attributes:
         keys: B sample keys.
         clip_keys: B clip keys.
+        captions: B captions, None for a clip without.
     """
 
     keys: list[str]
     clip_keys: list[str]
+    captions: list[str | None]
     video: Tensor
     input_viewmats: Tensor
     input_Ks: Tensor
@@ -115,6 +119,7 @@ def collate(samples: Sequence[NVSSample]) -> NVSBatch:
     return NVSBatch(
         keys=[sample.key for sample in samples],
         clip_keys=[sample.clip_key for sample in samples],
+        captions=[sample.caption for sample in samples],
         **{name: torch.stack([getattr(sample, name) for sample in samples]) for name in names},
     )
 
@@ -285,6 +290,7 @@ def make_sample(
         input_indices=torch.tensor(choice.inputs),
         target_indices=torch.tensor(choice.targets),
         world_scale=torch.tensor(scale, dtype=torch.float32),
+        caption=clip.caption,
     )
 
 

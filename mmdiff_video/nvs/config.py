@@ -16,7 +16,7 @@ class BackboneConfig:
         name: a registered name (``mmdiff-video taps`` lists them), a hub id, or a local folder.
         taps: tap names or short forms.
         timesteps: the set T in [0, 1], 1 = noise.
-        prompt: the text given with clips, which come without captions.
+        prompt: the text given with clips that have no caption of their own.
         seed: with the sample key, the only source of the noise added to clips.
         offload: ``none``, ``model`` or ``sequential``: keep weights on the CPU between uses.
         vae_tiling: encode and decode large frames in tiles.

@@ -61,18 +61,21 @@ class Reconstructor:
     def reconstruct(self, batch: NVSBatch) -> Gaussians:
         """Decode a batch of data-set samples; Gaussians [B, G, ...] in each sample's world."""
         batch = batch.to(self.setup.backbone.device)
-        features = self.setup.source(batch.video, batch.keys)
+        features = self.setup.source(batch.video, batch.keys, batch.captions)
         height, width = batch.video.shape[-2:]
         return self.model(features, batch.input_viewmats, batch.input_Ks, height, width)
 
     @torch.no_grad()
-    def predict(self, images: Tensor, Ks: Tensor, viewmats: Tensor) -> Gaussians:
+    def predict(
+        self, images: Tensor, Ks: Tensor, viewmats: Tensor, caption: str | None = None
+    ) -> Gaussians:
         """Reconstruct one clip of your own.
 
         Args:
             images: [F, 3, H, W] in [0, 1]; F and H x W as the backbone can take them.
             Ks: [F, 3, 3] in pixels, principal point from the top-left corner.
             viewmats: [F, 4, 4] world-to-camera, OpenCV axes, in any unit of length.
+            caption: says what the clip shows; None: the run's prompt does.
 
         Returns:
             Gaussians without batch dimension, in the world and unit of ``viewmats``.
@@ -102,7 +105,7 @@ class Reconstructor:
             [torch.cat([local[:, :3, :3], local[:, :3, 3:] * scale], 2), local[:, 3:]], 1
         )
         key = hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=8).hexdigest()
-        features = self.setup.source(images.movedim(0, 1)[None], [key])
+        features = self.setup.source(images.movedim(0, 1)[None], [key], [caption])
         found = self.model(features, local[None], Ks[None], height, width)[0]
         in_first = replace(found, means=found.means / scale, scales=found.scales / scale)
         return in_first.transform(invert_rigid(viewmats[0]))

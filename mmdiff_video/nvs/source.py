@@ -27,11 +27,20 @@ class FeatureSource:
             self.cache = FeatureCache(Path(config.cache.dir), budget_gb=config.cache.budget_gb)
             self._extract = CachedExtractor(backbone, self.cache).extract
 
-    def __call__(self, video: Tensor, keys: Sequence[str]) -> DiTFeatures:
-        """Read clips [B, 3, F, H, W] in [0, 1]; ``keys`` name the samples for their noise."""
+    def __call__(
+        self, video: Tensor, keys: Sequence[str], captions: Sequence[str | None] | None = None
+    ) -> DiTFeatures:
+        """Read clips.
+
+        Args:
+            video: [B, 3, F, H, W] in [0, 1].
+            keys: name the samples for their noise.
+            captions: prompts of the samples; the config's prompt where there is none.
+        """
+        prompt = self.config.prompt or self.backbone.defaults.prompt
         return self._extract(
             video,
-            self.config.prompt,
+            [caption or prompt for caption in captions or [None] * len(keys)],
             self.taps,
             self.config.timesteps,
             keys=keys,

@@ -102,7 +102,7 @@ class _Loss:
 
     def __call__(self, model: nn.Module, batch: NVSBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         height, width = batch.video.shape[-2:]
-        features = self.setup.source(batch.video, batch.keys)
+        features = self.setup.source(batch.video, batch.keys, batch.captions)
         gaussians = model(features, batch.input_viewmats, batch.input_Ks, height, width)
         images, viewmats, Ks = batch.target_images, batch.target_viewmats, batch.target_Ks
         count = min(self.setup.config.data.input_targets, batch.video.shape[2])
@@ -128,7 +128,7 @@ class _Preview:
             return  # broken: the loop counts it
         batch = collate([sample]).to(self.setup.backbone.device)
         height, width = batch.video.shape[-2:]
-        features = self.setup.source(batch.video, batch.keys)
+        features = self.setup.source(batch.video, batch.keys, batch.captions)
         gaussians = model(features, batch.input_viewmats, batch.input_Ks, height, width)[0]
         out = render(gaussians, batch.target_viewmats[0], batch.target_Ks[0], height, width)
         near, far = depth_range(out.depth, out.alpha)
