@@ -95,7 +95,14 @@ def _data_show(args: argparse.Namespace) -> None:
     from mmdiff_video.datasets.card import load_card
 
     card = load_card(args.name)
-    print(f"{card.title}\nfrom: {card.source}\nlicence: {card.licence}\n\n{card.layout}")
+    if args.sheet is None:
+        print(f"{card.title}\nfrom: {card.source}\nlicence: {card.licence}\n\n{card.layout}")
+        return
+    if card.name != "rooms":
+        raise InputError(f"--sheet draws generated data (rooms), not '{card.name}'")
+    from mmdiff_video.datasets.rooms.sheet import draw_sheet
+
+    draw_sheet(args.sheet, scenes=args.scenes, seed=args.seed, size=args.size)
 
 
 def _data_check(args: argparse.Namespace) -> int:
@@ -106,9 +113,18 @@ def _data_check(args: argparse.Namespace) -> int:
 
 
 def _data_make(args: argparse.Namespace) -> None:
-    from mmdiff_video.datasets.primitives import make_primitives
+    from mmdiff_video.datasets.rooms.make import make_rooms
 
-    make_primitives(args.out, scenes=args.scenes, seed=args.seed)
+    make_rooms(
+        args.out,
+        layout=args.layout,
+        scenes=args.scenes,
+        seed=args.seed,
+        frames=args.frames,
+        width=args.size[0],
+        height=args.size[1],
+        jobs=args.jobs,
+    )
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -251,6 +267,12 @@ and the aggregated features. A comparison that was stopped goes on with the same
     _verb(actions, "list", _data_list, "list the data sets there are cards for")
     show = _verb(actions, "show", _data_show, "say where to get a data set and how it must lie")
     show.add_argument("name", help="a data set, for instance re10k")
+    show.add_argument(
+        "--sheet", type=Path, metavar="FILE.png", help="draw rooms with depth, labels, captions"
+    )
+    show.add_argument("--scenes", type=int, default=6, metavar="N", help="rooms on the sheet (6)")
+    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--size", type=int, default=160, metavar="PIXELS", help="of a picture (160)")
     check = _verb(
         actions,
         "check",
@@ -263,11 +285,31 @@ and the aggregated features. A comparison that was stopped goes on with the same
     check.add_argument(
         "--out", type=Path, default=Path("data-check"), help="folder for report + PNG"
     )
-    make = _verb(actions, "make", _data_make, "make the procedural clips of textured primitives")
-    make.add_argument("name", choices=("primitives",))
+    make = _verb(
+        actions,
+        "make",
+        _data_make,
+        "draw procedural rooms into a folder, on all cores",
+        """\
+examples:
+  mmdiff-video data make rooms --out rooms --scenes 200                  posed clips
+  mmdiff-video data make rooms --out rooms-voc --scenes 2000 --layout voc --size 256
+
+Layouts: re10k (cameras, mp4, depth), voc (labels), nyu (depth), duts (saliency); captions.jsonl
+beside each. A run that was stopped goes on with the same command.""",
+    )
+    make.add_argument("name", choices=("rooms",))
     make.add_argument("--out", type=Path, required=True, metavar="DIR")
-    make.add_argument("--scenes", type=int, default=12)
-    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--scenes", type=int, default=100, metavar="N", help="rooms (100)")
+    make.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
+    make.add_argument("--layout", default="re10k", help="re10k (default), voc, nyu or duts")
+    make.add_argument(
+        "--frames", type=int, metavar="F", help="per room (40 for clips, 1 for pictures)"
+    )
+    make.add_argument(
+        "--size", type=_size, default=(256, 256), metavar="WxH", help="pixels (256, or 320x180)"
+    )
+    make.add_argument("--jobs", type=int, metavar="N", help="processes (one per core)")
 
     _verb(verbs, "doctor", _doctor, "say what works on this machine and how to mend what does not")
     demo = _verb(
@@ -293,8 +335,14 @@ def _verb(verbs, name: str, run, summary: str, details: str = "") -> argparse.Ar
     return parser
 
 
+def _size(text: str) -> tuple[int, int]:
+    """Read 256 or 320x180 as width and height."""
+    width, _, height = text.partition("x")
+    return int(width), int(height or width)
+
+
 def _task_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="NAME", help="a data set: re10k, primitives (default)")
+    parser.add_argument("--data", metavar="NAME", help="a data set: re10k, rooms (default)")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="the folder it lies in")
     parser.add_argument(
         "--backbone",

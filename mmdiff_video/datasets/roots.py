@@ -1,12 +1,19 @@
 """Where a data set lies on this machine."""
 
+import functools
 import os
 from pathlib import Path
 
 from mmdiff_video.datasets.card import DatasetCard
 from mmdiff_video.datasets.primitives import make_primitives
+from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_folder_aside
 from mmdiff_video.resources import cache_dir
+
+_SCENES = 20
+_WIDTH, _HEIGHT = 160, 120
+"""What is made on the spot: material for minutes of training, drawn in seconds."""
 
 
 def find_root(card: DatasetCard, root: Path | str | None) -> Path:
@@ -27,9 +34,24 @@ def find_root(card: DatasetCard, root: Path | str | None) -> Path:
         return Path(root)
     if card.name == "primitives":
         return make_primitives(cache_dir() / "primitives")
+    if card.name == "rooms":
+        return _rooms(cache_dir() / "rooms")
     if base := os.environ.get("MMDIFF_DATA"):
         return Path(base) / card.name
     raise InputError(
         f"{card.title} needs a data root: give --data-root DIR, or set MMDIFF_DATA to the folder"
         f" that holds {card.name}/; {how}"
     )
+
+
+def _rooms(out: Path) -> Path:
+    """Make a small set of rooms once; of several processes that start together, one wins."""
+    make = functools.partial(make_rooms, scenes=_SCENES, width=_WIDTH, height=_HEIGHT)
+    if not out.exists():
+        try:
+            with write_folder_aside(out) as aside:
+                make(aside)
+        except OSError:
+            if not out.exists():
+                raise
+    return make(out)  # sees that all is there

@@ -84,14 +84,12 @@ def _opening(draw: Draw, room: Room, star: Thing, rug: Thing | None) -> str:
     elif rug is not None:
         where = f"on {_a(phrase(rug))}"
     else:
-        where = draw.pick(("in the middle", "standing free", "in the open"))
+        where = draw.pick(("standing free", "in the open"))
     what = _first_up(_a(phrase(star)))
     return draw.pick(
         (
             f"{what} {where} in a room with {wall} and {ground}.",
-            f"{what} {where} of a room with {ground} and {wall}."
-            if where == "in the middle"
-            else f"{what} {where} in a room with {ground} and {wall}.",
+            f"{what} {where} in a room with {ground} and {wall}.",
             f"{what} {where}, {wall}, {ground}.",
             f"{what} {where}. The room has {wall} and {ground}.",
             f"{what} in a room with {wall} and {ground}, {where}.",
@@ -119,7 +117,7 @@ def _clause(draw: Draw, room: Room, star: Thing, other: _Seen, centre: _Seen) ->
     apart = abs(other.x - centre.x)
     if thing.kind in ("picture", "screen", "window", "door", "curtain"):
         if apart < 0.14:
-            return f"{name} behind it"
+            return f"{name} {'above' if other.y < centre.y - 0.15 else 'behind'} it"
         return f"{name} on the {side}" if draw.chance(0.5) else f"{name} on the {side} wall"
     if thing.kind == "rug":
         return f"{name} on the floor"
@@ -161,7 +159,7 @@ def _in_view(room: Room) -> list[_Seen]:
 
 
 def _look(room: Room, place: int) -> _Seen:
-    """Project a grid of points of a thing; those outside the picture or hidden count for nothing."""
+    """Project a grid of a thing's points; those outside the picture or hidden do not count."""
     thing = room.things[place]
     view = viewmats(room.walk, np.array([0.5]))[0]
     eye = eyes(room.walk, np.array([0.5]))[0]

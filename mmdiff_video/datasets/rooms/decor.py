@@ -92,8 +92,8 @@ def plant(draw: Draw, hue: Color | None = None, *, small: bool = False) -> Thing
     scale = draw.uniform(0.28, 0.45) if small else draw.uniform(0.75, 1.25)
     pot = m.ceramic(draw, hue or m.color(draw, m.VIVID, m.MUTED, m.PASTEL))
     r, tall = 0.2 * scale * draw.uniform(0.8, 1.2), 0.33 * scale * draw.uniform(0.7, 1.2)
-    profile = [(r * draw.uniform(0.5, 1.0), 0.0), (r, tall * 0.6), (r * draw.uniform(0.85, 1.1), tall),
-               (r * 0.8, tall * 0.93), (0.0, tall * 0.9)]  # fmt: skip
+    foot, lip = r * draw.uniform(0.5, 1.0), r * draw.uniform(0.85, 1.1)
+    profile = [(foot, 0.0), (r, tall * 0.6), (lip, tall), (r * 0.8, tall * 0.93), (0.0, tall * 0.9)]
     parts = [lathe((0, 0, 0), profile, pot)]
     green = m.leaf(draw)
     style = draw.integer(0, 2)
@@ -255,7 +255,7 @@ def rug(draw: Draw, w: float, d: float) -> Thing:
     return thing("rug", draw.pick(("rug", "carpet")), main, (w, d, 0.014), parts)
 
 
-# --- on walls: origin in the middle of the lower edge, on the wall, facing -y ------------------------
+# --- on walls: the origin is the middle of the lower edge, on the wall ---------------------------
 
 
 def picture(draw: Draw, w: float, height: float) -> Thing:
@@ -304,7 +304,7 @@ def window(draw: Draw, w: float, height: float) -> Thing:
     view = m.image(draw, "view", glow=draw.uniform(1.0, 1.5))
     edge = draw.uniform(0.04, 0.08)
     parts = [
-        box((0, -0.006, 0), (w, 0.012, height), view),
+        box((0, -0.01, 0), (w, 0.04, height), view),
         box((-(w + edge) / 2, -0.03, -edge), (edge, 0.06, height + 2 * edge), frame),
         box(((w + edge) / 2, -0.03, -edge), (edge, 0.06, height + 2 * edge), frame),
         box((0, -0.03, height), (w, 0.06, edge), frame),
@@ -348,7 +348,7 @@ def door(draw: Draw) -> Thing:
 def curtains(draw: Draw, w: float, height: float) -> Thing:
     """A pair of curtains on a rod, for an opening ``w`` wide."""
     hue = m.color(draw, m.VIVID, m.PASTEL, m.MUTED)
-    fabric = m.cloth(draw, hue, plain=0.65)
+    fabric = m.cloth(draw, hue, plain=0.65, leather=False)
     rail = m.metal(draw)
     each = draw.uniform(0.3, 0.5)
     depth = draw.uniform(0.025, 0.045)

@@ -166,8 +166,8 @@ def bed(draw: Draw, hue: Color | None = None) -> Thing:
     w = draw.pick((0.9, 1.2, 1.4, 1.6, 1.8)) + draw.uniform(-0.05, 0.05)
     d, height = draw.uniform(1.95, 2.15), draw.uniform(0.25, 0.38)
     frame = m.wood(draw) if draw.chance(0.65) else m.solid(draw, m.color(draw, m.MUTED, m.PASTEL))
-    sheet = m.cloth(draw, m.color(draw, m.PASTEL), plain=0.8)
-    cover = m.cloth(draw, _hue(draw, hue), plain=0.5)
+    sheet = m.cloth(draw, m.color(draw, m.PASTEL), plain=0.8, leather=False)
+    cover = m.cloth(draw, _hue(draw, hue), plain=0.5, leather=False)
     parts = [box((0, 0, height - 0.18), (w, d, 0.18), frame)]
     parts += [
         box((x, y, 0), (0.08, 0.08, height), frame) for x, y in four(w / 2 - 0.05, d / 2 - 0.05)
@@ -190,10 +190,8 @@ def bed(draw: Draw, hue: Color | None = None) -> Thing:
         cushion((0, 0, height - 0.04), (w - 0.03, d - 0.04, top - height + 0.04), sheet, power=9)
     )
     reach = draw.uniform(0.6, 0.8) * d
-    parts.append(
-        cushion((0, -d / 2 + reach / 2 - 0.02, height - 0.08), (w + 0.05, reach, top - height + 0.13),
-                cover, power=draw.uniform(7, 12))
-    )  # fmt: skip
+    at, size = (0, (reach - d) / 2 - 0.02, height - 0.08), (w + 0.05, reach, top - height + 0.13)
+    parts.append(cushion(at, size, cover, power=draw.uniform(7, 12)))
     if draw.chance(0.5):
         throw = m.cloth(draw, m.color(draw, m.VIVID, m.MUTED, without=(cover.color,)), plain=0.5)
         parts.append(

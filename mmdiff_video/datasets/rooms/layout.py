@@ -77,7 +77,7 @@ def make_room(split: str, index: int, seed: int = 0) -> Room:
     return dataclasses.replace(room, caption=describe(draw, room))
 
 
-# --- the salient thing and the walk ----------------------------------------------------------------
+# --- the salient thing and the walk --------------------------------------------------------------
 
 
 def _stage(draw: Draw) -> tuple[Plan, int, Walk]:
@@ -166,7 +166,7 @@ def _sight_lines(path: np.ndarray, star: Thing) -> np.ndarray:
     return np.concatenate(lines)
 
 
-# --- openings --------------------------------------------------------------------------------------
+# --- openings ------------------------------------------------------------------------------------
 
 
 def _openings(draw: Draw, plan: Plan) -> None:
@@ -207,7 +207,7 @@ def _try_wall(
     return False
 
 
-# --- furniture -------------------------------------------------------------------------------------
+# --- furniture -----------------------------------------------------------------------------------
 
 
 def _furnish(draw: Draw, plan: Plan, salient: int) -> None:
@@ -219,8 +219,10 @@ def _furnish(draw: Draw, plan: Plan, salient: int) -> None:
     _rug(draw, plan, star)
     wanted = 3 + int(plan.size[0] * plan.size[1] / 5) + draw.integer(0, 2)
     kinds = draw.shuffled(
-        ("sofa", "bed", "cabinet", "cabinet", "shelf", "shelf", "table", "table", "chair", "chair")
-        + ("plant", "plant", "lamp", "box", "box", "ball", "vase")
+        [
+            *("sofa", "bed", "lamp", "ball", "vase"),
+            *2 * ("cabinet", "shelf", "table", "chair", "plant", "box"),
+        ]
     )
     kinds = [k for k in kinds if k != star.kind or k in ("chair", "box", "plant")]
     placed = 0
@@ -324,7 +326,7 @@ def _rug(draw: Draw, plan: Plan, star: Thing) -> None:
     plan.add(dataclasses.replace(item, at=(x, y, 0.0), yaw=turn, spot="floor"))
 
 
-# --- small things ----------------------------------------------------------------------------------
+# --- small things --------------------------------------------------------------------------------
 
 
 def _decorate(draw: Draw, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Which lights a room has: sky through its windows, sometimes the sun, lamps, and the walls' glow."""
+"""Which lights a room has: sky through its windows, sometimes the sun, and lamps."""
 
 import math
 
@@ -20,7 +20,7 @@ def _times(color: Vec3, power: float) -> Vec3:
 def light(
     draw: Draw, plan: Plan, salient: int, walk: Walk
 ) -> tuple[tuple[Lamp, ...], tuple[Opening, ...], Sun | None, Vec3]:
-    """Choose lamps, windows' light, sun and ambient colour so that the salient thing is well lit."""
+    """Choose lamps, sky, sun and ambient colour so that the salient thing is well lit."""
     openings = _openings(draw, plan)
     sun = _sun(draw, openings) if draw.chance(0.5) else None
     lamps = [_key(draw, plan, salient, walk)]

@@ -184,10 +184,10 @@ _CLOTHS = {
 }
 
 
-def cloth(draw: Draw, first: Color, *, plain: float = 0.6) -> Material:
+def cloth(draw: Draw, first: Color, *, plain: float = 0.6, leather: bool = True) -> Material:
     """Upholstery, bedding, curtains: plain weave with this probability, else patterned."""
     if draw.chance(plain):
-        pattern = draw.pick(("fabric", "fabric", "knit", "leather"))
+        pattern = draw.pick(("fabric", "fabric", "knit", "leather" if leather else "fabric"))
         word = {"leather": "leather", "knit": "knitted"}.get(pattern, "")
         gloss = 0.35 if pattern == "leather" else 0.0
         return make(draw, pattern, first, tile=draw.uniform(0.3, 0.6), word=word, gloss=gloss)
@@ -327,13 +327,10 @@ def ceiling(draw: Draw) -> Material:
 def rug(draw: Draw) -> Material:
     """Bold woven patterns."""
     first = color(draw, VIVID, MUTED)
-    pattern = draw.pick(
-        ("stripes", "bands", "checks", "plaid", "zigzag", "diamonds", "dots", "damask", "rings")
-        + ("fabric", "knit", "patches")
-    )
+    pattern = draw.pick((*_CLOTHS, "rings", "patches"))
     second = shade(first.rgb, 0.8) if pattern in ("fabric", "knit") else _partner(draw, first)
     word = {"patches": "patterned", "rings": "patterned", "fabric": "", "knit": "woven"}
-    called = word.get(pattern, _CLOTHS.get(pattern, ""))
+    called = {**_CLOTHS, **word}[pattern]
     return make(draw, pattern, first, second, tile=draw.uniform(0.5, 1.4), word=called)
 
 
@@ -352,4 +349,4 @@ def leaf(draw: Draw) -> Material:
         "light green": (0.42, 0.62, 0.22), "olive": (0.42, 0.46, 0.20),
     }  # fmt: skip
     first = color(draw, greens)
-    return make(draw, "foliage", first, shade(first.rgb, 1.4), tile=0.35, word="leafy", gloss=0.15)
+    return make(draw, "foliage", first, shade(first.rgb, 1.4), tile=0.35, gloss=0.15)

@@ -141,7 +141,7 @@ class _Painter:
     def _shade(
         self, origins: Array, directions: Array, hits: Hits, focal: float
     ) -> tuple[Array, Array, Array]:
-        """Give reflected light, light given off (already exposed) and incoming light: [N, 3] each."""
+        """Give light reflected, given off (already exposed) and incoming: [N, 3] each."""
         mesh, triangle = self.mesh, hits.triangle
         points = origins + directions * hits.distance[:, None]
         u, v = hits.u[:, None], hits.v[:, None]

@@ -112,7 +112,7 @@ class Lamp:
 
 @dataclass(frozen=True)
 class Opening:
-    """A window that lets the sky in: a rectangle ``at`` +- ``right`` +- ``up`` facing ``normal``."""
+    """A window that lets the sky in: the rectangle ``at`` +- ``right`` +- ``up``."""
 
     at: Vec3
     right: Vec3

@@ -402,7 +402,7 @@ def _glow(c: _Canvas, colors: Array) -> Array:
     return _mix(colors, 0 * c.u)
 
 
-# --- pictures that fill their surface once ---------------------------------------------------------
+# --- pictures that fill their surface once -------------------------------------------------------
 
 
 def _art(c: _Canvas, colors: Array) -> Array:
