@@ -134,13 +134,16 @@ def check_ffmpeg() -> Finding:
 def check_lpips() -> Finding:
     """Report whether LPIPS can be computed."""
     from recon.perceptual import LpipsUnavailable, load_lpips
+    from recon.shift_tolerant import load_st_lpips
 
     try:
         loaded = load_lpips()
     except ValueError as error:
         return Finding("LPIPS weights", "broken", str(error))
     if isinstance(loaded, LpipsUnavailable):
-        return Finding("LPIPS weights", "absent", "LPIPS will show as n/a", loaded.reason)
+        stand_in = not isinstance(load_st_lpips(), LpipsUnavailable)
+        shown = "LPIPS will show as n/a" + (", ST-LPIPS in its place" if stand_in else "")
+        return Finding("LPIPS weights", "absent", shown, loaded.reason)
     return Finding("LPIPS weights", "ok", "VGG16 weights found")
 
 

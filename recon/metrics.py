@@ -3,10 +3,10 @@
 Images are [N, 3, H, W] in [0, 1]. Average per scene first, then over scenes.
 """
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping
 
-from .perceptual import Lpips
+import torch
+from torch import Tensor, nn
 
 SSIM_WINDOW = 11
 
@@ -54,25 +54,29 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score_views(renders: Tensor, targets: Tensor, lpips: Lpips | None) -> dict[str, Tensor]:
+def score_views(
+    renders: Tensor, targets: Tensor, perceptual: Mapping[str, nn.Module]
+) -> dict[str, Tensor]:
     """Score renders against the pictures that they should be.
 
     Args:
         renders: brought to 8 bits first (:func:`to_8bit`).
         targets: taken as they are.
-        lpips: from :func:`recon.perceptual.load_lpips`; None leaves LPIPS out.
+        perceptual: further metrics by name, such as ``lpips`` from
+            :func:`recon.perceptual.load_lpips`; each maps the two pictures to [N].
 
     Returns:
-        ``psnr`` (dB), ``ssim`` and, with a model, ``lpips``: [N] each.
+        ``psnr`` (dB), ``ssim`` and the perceptual metrics: [N] each.
 
     Raises:
         ValueError: as :func:`ssim`.
     """
     renders = to_8bit(renders)
-    scores = {"psnr": psnr(renders, targets), "ssim": ssim(renders, targets)}
-    if lpips is not None:
-        scores["lpips"] = lpips(renders, targets)
-    return scores
+    return {
+        "psnr": psnr(renders, targets),
+        "ssim": ssim(renders, targets),
+        **{name: model(renders, targets) for name, model in perceptual.items()},
+    }
 
 
 def _check(images: Tensor, targets: Tensor) -> None:

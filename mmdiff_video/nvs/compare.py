@@ -11,7 +11,7 @@ from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json, write_text
 from mmdiff_video.nvs.config import NVSConfig
-from mmdiff_video.nvs.evaluate import METRICS, eval_3dgs, format_metric
+from mmdiff_video.nvs.evaluate import eval_3dgs, format_metric, shown_metrics
 from mmdiff_video.nvs.model import count_parameters, widen_to
 from mmdiff_video.nvs.setup import set_up
 from mmdiff_video.nvs.train import train_3dgs
@@ -80,11 +80,12 @@ def _done(run: Path, arm: NVSConfig) -> bool:
 
 def _table(reports: dict[str, dict[str, Any]]) -> str:
     first = next(iter(reports.values()))
+    metrics = shown_metrics(list(reports.values()))
     rows = [
         [
             ARMS[name],
             format_count(report["parameters"]["total"]),
-            *(format_metric(report["held_out"][metric], metric) for metric in METRICS),
+            *(format_metric(report["held_out"].get(metric), metric) for metric in metrics),
         ]
         for name, report in reports.items()
     ]
@@ -92,13 +93,13 @@ def _table(reports: dict[str, dict[str, Any]]) -> str:
         [
             "copy of the nearest input frame",
             "-",
-            *(format_metric(first["nearest_input"][metric], metric) for metric in METRICS),
+            *(format_metric(first["nearest_input"].get(metric), metric) for metric in metrics),
         ]
     )
     title = (
         f"{first['data']}, {first['split']}: {first['scenes']} scenes, {first['views']} held-out"
         f" views; {first['backbone']}, {first['steps']} steps each"
     )
-    header = ["input of the decoder", "trainable parameters", "PSNR", "SSIM", "LPIPS"]
+    header = ["input of the decoder", "trainable parameters", *metrics.values()]
     notes = [first["notice"], first["protocol"], first["lpips_reason"]]
     return "\n".join([format_table(header, rows, title=title), *(note for note in notes if note)])

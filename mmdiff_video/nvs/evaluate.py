@@ -2,12 +2,13 @@
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmdiff_video import __version__
@@ -30,7 +31,8 @@ from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.nvs.setup import Setup
 from mmdiff_video.tables import format_table
 from recon.metrics import score_views
-from recon.perceptual import Lpips
+from recon.perceptual import LpipsUnavailable
+from recon.shift_tolerant import MIN_SIZE, load_st_lpips
 
 ROWS = {
     "held_out": "held-out views",
@@ -39,7 +41,8 @@ ROWS = {
 }
 """What is scored: name in eval.json -> label in the table."""
 
-METRICS = ("psnr", "ssim", "lpips")
+METRICS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "st_lpips": "ST-LPIPS"}
+"""Name in eval.json -> heading in the table. ST-LPIPS stands in where LPIPS has no weights."""
 
 _PICTURES = 24
 """Scenes that get a side-by-side picture."""
@@ -94,7 +97,7 @@ def eval_3dgs(
     reconstructor = Reconstructor.from_run(run, data_root)
     setup = reconstructor.setup
     samples, choices, skipped = _evaluation_set(setup, split, max_clips, eval_index)
-    lpips, reason = lpips_or_reason(setup.backbone.device)
+    perceptual, reason = _perceptual_metrics(setup)
     name = "eval" if split == "test" else f"eval-{split}"
     scores = Scores()
     for index in tqdm(range(len(samples)), desc="evaluate", unit="scene", disable=None):
@@ -103,12 +106,14 @@ def eval_3dgs(
             skipped.append({"key": sample.key, "reason": sample.reason})
             continue
         picture = run / name / f"{_file_name(sample.clip_key)}.png"
-        _score_scene(reconstructor, sample, lpips, scores, picture if index < _PICTURES else None)
+        _score_scene(
+            reconstructor, sample, perceptual, scores, picture if index < _PICTURES else None
+        )
     report = {
         **_report(reconstructor, scores, choices),
         "split": split,
         "skipped": skipped,
-        "lpips_reason": f"LPIPS n/a: {reason}" if lpips is None else "",
+        "lpips_reason": f"LPIPS n/a: {reason}" if reason else "",
     }
     write_json(run / f"{name}.json", report)
     return table(report)
@@ -116,8 +121,9 @@ def eval_3dgs(
 
 def table(report: dict[str, Any]) -> str:
     """Lay out an eval.json for reading."""
+    metrics = shown_metrics([report])
     rows = [
-        [label, *(format_metric(report[name][metric], metric) for metric in METRICS)]
+        [label, *(format_metric(report[name].get(metric), metric) for metric in metrics)]
         for name, label in ROWS.items()
     ]
     title = (
@@ -128,8 +134,25 @@ def table(report: dict[str, Any]) -> str:
     notes = [report["notice"], report["protocol"], report["lpips_reason"]]
     if report["split"] == "train":
         notes.insert(0, "these clips were trained on: no view of theirs is new to the model")
-    lines = [format_table(["", "PSNR", "SSIM", "LPIPS"], rows, title=title)]
+    lines = [format_table(["", *metrics.values()], rows, title=title)]
     return "\n".join(lines + [note for note in notes if note])
+
+
+def shown_metrics(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The metrics that a table of some eval.json needs: ST-LPIPS only where one has it."""
+    with_st = any(report["held_out"].get("st_lpips") is not None for report in reports)
+    return {name: title for name, title in METRICS.items() if name != "st_lpips" or with_st}
+
+
+def _perceptual_metrics(setup: Setup) -> tuple[dict[str, nn.Module], str]:
+    """LPIPS, or else ST-LPIPS where its weights are; and why there is no LPIPS."""
+    lpips, reason = lpips_or_reason(setup.backbone.device)
+    if lpips is not None:
+        return {"lpips": lpips}, ""
+    stand_in = load_st_lpips(setup.backbone.device)
+    if isinstance(stand_in, LpipsUnavailable) or min(setup.height, setup.width) < MIN_SIZE:
+        return {}, reason
+    return {"st_lpips": stand_in}, reason
 
 
 def format_metric(value: float | None, metric: str) -> str:
@@ -171,7 +194,7 @@ def frame_choices(
 def _score_scene(
     reconstructor: Reconstructor,
     sample: NVSSample,
-    lpips: Lpips | None,
+    perceptual: Mapping[str, nn.Module],
     scores: Scores,
     picture: Path | None,
 ) -> None:
@@ -190,7 +213,7 @@ def _score_scene(
         "inputs": (seen.image.movedim(-1, 1), inputs),
     }
     for row, (images, references) in pairs.items():
-        values = score_views(images, references, lpips)
+        values = score_views(images, references, perceptual)
         scores.scenes[row][sample.clip_key] = {m: float(v.mean()) for m, v in values.items()}
     scores.views += len(truth)
     if picture is not None:
@@ -235,6 +258,7 @@ def _report(reconstructor: Reconstructor, scores: Scores, choices: FrameChoices)
             "psnr": "on renders clipped to [0, 1] and rounded to 8 bits",
             "ssim": "Gaussian window 11x11, sigma 1.5, range 1",
             "lpips": "VGG, lpips package, inputs in [-1, 1]",
+            "st_lpips": "AlexNet, weights of stlpips_pytorch",
             "mean": "over the views of a scene, then over scenes",
             "mmdiff_video": __version__,
             "torch": torch.__version__,

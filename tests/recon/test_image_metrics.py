@@ -100,13 +100,13 @@ def test_shapes_that_are_no_pictures_are_refused(metric):
 def test_views_are_scored_as_8bit_pictures(random_vgg16):
     renders, targets = pictures()
     model = Lpips(random_vgg16)
-    scores = score_views(renders, targets, model)
+    scores = score_views(renders, targets, {"lpips": model})
     saved = (renders.clamp(0, 1) * 255).round().to(torch.uint8).float() / 255
     torch.testing.assert_close(scores["psnr"], psnr(saved, targets))
     torch.testing.assert_close(scores["ssim"], ssim(saved, targets))
     torch.testing.assert_close(scores["lpips"], model(saved, targets))
     assert all(value.shape == (2,) for value in scores.values())
-    assert list(score_views(renders, targets, None)) == ["psnr", "ssim"]
+    assert list(score_views(renders, targets, {})) == ["psnr", "ssim"]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
