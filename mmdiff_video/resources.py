@@ -27,6 +27,11 @@ def resource_dir(kind: str) -> Path:
     )
 
 
+def weights_dir() -> Path:
+    """Return the folder of the trained weights that come with the package; it may be missing."""
+    return _PACKAGE / "weights"
+
+
 def find_config(name: str) -> Path:
     """Resolve a config file: an existing path, else the name of a shipped one.
 

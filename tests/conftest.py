@@ -34,7 +34,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def nano_wan(cache_folder: Path):
-    """The small Wan backbone, loaded once per test process."""
+    """The small Wan backbone with random weights, loaded once per test process."""
     from mmdiff_video.backbones import load_backbone
 
-    return load_backbone("nano-wan")
+    return load_backbone("nano-wan-random")

@@ -13,11 +13,14 @@ from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.backbones.types import BackboneDefaults, Layout
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError, unknown_name
-from mmdiff_video.resources import resource_dir
+from mmdiff_video.resources import resource_dir, weights_dir
 
 #: Written beside model_index.json by whoever makes a folder for this toolkit: ``untrained`` and,
 #: optionally, ``defaults``.
 FOLDER_CARD = "mmdiff.json"
+
+#: Ending of the names under which the built-in backbones have random weights, whatever is shipped.
+RANDOM = "-random"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class BackboneCard:
     """One file of ``configs/backbones``.
 
     Attributes:
-        source: hub id; None for a backbone that is built on this machine.
+        source: hub id; None for a built-in backbone, whose trained weights come with the package;
+            without them, and under its name with ``-random`` behind, it is built on this machine.
         pipeline: diffusers pipeline class, the key that chooses the adapter.
         defaults: see :class:`BackboneDefaults`.
         transformer, vae: what the model's own ``config.json`` files say, at least what
@@ -63,25 +67,38 @@ def adapter_for(pipeline: str, where: str) -> type[Backbone]:
     return table[pipeline]
 
 
+@cache
+def _cards() -> dict[str, BackboneCard]:
+    folder = resource_dir("configs") / "backbones"
+    cards = {path.stem: load_config(BackboneCard, path) for path in sorted(folder.glob("*.yaml"))}
+    twins = {f"{name}{RANDOM}": card for name, card in cards.items() if card.source is None}
+    return dict(sorted((cards | twins).items()))
+
+
 def backbone_names() -> list[str]:
     """Names of the registered backbones."""
-    return sorted(path.stem for path in (resource_dir("configs") / "backbones").glob("*.yaml"))
+    return list(_cards())
 
 
-@cache
 def load_card(name: str) -> BackboneCard:
     """Read the shipped card of a registered backbone.
 
     Raises:
         InputError: an unknown name; lists the valid ones.
     """
-    if name not in backbone_names():
+    if name not in _cards():
         raise unknown_name("backbone", name, backbone_names())
-    return load_config(BackboneCard, resource_dir("configs") / "backbones" / f"{name}.yaml")
+    return _cards()[name]
+
+
+def shipped_weights(name: str) -> Path | None:
+    """Find the trained weights that come with the package for a registered backbone, if any."""
+    folder = weights_dir() / name
+    return folder if (folder / "model_index.json").is_file() else None
 
 
 def backbone_source(name: str) -> str | None:
-    """Hub id of a registered backbone; None for one that is built on this machine."""
+    """Hub id of a registered backbone; None for a built-in one."""
     return load_card(name).source
 
 
@@ -109,6 +126,8 @@ def describe(name_or_path: str) -> Description:
         InputError: an unknown name, a folder that is no diffusers pipeline, an unreachable hub id.
     """
     if name_or_path in backbone_names():
+        if shipped := shipped_weights(name_or_path):
+            return describe_folder(shipped)
         card = load_card(name_or_path)
         adapter = adapter_for(card.pipeline, name_or_path)
         layout = adapter.layout(card.transformer, card.vae)

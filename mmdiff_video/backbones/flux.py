@@ -74,16 +74,16 @@ class FluxBackbone(Backbone):
         n, _, _, h, w = noisy.shape
         place = {"device": noisy.device, "dtype": self.dtype}
         velocity = self.pipeline.transformer(
-            hidden_states=_pack(noisy[:, :, 0]).to(self.dtype),
+            hidden_states=pack(noisy[:, :, 0]).to(self.dtype),
             timestep=t,
             guidance=self._guidance(guidance, n, noisy.device),
             pooled_projections=text.pooled,
             encoder_hidden_states=text.tokens,
             txt_ids=torch.zeros(text.tokens.shape[1], 3, **place),
-            img_ids=_positions(h // 2, w // 2).to(**place),
+            img_ids=positions(h // 2, w // 2).to(**place),
             return_dict=False,
         )[0]
-        return _unpack(velocity, h, w)[:, :, None]
+        return unpack(velocity, h, w)[:, :, None]
 
     def _guidance(self, value: float | None, rows: int, device: torch.device) -> Tensor | None:
         if not self.pipeline.transformer.config.guidance_embeds:
@@ -105,26 +105,26 @@ class FluxBackbone(Backbone):
 
     def _sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
         stride = self.geometry.space_stride
-        return _unpack(latents, height // stride, width // stride)[:, :, None]
+        return unpack(latents, height // stride, width // stride)[:, :, None]
 
     def _sampled_video(self, output: Any) -> Tensor:
         return output.images[:, :, None]
 
 
-def _pack(latent: Tensor) -> Tensor:
+def pack(latent: Tensor) -> Tensor:
     """[N, c, h, w] -> tokens [N, h/2 * w/2, 4c] of 2x2 cells, channel-major."""
     n, c, h, w = latent.shape
     cells = latent.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
     return cells.reshape(n, h // 2 * (w // 2), 4 * c)
 
 
-def _unpack(tokens: Tensor, h: int, w: int) -> Tensor:
+def unpack(tokens: Tensor, h: int, w: int) -> Tensor:
     """Inverse of :func:`_pack`."""
     cells = tokens.reshape(len(tokens), h // 2, w // 2, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return cells.reshape(len(tokens), -1, h, w)
 
 
-def _positions(height: int, width: int) -> Tensor:
+def positions(height: int, width: int) -> Tensor:
     """Rotary position of every token: [height * width, 3] of (0, row, column)."""
     row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.zeros_like(row), row, column], dim=-1).flatten(0, 1)

@@ -4,21 +4,26 @@ The weights are random from a fixed seed. A folder made here has the files of a 
 loaded by the same code.
 """
 
-import dataclasses
 import hashlib
 import json
 import logging
-import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.bars import bars_on_terminals_only
-from mmdiff_video.backbones.cards import FOLDER_CARD, BackboneCard, load_card
-from mmdiff_video.backbones.nano_text import clip_tokenizer, unigram_tokenizer
+from mmdiff_video.backbones.cards import FOLDER_CARD, RANDOM, BackboneCard, load_card
+from mmdiff_video.backbones.nano_parts import (
+    make_pipeline,
+    new_text_encoders,
+    new_tokenizers,
+    new_transformer,
+    new_vae,
+)
 from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.files import write_folder_aside
 from mmdiff_video.resources import cache_dir
@@ -29,7 +34,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 _SEED = 0
 # Part of the cache key: raise it when the code below builds something else from the same card.
-_RECIPE = 1
+_RECIPE = 2
 
 
 def build_cached(name: str) -> Path:
@@ -39,9 +44,9 @@ def build_cached(name: str) -> Path:
     others find the same bytes there.
     """
     card = load_card(name)
-    recipe = json.dumps([_RECIPE, _SEED, dataclasses.asdict(card)], sort_keys=True)
+    recipe = json.dumps([_RECIPE, _SEED, asdict(card)], sort_keys=True)
     key = hashlib.blake2b(recipe.encode(), digest_size=6).hexdigest()
-    folder = cache_dir() / "backbones" / f"{name}-{key}"
+    folder = cache_dir() / "backbones" / f"{name.removesuffix(RANDOM)}-{key}"
     if not folder.is_dir():
         try:
             with write_folder_aside(folder) as aside:
@@ -65,94 +70,35 @@ def build(card: BackboneCard, folder: Path) -> dict[str, int]:
     Returns:
         Parameter count per component.
     """
-    pipeline = _BUILDERS[card.pipeline](card)
-    modules = {k: m for k, m in pipeline.components.items() if isinstance(m, nn.Module)}
+    tokenizers = new_tokenizers(card)
+    modules = {
+        "vae": new_vae(card),
+        "transformer": new_transformer(card),
+        **new_text_encoders(card, tokenizers),
+    }
     for module in modules.values():
-        # diffusers' own to() warns of modules kept in float32; the loader widens those again
-        nn.Module.to(module, torch.bfloat16)
-    with bars_on_terminals_only():
-        pipeline.save_pretrained(folder)
-    note = {"untrained": True, "defaults": dataclasses.asdict(card.defaults)}
-    (folder / FOLDER_CARD).write_text(json.dumps(note, indent=2) + "\n")
+        _initialised(module)
+    _normalize_latents(modules["vae"])
+    pipeline = make_pipeline(card, **modules, **tokenizers)
+    save_backbone(pipeline, folder, {"untrained": True, "defaults": asdict(card.defaults)})
     return {name: sum(p.numel() for p in m.parameters()) for name, m in modules.items()}
 
 
-def _wan(card: BackboneCard) -> Any:
-    from diffusers import (
-        AutoencoderKLWan,
-        UniPCMultistepScheduler,
-        WanPipeline,
-        WanTransformer3DModel,
-    )
-    from transformers import UMT5Config, UMT5EncoderModel
+def save_backbone(pipeline: Any, folder: Path, note: Mapping[str, Any]) -> None:
+    """Write a pipeline's diffusers folder in bfloat16, with its card for this toolkit.
 
-    tokenizer = unigram_tokenizer()
-    text = UMT5EncoderModel(UMT5Config(**_t5_sizes(card, len(tokenizer), "text_dim")))
-    vae = AutoencoderKLWan(**card.vae)
-    mean, std = _latent_statistics(_initialised(vae), frames=5)
-    vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
-    return WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=_initialised(text),
-        vae=vae,
-        # what Wan ships; the annotation of the pipeline is narrower than its code
-        scheduler=cast(Any, UniPCMultistepScheduler(**card.build["scheduler"])),
-        transformer=_initialised(WanTransformer3DModel(**card.transformer)),
-    )
-
-
-def _flux(card: BackboneCard) -> Any:
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        FluxPipeline,
-        FluxTransformer2DModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-    tokenizer_2 = unigram_tokenizer()
-    with tempfile.TemporaryDirectory() as scratch:
-        tokenizer = clip_tokenizer(Path(scratch))
-    pooled = card.transformer["pooled_projection_dim"]
-    clip = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=pooled,
-        intermediate_size=2 * pooled,
-        num_hidden_layers=card.build["text_layers"],
-        num_attention_heads=max(1, pooled // 64),
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    t5 = T5Config(**_t5_sizes(card, len(tokenizer_2), "joint_attention_dim"))
-    vae = AutoencoderKL(**card.vae)
-    _scale_latents(_initialised(vae))
-    return FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(**card.build["scheduler"]),
-        vae=vae,
-        text_encoder=_initialised(CLIPTextModel(clip)),
-        tokenizer=tokenizer,
-        text_encoder_2=_initialised(T5EncoderModel(t5)),
-        tokenizer_2=tokenizer_2,
-        transformer=_initialised(FluxTransformer2DModel(**card.transformer)),
-    )
-
-
-_BUILDERS: dict[str, Callable[[BackboneCard], Any]] = {"WanPipeline": _wan, "FluxPipeline": _flux}
-
-
-def _t5_sizes(card: BackboneCard, vocabulary: int, width_key: str) -> dict[str, Any]:
-    width = card.transformer[width_key]
-    return {
-        "vocab_size": vocabulary,
-        "d_model": width,
-        "d_kv": 64,
-        "d_ff": 2 * width,
-        "num_layers": card.build["text_layers"],
-        "num_heads": max(1, width // 64),
-        "feed_forward_proj": "gated-gelu",
-    }
+    Args:
+        pipeline: its modules are rounded to bfloat16 where they are.
+        folder: where to; made if absent.
+        note: the contents of ``mmdiff.json``: ``untrained``, ``defaults``.
+    """
+    for module in pipeline.components.values():
+        if isinstance(module, nn.Module):
+            # diffusers' own to() warns of modules kept in float32; the loader widens those again
+            nn.Module.to(module, torch.bfloat16)
+    with bars_on_terminals_only():
+        pipeline.save_pretrained(folder)
+    (folder / FOLDER_CARD).write_text(json.dumps(note, indent=2) + "\n")
 
 
 def _initialised(module: Module) -> Module:
@@ -176,30 +122,29 @@ def _initialised(module: Module) -> Module:
     return module
 
 
-def _latent_statistics(vae: Any, frames: int | None = None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [c] of the latents of synthetic pictures.
-
-    Args:
-        vae: a diffusers autoencoder.
-        frames: clip length for a video VAE; None for an image VAE.
-    """
-    pictures = _pictures(16, 96)
-    if frames is not None:  # slide over each picture
-        pictures = torch.stack([pictures.roll(4 * f, dims=-1) for f in range(frames)], dim=2)
-    latent = vae.encode(pictures * 2 - 1).latent_dist.mode()
-    per_channel = latent.transpose(0, 1).flatten(1)
-    return per_channel.mean(1), per_channel.std(1)
-
-
-def _scale_latents(vae: Any) -> None:
-    """Fold into the encoder's last layer what gives every channel the config's shift and scale."""
-    mean, std = _latent_statistics(vae)
+def _normalize_latents(vae: Any) -> None:
+    """Give the latents of synthetic pictures the scale that the family's config promises."""
+    if vae.config.get("latents_mean") is not None:  # Wan: every channel's own mean and deviation
+        pictures = _pictures(16, 96)
+        clips = torch.stack([pictures.roll(4 * f, dims=-1) for f in range(5)], dim=2)
+        mean, std = _latent_statistics(vae, clips)
+        vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
+        return
+    # FLUX has one scale and shift: the encoder's last layer gives them to every channel
+    mean, std = _latent_statistics(vae, _pictures(16, 96))
     gain = 1 / (vae.config.scaling_factor * std)
     convolution = vae.encoder.conv_out
     channels = len(mean)  # the other half of the outputs are the posterior's log-variances
     convolution.weight[:channels] *= gain.reshape(-1, 1, 1, 1)
     convolution.bias[:channels] = (convolution.bias[:channels] - mean) * gain
     convolution.bias[:channels] += vae.config.shift_factor
+
+
+def _latent_statistics(vae: Any, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [c] of the latents of pictures or clips in [0, 1]."""
+    latent = vae.encode(pictures * 2 - 1).latent_dist.mode()
+    per_channel = latent.transpose(0, 1).flatten(1)
+    return per_channel.mean(1), per_channel.std(1)
 
 
 def _pictures(count: int, size: int) -> Tensor:

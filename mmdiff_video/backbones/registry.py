@@ -15,6 +15,7 @@ from mmdiff_video.backbones.cards import (
     backbone_names,
     describe,
     load_card,
+    shipped_weights,
 )
 from mmdiff_video.backbones.hub import PIPELINE_FILES, fetch
 from mmdiff_video.errors import InputError, unknown_name
@@ -118,6 +119,8 @@ def _folder(name_or_path: str, known: Description) -> Path:
     source = load_card(name_or_path).source
     if source is not None:
         return fetch(source, PIPELINE_FILES)
+    if shipped := shipped_weights(name_or_path):
+        return shipped
     from mmdiff_video.backbones.nano import build_cached
 
     return build_cached(name_or_path)

@@ -16,6 +16,7 @@ class TrainConfig:
         steps: optimiser steps in all.
         batch_size: samples in one forward of one process.
         grad_accumulation: forwards of each process per optimiser step.
+        optimizer: ``adamw``, or ``muon``: see :class:`Muon`.
         lr: learning rate at the end of the warm-up; parameter groups multiply it by their factor.
         weight_decay: AdamW's, on tensors with two or more axes (not on biases, norms and gates).
         warmup_steps: steps over which the rate rises linearly from ``lr / warmup_steps``.
@@ -36,6 +37,7 @@ class TrainConfig:
     steps: int = 10_000
     batch_size: int = 1
     grad_accumulation: int = 1
+    optimizer: str = "adamw"
     lr: float = 1e-4
     weight_decay: float = 0.01
     warmup_steps: int = 100
@@ -70,6 +72,7 @@ class TrainConfig:
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}: it must be in [0, 1)")
         for name, valid in (
+            ("optimizer", ("adamw", "muon")),
             ("schedule", ("constant", "cosine")),
             ("precision", ("auto", "bf16", "fp32")),
         ):

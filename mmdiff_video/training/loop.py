@@ -48,7 +48,7 @@ from mmdiff_video.training.signals import StopRequest, stop_signals
 from mmdiff_video.training.track import Tracker
 
 LossFn = Callable[[nn.Module, Any], tuple[Tensor, Mapping[str, float | Tensor]]]
-Preview = Callable[[nn.Module, int, Path], None]
+Preview = Callable[[nn.Module, int, Path], Mapping[str, float] | None]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class Trainer:
             tensors, tuples, lists and dicts, or has a ``to`` method.
         config: see :class:`TrainConfig`.
         collate: makes a batch of a list of usable samples.
-        preview: ``(averaged model, step, path) -> None`` writes a PNG to ``path``, or nothing.
+        preview: ``(averaged model, step, path) -> metrics`` writes a PNG to ``path``, or nothing;
+            what it returns, such as a validation loss, goes to metrics.jsonl too.
         lr_factors: start of a parameter's name -> factor on the learning rate.
         notice: what every line of metrics and progress must say, such as that the backbone is
             untrained; empty for nothing.
@@ -173,7 +174,7 @@ class Trainer:
                     if stop or self._due(self.config.checkpoint_every):
                         self._save()
                     if self.preview and self._due(self.config.preview_every):
-                        self._draw(self.preview)
+                        self._draw(self.preview, tracker)
             if tracker is not None:
                 tracker.say(self._closing_line(stop))
             self.world.wait_for_everyone()
@@ -325,12 +326,14 @@ class Trainer:
             self.config.keep_checkpoints,
         )
 
-    def _draw(self, preview: Preview) -> None:
+    def _draw(self, preview: Preview, tracker: Tracker) -> None:
         path = self.run / "previews" / f"step-{self.step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         aside = path.with_name(f"{PARTIAL}{path.name}")
         with torch.no_grad():
-            preview(self.ema.module, self.step, aside)
+            values = preview(self.ema.module, self.step, aside)
+        if values:
+            tracker.record(self.step, values)
         if aside.exists():
             os.replace(aside, path)
 

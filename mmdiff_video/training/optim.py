@@ -11,6 +11,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmdiff_video.training.config import TrainConfig
+from mmdiff_video.training.muon import Muon, takes_orthogonal_updates
 
 _BUCKET = 32 * 2**20
 """Most gradient elements (128 MiB) in one message between processes."""
@@ -19,11 +20,11 @@ _BUCKET = 32 * 2**20
 def make_optimizer(
     model: nn.Module, config: TrainConfig, lr_factors: Mapping[str, float]
 ) -> Optimizer:
-    """AdamW over the trainable parameters, with named parameters and a factor for every group.
+    """Make the config's optimiser, with named parameters and a factor on the rate for every group.
 
     Args:
         model: its trainable parameters must be float32; frozen ones are left out.
-        config: learning rate and decay.
+        config: optimiser, learning rate and decay.
         lr_factors: start of a parameter's name -> factor on the learning rate; where several
             match, the longest wins; without a match the factor is 1.
 
@@ -36,17 +37,24 @@ def make_optimizer(
     unmatched = [s for s in lr_factors if not any(n.startswith(s) for n in trainable)]
     if unmatched:
         raise ValueError(f"lr_factors: no trainable parameter starts with {unmatched}")
-    groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    kind = {"adamw": AdamW, "muon": Muon}[config.optimizer]
+    groups: dict[tuple[float, float, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in trainable.items():
         assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}: train in float32"
         start = max((s for s in lr_factors if name.startswith(s)), key=len, default=None)
         factor = 1.0 if start is None else lr_factors[start]
         decay = config.weight_decay if parameter.ndim >= 2 else 0.0
-        groups.setdefault((factor, decay), []).append((name, parameter))
-    return AdamW(
+        orthogonal = kind is Muon and takes_orthogonal_updates(name, parameter)
+        groups.setdefault((factor, decay, orthogonal), []).append((name, parameter))
+    return kind(
         [
-            {"params": parameters, "weight_decay": decay, "lr_factor": factor}
-            for (factor, decay), parameters in groups.items()
+            {
+                "params": parameters,
+                "weight_decay": decay,
+                "lr_factor": factor,
+                "orthogonal": orthogonal,
+            }
+            for (factor, decay, orthogonal), parameters in groups.items()
         ],
         lr=config.lr,
     )

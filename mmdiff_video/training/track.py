@@ -47,7 +47,12 @@ class Tracker:
         self.board = self._open_board(run, first_step)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record the metrics of a step. JSON has no NaN or infinity: they are written as null."""
+        """Record the metrics of a step, and show its loss."""
+        self.record(step, values)
+        self._show(step, values)
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Write metrics of a step. JSON has no NaN or infinity: they are written as null."""
         line: dict[str, Any] = {"step": step}
         line.update({k: v if math.isfinite(v) else None for k, v in values.items()})
         if self.notice:
@@ -57,7 +62,6 @@ class Tracker:
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
-        self._show(step, values)
 
     def advance(self) -> None:
         """Move the progress bar by one step."""

@@ -9,8 +9,8 @@ from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, nano
 from mmdiff_video.backbones.nano_text import WORDS, clip_tokenizer, unigram_tokenizer
 
 
-@pytest.mark.parametrize("name", ["nano-wan", "nano-flux"])
-def test_nano_backbone(name: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["nano-wan-random", "nano-flux-random"])
+def test_random_backbone(name: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         backbone = load_backbone(name, device="cpu")
     assert backbone.untrained

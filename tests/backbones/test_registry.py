@@ -22,6 +22,7 @@ from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.errors import InputError
 
 NAMES = ["flux", "flux-schnell", "nano-flux", "nano-wan", "wan", "wan-14b"]
+TWINS = ["nano-flux-random", "nano-wan-random"]
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def copied(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def test_names_and_sources() -> None:
-    assert backbone_names() == NAMES
+    assert backbone_names() == sorted(NAMES + TWINS)
     assert backbone_source("wan") == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
     assert backbone_source("nano-wan") is None
 
@@ -194,7 +195,7 @@ def test_describe_taps_prints_names_widths_grid_and_memory() -> None:
     for fact in ("block.0 to block.29", "1536", "5 x 30 x 52 = 7800 tokens", "91.4 MiB", "0.78"):
         assert fact in text
     assert UNTRAINED_NOTICE not in text
-    assert UNTRAINED_NOTICE in str(describe_taps("nano-wan"))
+    assert UNTRAINED_NOTICE in str(describe_taps("nano-wan-random"))
     assert "single.0 to single.37" in str(describe_taps("flux"))
     with pytest.raises(InputError, match="16 frames"):
         describe_taps("wan", frames=16)

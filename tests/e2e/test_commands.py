@@ -47,6 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "features"
     command = ["train-3dgs", "--data", "primitives", "--data-root", str(root), "--out", str(out)]
+    command += ["--backbone", "nano-wan-random"]
     assert main([*command, "train.steps=4", *TINY]) == 0
     return out
 
@@ -108,6 +109,7 @@ def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Pat
     """Two steps, a stop, two more: the same losses as four in one go."""
     out = tmp_path / "resumed"
     command = ["train-3dgs", "--data", "primitives", "--data-root", str(root), "--out", str(out)]
+    command += ["--backbone", "nano-wan-random"]
     shutil.copytree(run, out)
     shutil.rmtree(out / "checkpoints" / "step-000004")
     assert main([*command, "--resume", "train.steps=4", *TINY]) == 0
@@ -127,6 +129,7 @@ def test_compare_prints_the_three_rows_and_continues(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     command = ["compare-3dgs", "--data", "primitives", "--data-root", str(root)]
+    command += ["--backbone", "nano-wan-random"]
     command += ["--out", str(tmp_path / "cmp"), "train.steps=1", *TINY]
     assert main(command) == 0
     table = capsys.readouterr().out

@@ -1,0 +1,151 @@
+"""The two VAE families behind one interface, for training: clips in, clips out."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmdiff_video.backbones.cards import BackboneCard
+from mmdiff_video.backbones.nano_parts import load_vae, new_vae
+from mmdiff_video.pretraining.wan_vae import decode_clip, encode_clip
+
+# Standard deviation exp(-3) of the posterior to begin with: at diffusers' own start it is 1, and
+# the latent drowns in noise for thousands of steps.
+_FIRST_LOG_VARIANCE = -6.0
+
+
+class Coder(nn.Module):
+    """A diffusers VAE that is trained; the only submodule is ``vae``.
+
+    Args:
+        vae: an autoencoder of the family.
+    """
+
+    def __init__(self, vae: Any):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruct through a sampled latent.
+
+        Args:
+            video: [B, 3, F, H, W] in [-1, 1].
+
+        Returns:
+            the reconstruction, not clamped, and the posterior's mean and log-variance.
+        """
+        mean, log_variance = self.posterior(video)
+        noise = torch.randn_like(mean)
+        return self.decode(mean + torch.exp(log_variance / 2) * noise), mean, log_variance
+
+    def posterior(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode to mean and log-variance, each [B, c, f, h, w], float32."""
+        mean, log_variance = self.encode(video).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-30, 20)  # diffusers' own limits
+
+    @abstractmethod
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, 3, F, H, W] -> [B, 2c, f, h, w]."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """[B, c, f, h, w] -> [B, 3, F, H, W]."""
+
+    @abstractmethod
+    def normalize(self, mean: Tensor, std: Tensor) -> None:
+        """Give the latents that the DiT sees zero mean and unit deviation, as the family does.
+
+        Args:
+            mean, std: [c], of this VAE's latents over the corpus.
+        """
+
+
+class WanCoder(Coder):
+    """Wan's causal video VAE: f = 1 + (F - 1) / 4."""
+
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, 3, F, H, W] -> [B, 2c, f, h, w]."""
+        return encode_clip(self.vae, video)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """[B, c, f, h, w] -> [B, 3, F, H, W]."""
+        return decode_clip(self.vae, latent)
+
+    def normalize(self, mean: Tensor, std: Tensor) -> None:
+        """Write the statistics of every channel to the config, where Wan keeps them."""
+        self.vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
+
+
+class ImageCoder(Coder):
+    """FLUX's image VAE: frames are images of their own."""
+
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, 3, F, H, W] -> [B, 2c, F, h, w]."""
+        images = video.transpose(1, 2).flatten(0, 1)
+        parameters = self.vae.encode(images).latent_dist.parameters
+        return parameters.unflatten(0, (len(video), -1)).transpose(1, 2)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """[B, c, F, h, w] -> [B, 3, F, H, W]."""
+        images = self.vae.decode(latent.transpose(1, 2).flatten(0, 1)).sample
+        return images.unflatten(0, (len(latent), -1)).transpose(1, 2)
+
+    @torch.no_grad()
+    def normalize(self, mean: Tensor, std: Tensor) -> None:
+        """Fold every channel's deviation into the convolutions on both sides of the latent.
+
+        The config has room for one scale and one shift. The scale is exact that way; the channels'
+        own means stay, but for their mean: the decoder pads with zeros, so they cannot be folded.
+        """
+        channels = len(mean)
+        out, into = self.vae.encoder.conv_out, self.vae.decoder.conv_in
+        out.weight[:channels] /= std.reshape(-1, 1, 1, 1)
+        out.bias[:channels] /= std
+        out.bias[channels:] -= 2 * std.log()
+        into.weight *= std.reshape(1, -1, 1, 1)
+        self.vae.register_to_config(scaling_factor=1.0, shift_factor=float((mean / std).mean()))
+
+
+_CODERS: dict[str, type[Coder]] = {"WanPipeline": WanCoder, "FluxPipeline": ImageCoder}
+
+
+def new_coder(card: BackboneCard) -> Coder:
+    """Build the VAE of a card with weights to start a training from, from torch's generator."""
+    coder = _CODERS[card.pipeline](new_vae(card))
+    _initialize(coder.vae)
+    return coder
+
+
+def load_coder(folder: Path, pipeline: str) -> Coder:
+    """Open a VAE's diffusers folder, in float32."""
+    return _CODERS[pipeline](load_vae(folder, pipeline))
+
+
+@torch.no_grad()
+def _initialize(vae: Any) -> None:
+    """Let signals keep their size through the depth, from the first step on.
+
+    Residual blocks begin as their shortcuts; 3D convolutions begin as 2D ones that see the current
+    frame alone; the latent begins almost without noise.
+    """
+    for name, layer in vae.named_modules():
+        if not isinstance(layer, nn.Conv2d | nn.Conv3d) or layer.bias is None:
+            continue
+        weight = layer.weight
+        inputs = weight[0].numel()
+        if name.endswith("quant_conv"):
+            nn.init.dirac_(weight)
+        elif name.endswith("conv2"):
+            weight.zero_()
+        elif weight.ndim == 5 and weight.shape[-1] > 1:
+            weight.zero_()
+            weight[:, :, -1].normal_(0, (inputs / weight.shape[2]) ** -0.5)
+        else:
+            weight.normal_(0, inputs**-0.5)
+        layer.bias.zero_()
+    out = vae.encoder.conv_out
+    half = out.weight.shape[0] // 2
+    out.weight[half:] *= 0.1
+    out.bias[half:] = _FIRST_LOG_VARIANCE

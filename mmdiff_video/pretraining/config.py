@@ -1,0 +1,217 @@
+"""What a pretraining run is made of, as typed configs: see ``configs/pretrain``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mmdiff_video.config import load_config
+from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.pretraining.corpus import CorpusConfig
+from mmdiff_video.resources import find_config
+from mmdiff_video.training import TrainConfig
+
+BACKBONES = ("nano-wan", "nano-flux")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One part of a training: what differs from the ``train`` node.
+
+    A stage starts from the averaged weights of the one before, with a fresh optimiser, and is a run
+    of its own below the run folder: RUN/NAME.
+
+    Attributes:
+        name: of its folder.
+        steps, batch_size, lr, schedule: see :class:`TrainConfig`.
+    """
+
+    name: str = "stage"
+    steps: int = 10_000
+    batch_size: int = 2
+    lr: float = 5e-3
+    schedule: str = "constant"
+
+    def over(self, train: TrainConfig) -> TrainConfig:
+        """Lay the stage over the run's settings."""
+        return replace(
+            train,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            schedule=self.schedule,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAELossConfig:
+    """Weights of the reconstruction loss.
+
+    Attributes:
+        l1: mean absolute error, of pixels in [-1, 1].
+        gradient: mean absolute error of the differences between neighbouring pixels, at full, half
+            and quarter size: what holds edges where there are no weights for ``perceptual``.
+        perceptual: LPIPS of single frames; used where VGG16's weights are on the machine.
+        kl: divergence from the unit normal, mean over the latent's elements.
+    """
+
+    l1: float = 1.0
+    gradient: float = 0.5
+    perceptual: float = 0.1
+    kl: float = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEStageConfig(StageConfig):
+    """One part of a VAE's training.
+
+    Attributes:
+        frames: of a crop; 1 for an image VAE.
+        crop: side of the square crops, in pixels.
+        half_size: share of the crops taken from pictures scaled to half their size.
+    """
+
+    frames: int = 9
+    crop: int = 48
+    half_size: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.crop < 1 or self.crop % 16:
+            raise InputError(f"stage '{self.name}': crop {self.crop} is not a multiple of 16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """The training of a nano backbone's VAE.
+
+    Attributes:
+        backbone: ``nano-wan`` or ``nano-flux``, whose card has the architecture.
+        corpus: see :class:`CorpusConfig`.
+        loss: see :class:`VAELossConfig`.
+        stages: one after the other.
+        train: what the stages share; ``preview_every`` is the interval of validation too.
+        threads: CPU threads; 0 leaves torch's own number.
+    """
+
+    backbone: str = "nano-wan"
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    loss: VAELossConfig = field(default_factory=VAELossConfig)
+    stages: list[VAEStageConfig] = field(default_factory=lambda: [VAEStageConfig()])
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(optimizer="muon"))
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        check_stages(self.backbone, self.stages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """Flow matching: x_t = (1 - t) x_0 + t eps, target eps - x_0.
+
+    Attributes:
+        timesteps: ``logit-normal`` (Esser et al. 2024, Sec. 3.1: mean 0, deviation 1) or
+            ``uniform``.
+        shift: moves the timesteps towards noise, t -> s t / (1 + (s - 1) t), as the family's
+            scheduler does when it samples.
+        prompt_dropout: share of the samples that are given the empty prompt, for guidance.
+    """
+
+    timesteps: str = "logit-normal"
+    shift: float = 1.0
+    prompt_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        valid = ("logit-normal", "uniform")
+        if self.timesteps not in valid:
+            raise unknown_name("distribution of timesteps", self.timesteps, valid)
+        if self.shift <= 0:
+            raise InputError(f"flow.shift is {self.shift}: it must be above 0")
+        if not 0 <= self.prompt_dropout <= 1:
+            raise InputError(f"flow.prompt_dropout is {self.prompt_dropout}: it must be in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTStageConfig(StageConfig):
+    """One part of a DiT's training.
+
+    Attributes:
+        half_size: on pictures scaled to half their size.
+        objective: ``flow``, or ``guidance``: learn to give at once what two forwards of the stage's
+            first weights give with classifier-free guidance of a random scale (Meng et al. 2023),
+            which makes the value that a guidance-distilled model embeds mean what it says.
+        guidance: range that the scale is drawn from, for ``guidance``.
+    """
+
+    half_size: bool = False
+    objective: str = "flow"
+    guidance: tuple[float, float] = (1.0, 5.0)
+
+    def __post_init__(self) -> None:
+        valid = ("flow", "guidance")
+        if self.objective not in valid:
+            raise unknown_name("objective", self.objective, valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """The training of a nano backbone's DiT and text encoders.
+
+    Attributes:
+        backbone: ``nano-wan`` or ``nano-flux``, whose card has the architecture.
+        vae: a finished run of the VAE's training, or a backbone's folder.
+        corpus: see :class:`CorpusConfig`.
+        flow: see :class:`FlowConfig`.
+        stages: one after the other.
+        prompts: what sample sheets show.
+        sample_steps: sampling steps of the sheets.
+        train: what the stages share; ``preview_every`` is the interval of validation too.
+        threads: CPU threads; 0 leaves torch's own number.
+    """
+
+    backbone: str = "nano-wan"
+    vae: str = "runs/nano-wan-vae"
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    stages: list[DiTStageConfig] = field(default_factory=lambda: [DiTStageConfig()])
+    prompts: tuple[str, ...] = ("A red chair in a room.",)
+    sample_steps: int = 20
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(optimizer="muon"))
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        check_stages(self.backbone, self.stages)
+
+
+def vae_config(backbone: str, name: str | None, overrides: Sequence[str]) -> VAEConfig:
+    """Load the config of a VAE's training.
+
+    Args:
+        backbone: decides the architecture, and the shipped config where ``name`` is None.
+        name: a YAML file or the name of a shipped one.
+        overrides: ``key=value`` strings.
+
+    Raises:
+        InputError: an unknown backbone, no such file, an unknown key, a wrong value.
+    """
+    return load_config(VAEConfig, *_file_and_overrides("vae", backbone, name, overrides))
+
+
+def dit_config(backbone: str, name: str | None, overrides: Sequence[str]) -> DiTConfig:
+    """Load the config of a DiT's training; see :func:`vae_config`."""
+    return load_config(DiTConfig, *_file_and_overrides("dit", backbone, name, overrides))
+
+
+def _file_and_overrides(
+    part: str, backbone: str, name: str | None, overrides: Sequence[str]
+) -> tuple[Path, list[str]]:
+    if backbone not in BACKBONES:
+        raise unknown_name("nano backbone", backbone, BACKBONES)
+    return find_config(name or f"pretrain/{backbone}-{part}"), [*overrides, f"backbone={backbone}"]
+
+
+def check_stages(backbone: str, stages: Sequence[StageConfig]) -> None:
+    """Refuse an unknown backbone, no stages, or two of one name."""
+    if backbone not in BACKBONES:
+        raise unknown_name("nano backbone", backbone, BACKBONES)
+    names = [stage.name for stage in stages]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"stages must be there and have different names, not {names}")

@@ -1,0 +1,233 @@
+"""What pretraining reads: clips with captions, rendered once into a folder of shards.
+
+    CORPUS/
+        corpus.json           what the folder holds: the generator, its settings, the clips' size
+        train-00000.npy       uint8 [_SHARD, F, H, W, 3], read through a memory map
+        train-00000.json      the captions of its clips
+        val-00000.npy ...
+
+Rendering is slower than training reads, and a run must see the same clips when it goes on, here or
+on another machine: so the folder is the data set, and can be carried. A shard is there or not;
+rendering that was stopped goes on with the first that is missing, and asking for more clips adds
+shards.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdiff_video.errors import InputError
+from mmdiff_video.files import remove_partials, write_aside, write_json
+from mmdiff_video.resources import cache_dir
+from mmdiff_video.tables import format_bytes
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val")
+_MANIFEST = "corpus.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """The clips that a model is trained on.
+
+    Attributes:
+        dir: the folder; None means one in the cache named after its contents.
+        train_clips, val_clips: how many of each; val clips show rooms that training never sees.
+        frames, height, width: size of a clip; one frame for an image model.
+        seed: of the generator.
+        shard_clips: clips rendered at a time and kept in one file.
+    """
+
+    dir: str | None = None
+    train_clips: int = 4000
+    val_clips: int = 128
+    frames: int = 17
+    height: int = 128
+    width: int = 128
+    seed: int = 0
+    shard_clips: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("train_clips", "val_clips", "frames", "height", "width", "shard_clips"):
+            if getattr(self, name) < 1:
+                raise InputError(f"corpus.{name} is {getattr(self, name)}: it must be 1 or more")
+
+
+class ClipSource(Protocol):
+    """A generator of captioned clips."""
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """Name of the generator and its version: changes when an index gives other pixels."""
+        ...
+
+    def render(
+        self, split: str, indices: Sequence[int], config: CorpusConfig
+    ) -> Iterator[tuple[NDArray[np.uint8], str]]:
+        """Give the clips [F, H, W, 3] of a split and their captions, in order."""
+        ...
+
+
+class Corpus:
+    """Opens one split of a corpus folder.
+
+    Args:
+        folder: the corpus.
+        split: ``train`` or ``val``.
+        clips: use the first so many.
+
+    Raises:
+        InputError: the folder is no corpus, or has fewer clips.
+    """
+
+    def __init__(self, folder: Path, split: str, clips: int):
+        self.folder, self.split = folder, split
+        self.manifest = _read_manifest(folder)
+        self.shard_clips: int = self.manifest["shard_clips"]
+        shards = _shards(clips, self.shard_clips)
+        missing = [i for i in shards if not _shard(folder, split, i, "npy").is_file()]
+        if missing:
+            raise InputError(
+                f"{folder}: {len(missing)} of {len(shards)} shards of '{split}' are missing;"
+                " run the same command where the generator is, to render them"
+            )
+        self._pixels: list[NDArray[np.uint8]] = [
+            np.load(_shard(folder, split, i, "npy"), mmap_mode="r") for i in shards
+        ]
+        self.captions: list[str] = [
+            caption
+            for i in shards
+            for caption in json.loads(_shard(folder, split, i, "json").read_text(encoding="utf-8"))
+        ][:clips]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    @property
+    def shards(self) -> int:
+        """Number of shards; the last may hold more clips than are used."""
+        return len(self._pixels)
+
+    def shard(self, index: int) -> NDArray[np.uint8]:
+        """Pixels [shard_clips, F, H, W, 3] of a whole shard, mapped, not read."""
+        return self._pixels[index]
+
+    def clip(self, index: int) -> NDArray[np.uint8]:
+        """Pixels [F, H, W, 3] of a clip, mapped, not read."""
+        shard, within = divmod(index, self.shard_clips)
+        return self._pixels[shard][within]
+
+    def key(self, index: int) -> str:
+        """Name of a clip, from which fixed noise can be drawn."""
+        return f"{self.split}/{index}"
+
+
+def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
+    """Render the shards that are missing; returns the folder.
+
+    Raises:
+        InputError: the folder holds clips of other settings, or lacks some that only an older
+            version of the generator could add.
+    """
+    manifest = {
+        "generator": dict(source.key),
+        **{k: getattr(config, k) for k in ("frames", "height", "width", "seed", "shard_clips")},
+    }
+    folder = Path(config.dir) if config.dir else _default_folder(manifest)
+    missing = {
+        split: [
+            i
+            for i in _shards(getattr(config, f"{split}_clips"), config.shard_clips)
+            if not _shard(folder, split, i, "npy").is_file()
+        ]
+        for split in SPLITS
+    }
+    if (folder / _MANIFEST).is_file():
+        _require_same(folder, manifest, complete=not any(missing.values()))
+    if any(missing.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_partials(folder)
+        write_json(folder / _MANIFEST, manifest)
+        clip_bytes = config.frames * config.height * config.width * 3
+        count = sum(map(len, missing.values())) * config.shard_clips
+        logger.info(
+            "rendering %d clips of %d x %dx%d into %s: %s",
+            count,
+            config.frames,
+            config.height,
+            config.width,
+            folder,
+            format_bytes(count * clip_bytes),
+        )
+        _render_shards(folder, config, source, missing)
+    return folder
+
+
+def _render_shards(
+    folder: Path, config: CorpusConfig, source: ClipSource, missing: Mapping[str, Iterable[int]]
+) -> None:
+    started, done = time.monotonic(), 0
+    total = sum(len(list(shards)) for shards in missing.values())
+    for split, shards in missing.items():
+        for shard in shards:
+            first = shard * config.shard_clips
+            indices = range(first, first + config.shard_clips)
+            pixels = np.empty(
+                (len(indices), config.frames, config.height, config.width, 3), np.uint8
+            )
+            captions = []
+            for i, (clip, caption) in enumerate(source.render(split, indices, config)):
+                pixels[i] = clip
+                captions.append(caption)
+            assert len(captions) == len(indices)
+            # the pixels last: a shard counts as there when they are
+            write_json(_shard(folder, split, shard, "json"), captions)
+            with write_aside(_shard(folder, split, shard, "npy")) as aside:
+                np.save(aside, pixels)
+            done += 1
+            left = (time.monotonic() - started) / done * (total - done)
+            logger.info("%s shard %d: %d of %d, left %.0f s", split, shard, done, total, left)
+
+
+def _shards(clips: int, shard_clips: int) -> range:
+    return range(-(-clips // shard_clips))
+
+
+def _shard(folder: Path, split: str, index: int, suffix: str) -> Path:
+    return folder / f"{split}-{index:05d}.{suffix}"
+
+
+def _default_folder(manifest: Mapping[str, Any]) -> Path:
+    text = json.dumps(manifest, sort_keys=True)
+    key = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    size = "{frames}x{height}x{width}".format(**manifest)
+    return cache_dir() / "corpora" / f"{size}-{key}"
+
+
+def _require_same(folder: Path, wanted: Mapping[str, Any], *, complete: bool) -> None:
+    found = _read_manifest(folder)
+    for name, value in wanted.items():
+        # a complete corpus of another version is data like any other
+        if found.get(name) != value and not (name == "generator" and complete):
+            raise InputError(
+                f"{folder} holds clips of {name} {found.get(name)}, not {value};"
+                " set corpus.dir to another folder"
+            )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} is not a corpus: it has no {_MANIFEST}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / _MANIFEST}: not readable as JSON: {error}") from None

@@ -1,0 +1,116 @@
+"""The corpus as the DiT sees it: latents encoded once, mirrored too, kept beside the clips.
+
+    CORPUS/latents-VAE-HEIGHTxWIDTH/train-00000.npy      float16 [2 * clips, c, F, h, w]
+
+Clip i of a shard has rows 2i and 2i + 1, the second mirrored left to right. Latents of unit
+deviation lose less in float16 than in bfloat16, and numpy can map it.
+"""
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.files import write_aside
+from mmdiff_video.pretraining.corpus import Corpus
+from mmdiff_video.pretraining.vae import halved
+
+logger = logging.getLogger(__name__)
+
+Encode = Callable[[NDArray[np.uint8]], Tensor]
+
+_PIXELS = 2**21
+"""Pixels encoded together: enough for full speed, little enough for memory."""
+
+
+class Latents:
+    """Latents and captions of one split, made when they are missing.
+
+    Args:
+        corpus: the clips.
+        vae_folder: the diffusers folder of the VAE, which names the latents' folder.
+        encode: uint8 clips [B, F, H, W, 3] -> normalised latents [B, c, F, h, w].
+        half_size: scale the pictures to half their size first.
+    """
+
+    def __init__(
+        self, corpus: Corpus, vae_folder: Path, encode: Encode, *, half_size: bool = False
+    ):
+        height, width = (side // (2 if half_size else 1) for side in corpus.clip(0).shape[1:3])
+        folder = corpus.folder / f"latents-{_digest(vae_folder)}-{height}x{width}"
+        folder.mkdir(exist_ok=True)
+        self.shard_clips = corpus.shard_clips
+        files = [folder / f"{corpus.split}-{i:05d}.npy" for i in range(corpus.shards)]
+        missing = [i for i, file in enumerate(files) if not file.is_file()]
+        started = time.monotonic()
+        for done, i in enumerate(missing):
+            _encode_shard(corpus.shard(i), files[i], encode, half_size=half_size)
+            left = (time.monotonic() - started) / (done + 1) * (len(missing) - done - 1)
+            logger.info("%s: %d of %d, left %.0f s", files[i], done + 1, len(missing), left)
+        self._shards: list[NDArray[np.float16]] = [np.load(file, mmap_mode="r") for file in files]
+        self.captions = [c for own in corpus.captions for c in (own, mirrored_caption(own))]
+        self.keys = [f"{corpus.key(i // 2)}/{i % 2}" for i in range(len(self.captions))]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def latent(self, index: int) -> Tensor:
+        """Read a latent [c, F, h, w], float32; odd indices are mirrored."""
+        shard, within = divmod(index, 2 * self.shard_clips)
+        return torch.from_numpy(self._shards[shard][within].astype(np.float32))
+
+
+def vae_encoder(backbone: Backbone, *, bf16: bool) -> Encode:
+    """Make the ``encode`` of :class:`Latents` from a backbone."""
+
+    def encode(pixels: NDArray[np.uint8]) -> Tensor:
+        video = torch.from_numpy(pixels).movedim(-1, 1).float() / 255
+        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=bf16):
+            return backbone.encode(video)
+
+    return encode
+
+
+def mirrored_caption(caption: str) -> str:
+    """Say right for left and left for right.
+
+    >>> mirrored_caption("A lamp to the left of a bed; Left: a rug.")
+    'A lamp to the right of a bed; Right: a rug.'
+    """
+    other = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    return re.sub(r"\b([Ll]eft|[Rr]ight)\b", lambda match: other[match[0]], caption)
+
+
+def _encode_shard(clips: NDArray[np.uint8], file: Path, encode: Encode, *, half_size: bool) -> None:
+    rows: list[Tensor] = []
+    pictures = clips.shape[1] * clips.shape[2] * clips.shape[3] * 2
+    size = max(1, _PIXELS // pictures)
+    for first in range(0, len(clips), size):
+        batch = np.asarray(clips[first : first + size])
+        if half_size:
+            batch = np.stack([halved(clip) for clip in batch])
+        both = np.stack([batch, batch[:, :, :, ::-1]], axis=1)  # [B, 2, F, H, W, 3]
+        rows.append(encode(np.ascontiguousarray(both.reshape(-1, *batch.shape[1:]))).cpu())
+    with write_aside(file) as aside:
+        np.save(aside, torch.cat(rows).numpy().astype(np.float16))
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(folder.glob("*")):
+        if path.suffix == ".safetensors":
+            digest.update(path.read_bytes())
+        elif path.name == "config.json":
+            config = json.loads(path.read_text())
+            kept = {k: v for k, v in config.items() if not k.startswith("_")}
+            digest.update(json.dumps(kept, sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""What the two trainings share: the run folder, stages one after the other, what a run took."""
+
+import json
+import logging
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from mmdiff_video.config import load_config, save_config
+from mmdiff_video.errors import InputError
+from mmdiff_video.pretraining.config import StageConfig
+from mmdiff_video.pretraining.corpus import make_corpus
+from mmdiff_video.pretraining.rooms import RoomClips
+from mmdiff_video.training import Trainer, checkpoints, load_model, processes
+from mmdiff_video.training.checkpoint import load_state
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
+
+Config = TypeVar("Config")
+Stage = TypeVar("Stage", bound=StageConfig)
+
+
+def open_run(config: Any, out: Path, *, resume: bool) -> tuple[Any, Path]:
+    """Make the corpus and write down the config, in which the corpus' folder is now named.
+
+    A run that goes on uses the corpus that it began with.
+
+    Returns:
+        the config and the folder of the corpus.
+
+    Raises:
+        InputError: there is a run in the folder already, or none to resume.
+    """
+    file = out / CONFIG
+    if resume and not file.is_file():
+        raise InputError(f"nothing to resume in {out}: no run was started there")
+    if file.is_file() and not resume:
+        raise InputError(
+            f"{out} holds a run already; resume it (--resume), or choose another folder"
+        )
+    if resume and config.corpus.dir is None:
+        began = load_config(type(config), file)
+        config = replace(config, corpus=replace(config.corpus, dir=began.corpus.dir))
+    with processes().main_process_first():
+        folder = make_corpus(config.corpus, RoomClips()).resolve()
+    config = replace(config, corpus=replace(config.corpus, dir=str(folder)))
+    if processes().is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        save_config(config, file)
+    return config, folder
+
+
+def train_stages(
+    stages: Sequence[Stage],
+    out: Path,
+    model: nn.Module,
+    trainer: Callable[[Stage, Path, bool], Trainer],
+) -> bool:
+    """Run the stages that are not done; the model ends with the averaged weights of the last.
+
+    Args:
+        stages: in order.
+        out: the run folder; a stage has its own below it.
+        model: begins the first stage.
+        trainer: makes the trainer of a stage: (stage, its folder, whether to resume it).
+
+    Returns:
+        False when a signal ended it early.
+    """
+    for stage in stages:
+        run = out / stage.name
+        found = checkpoints(run)
+        done = load_state(found[-1])["step"] if found else 0
+        if done < stage.steps:
+            logger.info("stage '%s': %d of %d steps done", stage.name, done, stage.steps)
+            begun = bool(found) or (run / "metrics.jsonl").is_file()
+            if not trainer(stage, run, begun).fit().finished:
+                return False
+        load_model(run, model)
+    return True
+
+
+def starting_weights(init: Path, component: str) -> Path:
+    """Find a component's folder in what ``--init`` names: a finished run or a backbone's folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = init / component
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"no '{component}' to start from in {init}; give a finished run of pretrain, or a"
+            " diffusers folder"
+        )
+    return folder
+
+
+def training_hours(out: Path, stages: Sequence[StageConfig]) -> dict[str, float]:
+    """Hours that every stage's steps took, from its metrics; pauses do not count."""
+    hours = {}
+    for stage in stages:
+        seconds, before = 0.0, 0
+        for line in (out / stage.name / "metrics.jsonl").read_text().splitlines():
+            values = json.loads(line)
+            if rate := values.get("samples_per_second"):
+                seconds += (values["step"] - before) * stage.batch_size / rate
+                before = values["step"]
+        hours[stage.name] = round(seconds / 3600, 3)
+    return hours
+
+
+def describe_hardware(device: torch.device) -> str:
+    """Name what a run computes on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {torch.get_num_threads()} threads"

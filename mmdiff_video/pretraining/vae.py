@@ -1,0 +1,210 @@
+"""``mmdiff-video pretrain vae``: train the VAE of a nano backbone on a corpus of clips."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmdiff_video import __version__
+from mmdiff_video.backbones.cards import load_card
+from mmdiff_video.files import remove_folder, write_folder_aside, write_json
+from mmdiff_video.pretraining.coders import Coder, load_coder, new_coder
+from mmdiff_video.pretraining.config import VAEConfig, VAEStageConfig
+from mmdiff_video.pretraining.corpus import Corpus
+from mmdiff_video.pretraining.runs import (
+    describe_hardware,
+    open_run,
+    starting_weights,
+    train_stages,
+    training_hours,
+)
+from mmdiff_video.pretraining.sheets import contact_sheet
+from mmdiff_video.pretraining.vae_loss import VAELoss, to_video
+from mmdiff_video.training import Trainer, processes, this_device
+from mmdiff_video.training.data import stable_seed
+from mmdiff_video.training.optim import takes_bf16
+from recon.metrics import psnr, ssim, to_8bit
+from recon.perceptual import LpipsUnavailable
+
+logger = logging.getLogger(__name__)
+
+_SHEET_CLIPS = 4
+_STATISTICS_CLIPS = 512
+
+
+def train_vae(
+    config: VAEConfig, out: Path, *, resume: bool = False, init: Path | None = None
+) -> Path:
+    """Train through all stages and leave the finished VAE in ``out/vae``.
+
+    Args:
+        config: see :class:`VAEConfig`.
+        out: the run folder: config.yaml, a folder for each stage, ``vae/`` and ``report.json``.
+        resume: go on from the newest checkpoint of the newest stage.
+        init: start from a finished run's weights or a backbone's folder, with a fresh optimiser.
+
+    Returns:
+        the diffusers folder of the VAE, in bfloat16.
+
+    Raises:
+        InputError: anything wrong with the config, the corpus, the run folder or ``init``.
+    """
+    config, corpus = open_run(config, out, resume=resume)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    clips = config.corpus
+    train = Corpus(corpus, "train", clips.train_clips)
+    val = Corpus(corpus, "val", clips.val_clips)
+    pipeline = load_card(config.backbone).pipeline
+    torch.manual_seed(config.train.seed)
+    if init is None:
+        coder = new_coder(load_card(config.backbone))
+    else:
+        coder = load_coder(starting_weights(init, "vae"), pipeline)
+    loss = VAELoss(config.loss, this_device())
+
+    def trainer(stage: VAEStageConfig, run: Path, resume: bool) -> Trainer:
+        samples = Crops(train, stage, seed=config.train.seed)
+        settings = stage.over(config.train)
+        preview = ReconstructionSheet(val, bf16=takes_bf16(settings.precision, this_device()))
+        return Trainer(run, coder, samples, loss, settings, preview=preview, resume=resume)
+
+    if not train_stages(config.stages, out, coder, trainer):
+        return out / "vae"  # stopped by a signal
+    if processes().is_main_process:
+        report = {
+            "version": __version__,
+            "backbone": config.backbone,
+            "corpus": train.manifest,
+            "parameters": sum(p.numel() for p in coder.parameters()),
+            "steps": {stage.name: stage.steps for stage in config.stages},
+            "hours": training_hours(out, config.stages),
+            "hardware": describe_hardware(this_device()),
+            "perceptual_term": not isinstance(loss.lpips, LpipsUnavailable),
+            **_finish(coder, train, val, out / "vae"),
+        }
+        write_json(out / "report.json", report)
+        logger.info("%s: %s", out / "vae", report["val"])
+    return out / "vae"
+
+
+class Crops:
+    """Crops of the corpus' clips, drawn from (clip, epoch): uint8 [F, H, W, 3]."""
+
+    def __init__(self, corpus: Corpus, stage: VAEStageConfig, seed: int):
+        self.corpus, self.stage, self.seed = corpus, stage, seed
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def sample(self, index: int, epoch: int) -> Tensor:
+        """Cut one crop out of a clip: place, first frame, mirroring, and now and then the scale."""
+        rng = np.random.default_rng(stable_seed("crop", self.seed, epoch, index))
+        clip = self.corpus.clip(index)
+        frames, crop = self.stage.frames, self.stage.crop
+        half = rng.random() < self.stage.half_size
+        window = crop * 2 if half else crop
+        first, y, x = (
+            int(rng.integers(size - part + 1))
+            for size, part in zip(clip.shape[:3], (frames, window, window), strict=True)
+        )
+        pixels = clip[first : first + frames, y : y + window, x : x + window]
+        if half:
+            pixels = halved(pixels)
+        if rng.random() < 0.5:
+            pixels = pixels[:, :, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def halved(pixels: np.ndarray) -> np.ndarray:
+    """Average uint8 [F, H, W, 3] over 2 x 2 pixels."""
+    frames, height, width, _ = pixels.shape
+    cells = pixels.reshape(frames, height // 2, 2, width // 2, 2, 3).astype(np.uint16)
+    return ((cells.sum((2, 4)) + 2) // 4).astype(np.uint8)
+
+
+class ReconstructionSheet:
+    """Scores the averaged model on held-out rooms at full size, and draws some of them.
+
+    Args:
+        corpus: the held-out clips.
+        bf16: compute under autocast.
+    """
+
+    def __init__(self, corpus: Corpus, *, bf16: bool):
+        self.corpus, self.bf16 = corpus, bf16
+
+    def __call__(self, model: nn.Module, step: int, path: Path) -> dict[str, float]:
+        """Draw to ``path``; returns PSNR in dB, of all frames and of the first ones."""
+        assert isinstance(model, Coder)
+        scores, rows = [], []
+        for index, video, output in reconstructions(model, self.corpus, bf16=self.bf16):
+            scores.append(psnr(to_8bit(output), video))
+            if index < _SHEET_CLIPS:
+                shown = sorted({0, len(video) // 2, len(video) - 1})
+                rows.append([video[i] for i in shown] + [output[i] for i in shown])
+        contact_sheet(rows, note=f"truth and reconstruction, step {step}").save(path)
+        values = torch.stack(scores)  # [clips, F]
+        return {
+            "val_psnr": float(values.mean()),
+            "val_psnr_first_frame": float(values[:, 0].mean()),
+        }
+
+
+@torch.no_grad()
+def reconstructions(
+    model: Coder, corpus: Corpus, *, bf16: bool
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Reconstruct every clip at full size: index, truth and output, both [F, 3, H, W] in [0, 1]."""
+    device = next(model.parameters()).device
+    for index in range(len(corpus)):
+        video = to_video(torch.from_numpy(corpus.clip(index)[None].copy()).to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            mean, _ = model.posterior(video)
+            output = model.decode(mean)
+        frames = [(v[0].float().clamp(-1, 1) / 2 + 0.5).transpose(0, 1) for v in (video, output)]
+        yield index, frames[0], frames[1]
+
+
+def _finish(coder: Coder, train: Corpus, val: Corpus, folder: Path) -> dict:
+    """Normalise the latents, write the diffusers folder, and score what a user will load."""
+    coder.eval().requires_grad_(False)
+    mean, std = latent_statistics(coder, train, _STATISTICS_CLIPS)
+    coder.normalize(mean, std)
+    nn.Module.to(coder, torch.bfloat16)
+    if folder.exists():
+        remove_folder(folder)
+    with write_folder_aside(folder) as aside:
+        coder.vae.save_pretrained(aside)
+    coder.float()
+    scores: dict[str, list[Tensor]] = {"psnr": [], "ssim": [], "psnr_first_frame": []}
+    for _, video, output in reconstructions(coder, val, bf16=False):
+        shown = to_8bit(output)
+        values = psnr(shown, video)
+        scores["psnr"].append(values.mean())
+        scores["psnr_first_frame"].append(values[0])
+        scores["ssim"].append(ssim(shown, video).mean())
+    return {
+        "latents": {"mean": mean.tolist(), "std": std.tolist()},
+        "val": {name: float(torch.stack(v).mean()) for name, v in scores.items()}
+        | {"clips": len(val)},
+    }
+
+
+@torch.no_grad()
+def latent_statistics(coder: Coder, corpus: Corpus, clips: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [c] of the latents (posterior means) of the first clips."""
+    device = next(coder.parameters()).device
+    total, square, count = 0.0, 0.0, 0
+    for index in range(min(clips, len(corpus))):
+        video = to_video(torch.from_numpy(corpus.clip(index)[None].copy()).to(device))
+        values = coder.posterior(video)[0].transpose(0, 1).flatten(1).double()  # [c, N]
+        total = total + values.sum(1)
+        square = square + values.square().sum(1)
+        count += values.shape[1]
+    assert isinstance(total, Tensor)
+    mean = total / count
+    return mean.float(), (square / count - mean.square()).clamp_min(0).sqrt().float()
