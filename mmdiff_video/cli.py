@@ -337,6 +337,7 @@ beside each. A run that was stopped goes on with the same command.""",
     )
     make.add_argument("--jobs", type=int, metavar="N", help="processes (one per core)")
 
+    _pretrain_verbs(verbs)
     _verb(verbs, "doctor", _doctor, "say what works on this machine and how to mend what does not")
     demo = _verb(
         verbs,
