@@ -19,6 +19,7 @@ Array = NDArray[Any]
 _CELL = 0.16
 _RAYS = 32
 _LIFT = 0.03
+_INSET = 0.005  # from the walls, lest rays run in their plane
 _PANE = (2, 3)
 
 
@@ -29,6 +30,7 @@ class Irradiance:
         self._mesh, self._tracer, self._albedo = mesh, tracer, albedo
         self._openings = room.openings
         self._ambient = np.array(room.ambient, dtype=np.float32)
+        self._size = np.array(room.size)
         self._origin = np.full(3, -1.5 * _CELL, dtype=np.float32)
         self._shape = tuple(int(np.ceil(side / _CELL)) + 5 for side in room.size)
         corners = int(np.prod(self._shape))
@@ -84,7 +86,8 @@ class Irradiance:
         names, number = np.unique(chosen, return_inverse=True)
         total = np.bincount(number, weight)
         mean = np.stack([np.bincount(number, weight * place[:, a]) / total for a in range(3)], -1)
-        self._value[face, names] = self._gather(face, mean.astype(np.float32))
+        inside = np.clip(mean, _INSET, self._size - _INSET).astype(np.float32)
+        self._value[face, names] = self._gather(face, inside)
 
     def _gather(self, face: int, points: Array) -> Array:
         return self._bounced(face, points) + self._sky(face, points)

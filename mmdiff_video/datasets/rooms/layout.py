@@ -85,7 +85,7 @@ def _stage(draw: Draw) -> tuple[Plan, int, Walk]:
     star = draw.pick(_SALIENT)(draw, m.color(draw, m.VIVID))
     w, d, h = star.size
     focal = draw.uniform(0.62, 0.84)
-    distance = max(w, h) * focal / draw.uniform(0.38, 0.76)
+    distance = max(w, h) * focal / draw.uniform(0.46, 0.86)
     distance = min(max(distance, 1.0), 3.9) + d / 2
     by_wall = star.kind in _BY_THE_WALL or draw.chance(0.2)
     gap = 0.03 if by_wall else draw.uniform(0.5, 1.6)

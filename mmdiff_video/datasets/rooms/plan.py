@@ -11,7 +11,7 @@ from mmdiff_video.datasets.rooms.scene import Thing, Vec3
 
 WALLS = ("back", "left", "right", "front")
 _YAW = {"back": 0.0, "left": math.pi / 2, "right": -math.pi / 2, "front": math.pi}
-_WALK_MARGIN = 0.5
+_WALK_MARGIN = 0.65
 _FLAT = 0.05  # lower things (rugs) are in nobody's way
 
 

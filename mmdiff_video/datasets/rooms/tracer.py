@@ -10,6 +10,8 @@ from mmdiff_video.errors import InputError
 
 Array = NDArray[Any]
 
+_NUDGES = 8
+
 
 class Hits(NamedTuple):
     """Where rays end: the triangle, how far along the ray, and where in the triangle."""
@@ -33,15 +35,20 @@ class Tracer:
 
     def first_hits(self, origins: Array, directions: Array) -> Hits:
         """Follow rays to the first surface; distances are in lengths of ``directions``."""
-        found = self._all.run(origins, directions, query="INTERSECT", output=1)
-        hits = Hits(found["primID"], found["tfar"], found["u"], found["v"])
-        lost = np.flatnonzero(hits.triangle < 0)
-        if len(lost):  # slipped through where two triangles meet: rooms are closed
-            nudged = directions[lost] * np.array([1.0003, 0.9998, 1.0002], dtype=np.float32)
-            again = self.first_hits(origins[lost], nudged)
+        hits = self._first(origins, directions)
+        for _ in range(_NUDGES):  # rays may slip through where two triangles meet
+            lost = np.flatnonzero(hits.triangle < 0)
+            if not len(lost):
+                return hits
+            directions = directions * np.array([1.0003, 0.9998, 1.0002], dtype=np.float32)
+            again = self._first(origins[lost], directions[lost])
             for values, new in zip(hits, again, strict=True):
                 values[lost] = new
-        return hits
+        raise AssertionError("rooms are closed, but a ray left one")
+
+    def _first(self, origins: Array, directions: Array) -> Hits:
+        found = self._all.run(origins, directions, query="INTERSECT", output=1)
+        return Hits(found["primID"], found["tfar"], found["u"], found["v"])
 
     def reach(self, origins: Array, steps: Array) -> NDArray[np.bool_]:
         """Whether nothing stands between each origin and origin + step."""
