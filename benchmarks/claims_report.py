@@ -1,0 +1,167 @@
+"""Tables, verdicts and prose of docs/claims.md, from the figures alone."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmdiff_video.tables import format_count, format_table
+
+Values = Sequence[float]
+"""One figure per seed."""
+
+PAPER_MARGINS = {"psnr": 0.24, "ssim": 0.042, "lpips": -0.017}
+"""Features minus latent in the paper's Table 9."""
+
+
+def spread(values: Values, digits: int = 2) -> str:
+    """Mean and standard deviation over seeds."""
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def verdict(better: Values, worse: Values, *, higher: bool = True) -> str:
+    """Whether the seeds bear out that ``better`` is better: all pairs of a seed, and the margin."""
+    signs = [(a - b) if higher else (b - a) for a, b in zip(better, worse, strict=True)]
+    margin = statistics.fmean(signs)
+    if all(s > 0 for s in signs):
+        return f"holds (by {margin:.3g} on average, in every seed)"
+    if all(s < 0 for s in signs):
+        return f"does not hold: the other way round by {-margin:.3g}, in every seed"
+    return f"undecided: {margin:+.3g} on average, the seeds disagree"
+
+
+def dense_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Arms of dense probes; each has one dict of scores per seed."""
+    return format_table(
+        [title, "parameters", "mIoU % ↑", "AbsRel ↓", "δ1 ↑"],
+        [
+            [
+                name,
+                format_count(int(runs[0]["parameters"])),
+                spread([run["miou"] for run in runs], 1),
+                spread([run["absrel"] for run in runs], 4),
+                spread([run["delta1"] for run in runs], 3),
+            ]
+            for name, runs in rows.items()
+        ],
+    )
+
+
+def nvs_table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Arms of video to 3DGS; each has one eval.json per seed."""
+    first = next(iter(rows.values()))
+    perceptual = "lpips" if first[0]["held_out"].get("lpips") is not None else "st_lpips"
+    header = {"psnr": "PSNR ↑", "ssim": "SSIM ↑"}
+    if first[0]["held_out"].get(perceptual) is not None:
+        header[perceptual] = f"{perceptual.upper().replace('_', '-')} ↓"
+    digits = {"psnr": 2}
+    return format_table(
+        ["input of the decoder", "parameters", *header.values()],
+        [
+            [
+                name,
+                format_count(runs[0]["parameters"]),
+                *(
+                    spread([run["held_out"][metric] for run in runs], digits.get(metric, 3))
+                    for metric in header
+                ),
+            ]
+            for name, runs in rows.items()
+        ],
+    )
+
+
+def margins(features: Sequence[Mapping[str, Any]], latent: Sequence[Mapping[str, Any]]) -> str:
+    """Features minus latent, beside the paper's."""
+    lines = []
+    for metric, paper in PAPER_MARGINS.items():
+        stand_in = "st_lpips" if metric == "lpips" else metric
+        name = metric if features[0]["held_out"].get(metric) is not None else stand_in
+        if features[0]["held_out"].get(name) is None:
+            continue
+        ours = [
+            a["held_out"][name] - b["held_out"][name] for a, b in zip(features, latent, strict=True)
+        ]
+        title = name.upper().replace("_", "-")
+        lines.append(
+            f"{title} {spread(ours, 3)} (the paper, at full size: {metric.upper()} {paper:+g})"
+        )
+    return "Features minus latent: " + "; ".join(lines) + "."
+
+
+def scores(runs: Sequence[Mapping[str, Any]], name: str) -> Values:
+    """One figure of every seed, of a probe's scores or of an eval.json's held-out views."""
+    return [run["held_out"][name] if "held_out" in run else run[name] for run in runs]
+
+
+def report(results: Mapping[str, Any]) -> str:
+    """The whole of docs/claims.md."""
+    dense, random = results["dense"]["trained"], results["dense"]["random"]
+    nvs = results["nvs"]
+    full, latent = dense["adaptive"], nvs["latent"]
+    singles = {name: runs for name, runs in dense.items() if name.endswith("alone")}
+    best = max(singles, key=lambda name: statistics.fmean(scores(singles[name], "miou")))
+    mixes = {name: dense[name] for name in ("adaptive", "mean", "concat", "static")}
+    sections = [
+        HEAD.format(**results["setting"]),
+        "## 1. Trained features against those of a random backbone\n",
+        dense_table(
+            "dense probe on", {"trained weights": full, "random weights": random["adaptive"]}
+        ),
+        f"\nSegmentation {verdict(scores(full, 'miou'), scores(random['adaptive'], 'miou'))}; depth"
+        f" {verdict(scores(full, 'absrel'), scores(random['adaptive'], 'absrel'), higher=False)};"
+        " 3DGS PSNR"
+        f" {verdict(scores(nvs['features'], 'psnr'), scores(nvs['features-random'], 'psnr'))}.\n",
+        "## 2. All timesteps against each single one\n",
+        dense_table("timesteps", {"all, adaptive": full, **singles}),
+        f"\nAgainst the best single one ({best}): segmentation"
+        f" {verdict(scores(full, 'miou'), scores(singles[best], 'miou'))}; depth"
+        f" {verdict(scores(full, 'absrel'), scores(singles[best], 'absrel'), higher=False)}.\n",
+        "## 3. How the timesteps are mixed\n",
+        dense_table("aggregation", mixes),
+        "\n"
+        + "\n".join(
+            f"- adaptive against {name}: segmentation"
+            f" {verdict(scores(full, 'miou'), scores(mixes[name], 'miou'))}; depth"
+            f" {verdict(scores(full, 'absrel'), scores(mixes[name], 'absrel'), higher=False)}."
+            for name in ("mean", "concat", "static")
+        )
+        + "\n",
+        "## 4. Features against the latent as input of the 3DGS decoder\n",
+        nvs_table({NVS_NAMES[arm]: runs for arm, runs in nvs.items()}),
+        f"\n{margins(nvs['features'], latent)} PSNR over the latent"
+        f" {verdict(scores(nvs['features'], 'psnr'), scores(latent, 'psnr'))}; over the latent with"
+        " as many parameters"
+        f" {verdict(scores(nvs['features'], 'psnr'), scores(nvs['latent-wide'], 'psnr'))}.\n",
+        "## 5. Layers and timesteps\n",
+        *(PICTURES.format(name=name) for name in results["layers"]),
+    ]
+    return "\n".join(sections)
+
+
+NVS_NAMES = {
+    "latent": "latent",
+    "latent-wide": "latent, trunk widened to the same parameters",
+    "features": "aggregated features",
+    "features-random": "aggregated features of random weights",
+}
+
+HEAD = """# The paper's claims, at nano scale
+
+Made by `python benchmarks/claims.py`: the shipped nano backbones, which saw procedural rooms and
+nothing else, on rooms that neither they nor the probes were trained on. Every arm of a table trains
+for the same steps on the same data; figures are means over {seeds} seeds, ± their standard
+deviation. A claim "holds" when every seed bears it out. What holds here need not hold at full size,
+nor the other way round.
+
+Dense probes: {image_backbone}, {train} training and {test} test stills of {size} pixels, {steps}
+steps of {batch}, scored at {label_size} x {label_size}. Video to 3DGS: {video_backbone},
+{scenes} rooms of which a fifth are held out, {nvs_steps} steps. {machine}
+"""
+
+PICTURES = """![Layer statistics of {name}](images/claims-layers-{name}.png)
+
+![Entropy over timesteps of {name}](images/claims-entropy-{name}.png)
+"""

@@ -1,0 +1,45 @@
+"""What the claims report says of figures whose meaning is plain."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def claims_report():
+    path = Path(__file__).parents[2] / "benchmarks" / "claims_report.py"
+    spec = importlib.util.spec_from_file_location("claims_report", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["claims_report"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "higher", "says"),
+    [
+        ([3.0, 4.0], [1.0, 2.0], True, "holds (by 2"),
+        ([1.0, 2.0], [3.0, 4.0], True, "does not hold: the other way round by 2"),
+        ([1.0, 2.0], [3.0, 4.0], False, "holds (by 2"),
+        ([1.0, 4.0], [2.0, 2.0], True, "undecided: +0.5"),
+        ([1.0], [1.0], True, "undecided"),
+    ],
+)
+def test_a_claim_holds_when_every_seed_bears_it_out(claims_report, better, worse, higher, says):
+    assert claims_report.verdict(better, worse, higher=higher).startswith(says)
+
+
+def test_spread_is_the_sample_deviation(claims_report):
+    assert claims_report.spread([1.0, 3.0]) == "2.00 ± 1.41"
+    assert claims_report.spread([2.0], 1) == "2.0"
+
+
+def test_margins_name_the_metric_that_was_computed(claims_report):
+    features = [{"held_out": {"psnr": 21.0, "ssim": 0.8, "lpips": None, "st_lpips": 0.20}}]
+    latent = [{"held_out": {"psnr": 20.0, "ssim": 0.7, "lpips": None, "st_lpips": 0.25}}]
+    text = claims_report.margins(features, latent)
+    assert "PSNR 1.000" in text and "SSIM 0.100" in text
+    assert "; ST-LPIPS -0.050" in text and "; LPIPS" not in text
