@@ -11,7 +11,8 @@ import pytest
 def claims_report():
     path = Path(__file__).parents[2] / "benchmarks" / "claims_report.py"
     spec = importlib.util.spec_from_file_location("claims_report", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["claims_report"] = module
     spec.loader.exec_module(module)
@@ -41,5 +42,7 @@ def test_margins_name_the_metric_that_was_computed(claims_report):
     features = [{"held_out": {"psnr": 21.0, "ssim": 0.8, "lpips": None, "st_lpips": 0.20}}]
     latent = [{"held_out": {"psnr": 20.0, "ssim": 0.7, "lpips": None, "st_lpips": 0.25}}]
     text = claims_report.margins(features, latent)
-    assert "PSNR 1.000" in text and "SSIM 0.100" in text
-    assert "; ST-LPIPS -0.050" in text and "; LPIPS" not in text
+    assert "PSNR 1.000" in text
+    assert "SSIM 0.100" in text
+    assert "; ST-LPIPS -0.050" in text
+    assert "; LPIPS" not in text
