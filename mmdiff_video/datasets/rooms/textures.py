@@ -32,19 +32,30 @@ def to_srgb(linear: Array) -> Array:
 
 
 class TexturePool:
-    """The textures of a room, looked up together."""
+    """The textures of a room, looked up together. They are painted when they are first seen.
+
+    Attributes:
+        mean: [M, 3], about the linear colour of each material, known without painting.
+    """
 
     def __init__(self, materials: Sequence[Material]) -> None:
-        texels: list[Array] = []
-        start = 0
+        self._materials = materials
+        self._painted = np.zeros(len(materials), dtype=bool)
         self._offset = np.zeros((len(materials), _LEVELS), dtype=np.int32)
-        self._side = np.zeros(len(materials), dtype=np.int32)
-        self._density = np.zeros(len(materials), dtype=np.float32)
-        self.mean = np.zeros((len(materials), 3), dtype=np.float32)
-        for i, material in enumerate(materials):
-            level = to_linear(paint(material))
+        self._side = np.ones(len(materials), dtype=np.int32)
+        self._tile = np.array([m.tile or 1.0 for m in materials], dtype=np.float32)
+        self._texels = np.zeros((0, 3), dtype=np.float32)
+        colors = np.array([m.colors[:2] for m in materials], dtype=np.float32)
+        self.mean = np.einsum(
+            "mks,k->ms", to_linear(colors), np.array([0.65, 0.35], dtype=np.float32)
+        )
+
+    def _paint(self, places: NDArray) -> None:
+        texels = [self._texels]
+        start = len(self._texels)
+        for i in places:
+            level = to_linear(paint(self._materials[i]))
             self._side[i] = side = len(level)
-            self._density[i] = side / (material.tile or 1.0)
             for number in range(_LEVELS):  # small textures repeat their last level
                 self._offset[i, number] = start
                 texels.append(level.reshape(-1, 3))
@@ -52,9 +63,8 @@ class TexturePool:
                 if len(level) > 1 and number + 1 < side.bit_length():
                     rows = level[::2] + level[1::2]
                     level = (rows[:, ::2] + rows[:, 1::2]) * np.float32(0.25)
-            self.mean[i] = level.reshape(-1, 3).mean(0)
         self._texels = np.concatenate(texels)
-        self._tile = np.array([m.tile or 1.0 for m in materials], dtype=np.float32)
+        self._painted[places] = True
 
     def look_up(self, material: NDArray, uv: Array, footprint: Array) -> Array:
         """Give the linear colour of surface points.
@@ -67,11 +77,15 @@ class TexturePool:
         Returns:
             [N, 3].
         """
+        seen = np.zeros(len(self._materials), dtype=bool)
+        seen[material] = True
+        if (fresh := np.flatnonzero(seen & ~self._painted)).size:
+            self._paint(fresh)
         side = self._side[material]
         place = uv / self._tile[material][:, None]
         place -= np.floor(place)
         top = np.minimum(np.log2(side), _LEVELS - 1).astype(np.float32)
-        level = np.clip(np.log2(np.maximum(footprint * self._density[material], 1e-6)), 0, top)
+        level = np.clip(np.log2(np.maximum(footprint * side / self._tile[material], 1e-6)), 0, top)
         low = level.astype(np.int32)
         between = (level - low)[:, None]
         fine = self._bilinear(material, place, side, low)
@@ -98,8 +112,7 @@ class TexturePool:
 
 # --- patterns ------------------------------------------------------------------------------------
 
-_SIDE = 128
-_FINE_SIDE = 256
+_SIDE, _FINE_SIDE, _PLAIN_SIDE = 128, 256, 32
 _FINE = ("planks", "parquet", "brick", "boards", "terrazzo", "damask", "art", "view", "show")
 
 
@@ -144,7 +157,10 @@ def _noise_tiles(kind: str, side: int) -> Array:
 
 def paint(material: Material) -> Array:
     """Draw a material: sRGB [side, side, 3] in 0..1; row is v, column is u."""
-    canvas = _Canvas(material.seed, _FINE_SIDE if material.pattern in _FINE else _SIDE)
+    side = _FINE_SIDE if material.pattern in _FINE else _SIDE
+    if material.pattern in ("plain", "glow"):
+        side = _PLAIN_SIDE
+    canvas = _Canvas(material.seed, side)
     pattern = PATTERNS[material.pattern]
     colors = np.array(material.colors, dtype=np.float32)
     return np.clip(pattern(canvas, colors), 0.01, 0.98)
