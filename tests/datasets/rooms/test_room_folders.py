@@ -1,0 +1,208 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmdiff_video.cli import main
+from mmdiff_video.datasets.card import load_card
+from mmdiff_video.datasets.check import check_dataset
+from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.rooms import CLASSES, make, make_room, render_room
+from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.datasets.rooms.sheet import draw_sheet
+from mmdiff_video.datasets.roots import find_root
+from mmdiff_video.errors import InputError
+
+TINY = {"scenes": 3, "width": 64, "height": 48, "jobs": 1}
+
+
+@pytest.fixture(scope="module")
+def clip_root(tmp_path_factory):
+    return make_rooms(tmp_path_factory.mktemp("rooms") / "re10k", frames=20, **TINY)
+
+
+def files_of(root):
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+
+
+def test_clips_read_back_as_drawn(clip_root):
+    card = load_card("rooms")
+    train, test = (load_split(card, clip_root, split).clips for split in ("train", "test"))
+    assert [c.key for c in train] == ["train00000", "train00001"]
+    assert [c.key for c in test] == ["test00000"]
+    drawn = render_room(make_room("train", 1), 20, 48, 64)
+    clip = train[1]
+    np.testing.assert_allclose(clip.viewmats.numpy(), drawn.viewmats, atol=1e-8)
+    sizes = torch.tensor([64, 48, 64, 48])
+    K = drawn.Ks[0]
+    expected = torch.tensor([K[0, 0], K[1, 1], K[0, 2], K[1, 2]])
+    torch.testing.assert_close(
+        (clip.intrinsics[0] * sizes).double(), expected, rtol=1e-6, atol=1e-6
+    )
+    error = np.mean((clip.read([7])[0].astype(float) - drawn.rgb[7]) ** 2)
+    assert 10 * np.log10(255**2 / error) > 24
+    depth = np.load(clip_root / "depth" / "train00001.npz")["millimetres"]
+    np.testing.assert_allclose(depth / 1000, drawn.depth, atol=6e-4)
+    assert clip.caption == make_room("train", 1).caption
+
+
+def test_the_check_finds_nothing_amiss(clip_root, tmp_path):
+    report = check_dataset("rooms", clip_root, tmp_path)
+    assert report.usable
+    assert report.shared == []
+
+
+def test_labels_in_voc_layout(tmp_path):
+    root = make_rooms(tmp_path / "voc", layout="voc", **TINY)
+    lists = root / "ImageSets" / "Segmentation"
+    assert (lists / "train.txt").read_text().split() == ["train00000", "train00001"]
+    assert (lists / "val.txt").read_text().split() == ["val00000"]
+    label = Image.open(root / "SegmentationClass" / "val00000.png")
+    drawn = render_room(make_room("val", 0), 1, 48, 64)
+    assert label.mode == "P"
+    np.testing.assert_array_equal(np.asarray(label), drawn.labels[0])
+    first = int(drawn.labels[0, 0, 0])
+    assert label.convert("RGB").getpixel((0, 0)) == CLASSES[first].color
+    picture = np.asarray(Image.open(root / "JPEGImages" / "val00000.jpg")).astype(float)
+    assert np.abs(picture - drawn.rgb[0]).mean() < 10
+    assert (root / "classes.txt").read_text().splitlines()[8].startswith("8 chair ")
+
+
+def test_depth_in_nyu_layout(tmp_path):
+    root = make_rooms(tmp_path / "nyu", layout="nyu", frames=2, **TINY)
+    pairs = [line.split() for line in (root / "test.txt").read_text().splitlines()]
+    assert [pair[0] for pair in pairs] == ["image/test00000.jpg", "image/test00000_001.jpg"]
+    drawn = render_room(make_room("test", 0), 2, 48, 64)
+    for i, (image, depth) in enumerate(pairs):
+        assert Image.open(root / image).size == (64, 48)
+        values = np.asarray(Image.open(root / depth))
+        assert values.dtype == np.uint16
+        np.testing.assert_allclose(values / 1000, drawn.depth[i], atol=6e-4)
+
+
+def test_saliency_in_duts_layout(tmp_path):
+    root = make_rooms(tmp_path / "duts", layout="duts", **TINY)
+    names = {
+        part: sorted(p.stem for p in (root / part / f"{part}-Mask").iterdir())
+        for part in ("DUTS-TR", "DUTS-TE")
+    }
+    assert names == {"DUTS-TR": ["train00000", "train00001"], "DUTS-TE": ["test00000"]}
+    mask = np.asarray(Image.open(root / "DUTS-TE" / "DUTS-TE-Mask" / "test00000.png"))
+    drawn = render_room(make_room("test", 0), 1, 48, 64)
+    np.testing.assert_array_equal(mask, drawn.saliency[0] * 255)
+    assert Image.open(root / "DUTS-TE" / "DUTS-TE-Image" / "test00000.jpg").size == (64, 48)
+
+
+def test_every_layout_has_captions(tmp_path):
+    root = make_rooms(tmp_path / "voc", layout="voc", frames=2, **TINY)
+    lines = [json.loads(line) for line in (root / "captions.jsonl").read_text().splitlines()]
+    captions = {line["key"]: line["caption"] for line in lines}
+    assert len(captions) == 6
+    assert captions["val00000"] == captions["val00000_001"] == make_room("val", 0).caption
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    whole = make_rooms(tmp_path / "whole", frames=2, **TINY)
+    out = tmp_path / "killed"
+    draw = make.render_room
+    drawn = []
+
+    def stop_at_second(room, *sizes):
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append(room.index)
+        return draw(room, *sizes)
+
+    monkeypatch.setattr(make, "render_room", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        make_rooms(out, frames=2, **TINY)
+    assert not json.loads((out / "rooms.json").read_text())["complete"]
+    left = out / "videos" / ".partial-train00001-0000.mp4"
+    left.write_bytes(b"half a file")
+
+    def count(room, *sizes):
+        drawn.append(room.index)
+        return draw(room, *sizes)
+
+    monkeypatch.setattr(make, "render_room", count)
+    make_rooms(out, frames=2, **TINY)
+    assert len(drawn) == 3  # the first room was not drawn again
+    assert files_of(out) == files_of(whole)
+    for file in files_of(whole):
+        if not file.endswith(".npz"):  # zip archives carry the time
+            assert (out / file).read_bytes() == (whole / file).read_bytes(), file
+    make_rooms(out, frames=2, **TINY)
+    assert len(drawn) == 3
+
+
+def test_all_cores_draw_the_same(tmp_path, clip_root):
+    twin = make_rooms(tmp_path / "twin", frames=20, **{**TINY, "jobs": 2})
+    assert files_of(twin) == files_of(clip_root)
+    for file in files_of(twin):
+        if not file.endswith(".npz"):
+            assert (twin / file).read_bytes() == (clip_root / file).read_bytes(), file
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scenes": 1}, "at least 2 scenes"),
+        ({"seed": -1}, "seed of at least 0"),
+        ({"frames": 1}, "needs at least 2 frames, not 1"),
+        ({"frames": 0, "layout": "voc"}, "needs at least 1 frames, not 0"),
+        ({"width": 33}, "even width and height, not 33x48"),
+        ({"height": 8}, "at least 16x16, not 64x8"),
+        ({"layout": "nyuu"}, "did you mean 'nyu'"),
+    ],
+)
+def test_impossible_requests_are_refused(tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        make_rooms(tmp_path / "rooms", **{**TINY, **settings})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_and_strange_folders_are_refused(tmp_path, clip_root):
+    with pytest.raises(InputError, match=re.escape("(frames 20 instead of 7)")):
+        make_rooms(clip_root, frames=7, **TINY)
+    (tmp_path / "letters.txt").write_text("dear")
+    with pytest.raises(InputError, match="holds no rooms"):
+        make_rooms(tmp_path, **TINY)
+    assert [p.name for p in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def test_rooms_are_made_on_the_spot_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("MMDIFF_CACHE", str(tmp_path))
+    monkeypatch.setattr("mmdiff_video.datasets.roots._SCENES", 2)
+    monkeypatch.setattr("mmdiff_video.datasets.roots._WIDTH", 32)
+    monkeypatch.setattr("mmdiff_video.datasets.roots._HEIGHT", 16)
+    root = find_root(load_card("rooms"), None)
+    assert root == tmp_path / "rooms"
+    manifest = root / "rooms.json"
+    before = manifest.stat().st_mtime_ns
+    assert find_root(load_card("rooms"), None) == root
+    assert manifest.stat().st_mtime_ns == before
+
+
+def test_a_sheet_shows_four_pictures_a_room(tmp_path):
+    draw_sheet(tmp_path / "sheet.png", scenes=2, size=48)
+    assert Image.open(tmp_path / "sheet.png").width > 4 * 48
+    with pytest.raises(InputError, match="no picture file"):
+        draw_sheet(tmp_path / "sheet.txt", scenes=2)
+    with pytest.raises(InputError, match="at least 1 scene"):
+        draw_sheet(tmp_path / "sheet.png", scenes=0)
+
+
+def test_the_commands_of_a_user(tmp_path, capsys):
+    out = tmp_path / "rooms"
+    command = ["data", "make", "rooms", "--out", str(out), "--scenes", "2", "--layout", "duts"]
+    assert main([*command, "--size", "32x24", "--jobs", "1"]) == 0
+    assert (out / "captions.jsonl").is_file()
+    assert main([*command, "--size", "32", "--jobs", "1"]) == 2
+    assert "height 24 instead of 32" in capsys.readouterr().err
+    sheet = tmp_path / "sheet.png"
+    assert main(["data", "show", "rooms", "--sheet", str(sheet), "--scenes", "1"]) == 0
+    assert sheet.is_file()
+    assert main(["data", "show", "re10k", "--sheet", str(sheet)]) == 2
