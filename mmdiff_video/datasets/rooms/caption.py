@@ -117,7 +117,8 @@ def _clause(draw: Draw, room: Room, star: Thing, other: _Seen, centre: _Seen) ->
     apart = abs(other.x - centre.x)
     if thing.kind in ("picture", "screen", "window", "door", "curtain"):
         if apart < 0.14:
-            return f"{name} {'above' if other.y < centre.y - 0.15 else 'behind'} it"
+            high = thing.at[2] > 0.6 and other.y < centre.y - 0.15
+            return f"{name} {'above' if high else 'behind'} it"
         return f"{name} on the {side}" if draw.chance(0.5) else f"{name} on the {side} wall"
     if thing.kind == "rug":
         return f"{name} on the floor"
