@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmdiff_video.datasets.primitives import make_primitives
+from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.nvs.evaluate import eval_3dgs
 from mmdiff_video.nvs.render import render_scene
 from mmdiff_video.nvs.setup import resolve_config
@@ -21,7 +21,7 @@ def run_demo(out: Path) -> None:
         out: receives data/, run/ (with eval.json and pictures), scene.ply and scene.mp4.
     """
     data, run = out / "data", out / "run"
-    make_primitives(data, scenes=_ROOMS)
+    make_rooms(data, scenes=_ROOMS, width=160, height=120)
     config = resolve_config("demo", [f"data.root={data}", f"cache.dir={out / 'cache'}"])
     if not (run / "eval.json").exists():
         result = train_3dgs(config, run, resume=(run / "metrics.jsonl").exists())

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 from mmdiff_video.datasets.card import DatasetCard
-from mmdiff_video.datasets.primitives import make_primitives
 from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_folder_aside
@@ -32,8 +31,6 @@ def find_root(card: DatasetCard, root: Path | str | None) -> Path:
         if not Path(root).is_dir():
             raise InputError(f"data root '{root}' is not a folder; {how}")
         return Path(root)
-    if card.name == "primitives":
-        return make_primitives(cache_dir() / "primitives")
     if card.name == "rooms":
         return _rooms(cache_dir() / "rooms")
     if base := os.environ.get("MMDIFF_DATA"):

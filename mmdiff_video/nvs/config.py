@@ -68,7 +68,7 @@ class DataConfig:
         eval_index: pixelSplat's evaluation index (JSON) instead of our own evaluation views.
     """
 
-    name: str = "primitives"
+    name: str = "rooms"
     root: str | None = None
     frames: int | None = None
     height: int | None = None

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdiff_video.datasets.primitives import make_primitives
 from mmdiff_video.datasets.re10k import load_re10k
+from mmdiff_video.datasets.rooms.make import make_rooms
 
 
 @pytest.fixture(scope="session")
 def rooms(tmp_path_factory) -> Path:
     """Procedural rooms: three clips of 24 frames, 64x48, in train and one in test."""
     root = tmp_path_factory.mktemp("data") / "rooms"
-    return make_primitives(root, scenes=4, frames=24, width=64, height=48)
+    return make_rooms(root, scenes=4, frames=24, width=64, height=48, jobs=1)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_re10k_card_has_the_papers_split():
 
 
 def test_unknown_card_lists_the_valid_ones():
-    with pytest.raises(InputError, match=r"did you mean 're10k'.*primitives"):
+    with pytest.raises(InputError, match=r"did you mean 're10k'.*rooms"):
         load_card("re10")
 
 
@@ -41,10 +41,10 @@ def test_impossible_values_are_refused(wrong):
 
 def test_unknown_split_is_refused(rooms):
     with pytest.raises(InputError, match=r"unknown split 'trian'.*train"):
-        load_split(load_card("primitives"), rooms, "trian")
+        load_split(load_card("rooms"), rooms, "trian")
 
 
 def test_unknown_reader_is_refused(rooms):
-    card = dataclasses.replace(load_card("primitives"), reader="re11k")
+    card = dataclasses.replace(load_card("rooms"), reader="re11k")
     with pytest.raises(InputError, match="unknown reader 're11k'"):
         load_split(card, rooms, "train")

@@ -35,7 +35,7 @@ def test_real_clips_load_in_both_layouts_with_the_same_cameras(real_data):
 
 def test_chunks_hold_what_the_original_layout_holds(rooms, chunks):
     original, chunked = load_re10k(rooms, "train"), load_re10k(chunks, "train")
-    assert keys(original) == keys(chunked) == ["room0000", "room0001", "room0002"]
+    assert keys(original) == keys(chunked) == ["train00000", "train00001", "train00002"]
     for a, b in zip(original.clips, chunked.clips, strict=True):
         torch.testing.assert_close(a.viewmats, b.viewmats, atol=1e-6, rtol=0)
         indices = [20, 3, 3]
@@ -75,29 +75,29 @@ def test_frames_may_be_pictures_named_by_timestamp(rooms_copy):
 
 
 def test_broken_clips_are_listed_with_reasons_and_the_rest_is_used(rooms_copy):
-    video = rooms_copy / "videos" / "room0000.mp4"
+    video = rooms_copy / "videos" / "train00000.mp4"
     video.write_bytes(video.read_bytes()[:2000])
-    cameras = rooms_copy / "train" / "room0001.txt"
+    cameras = rooms_copy / "train" / "train00001.txt"
     lines = cameras.read_text().splitlines()
     cameras.write_text("\n".join([*lines[:5], lines[5] + " 7", *lines[6:]]))
     loaded = load_re10k(rooms_copy, "train")
-    assert keys(loaded) == ["room0002"]
-    assert [key for key, _ in loaded.skipped] == ["room0000", "room0001"]
-    assert "room0000.mp4 cannot be opened" in loaded.skipped[0].reason
-    assert "room0001.txt, line 6: 20 columns, expected 19" in loaded.skipped[1].reason
+    assert keys(loaded) == ["train00002"]
+    assert [key for key, _ in loaded.skipped] == ["train00000", "train00001"]
+    assert "train00000.mp4 cannot be opened" in loaded.skipped[0].reason
+    assert "train00001.txt, line 6: 20 columns, expected 19" in loaded.skipped[1].reason
 
 
 def test_frame_counts_must_agree(rooms_copy):
-    cameras = rooms_copy / "train" / "room0001.txt"
+    cameras = rooms_copy / "train" / "train00001.txt"
     cameras.write_text("\n".join(cameras.read_text().splitlines()[:-2]))
     loaded = load_re10k(rooms_copy, "train")
-    assert loaded.skipped == [("room0001", "24 frames in the video but 22 cameras")]
+    assert loaded.skipped == [("train00001", "24 frames in the video but 22 cameras")]
 
 
 def test_a_missing_video_is_a_reason(rooms_copy):
-    (rooms_copy / "videos" / "room0002.mp4").unlink()
+    (rooms_copy / "videos" / "train00002.mp4").unlink()
     ((key, reason),) = load_re10k(rooms_copy, "train").skipped
-    assert key == "room0002"
+    assert key == "train00002"
     assert "no video" in reason
 
 
@@ -105,13 +105,16 @@ def test_no_usable_clip_is_the_users_error_with_the_first_reasons(rooms_copy):
     for video in (rooms_copy / "videos").glob("*.mp4"):
         video.unlink()
     with pytest.raises(InputError, match=r"no usable clip in split 'train'.*3 left out.*no video"):
-        load_split(load_card("primitives"), rooms_copy, "train")
+        load_split(load_card("rooms"), rooms_copy, "train")
 
 
 def test_wrong_roots_are_the_users_errors(tmp_path, rooms):
     with pytest.raises(InputError, match=r"no data root.*train/<key>\.txt"):
         load_re10k(tmp_path / "nowhere", "train")
-    with pytest.raises(InputError, match=r"no folder 'validation' \(found: test, train, videos\)"):
+    found = r"no folder 'validation' \(found: depth, test, train, videos\)"
+    with pytest.raises(InputError, match=found):
+        InputError, match=r"no folder 'validation' \(found: depth, test, train, videos\)"
+    ):
         load_re10k(rooms, "validation")
     (tmp_path / "train").mkdir()
     with pytest.raises(InputError, match="neither camera files"):
@@ -139,13 +142,13 @@ def test_damage_in_chunks_is_a_reason(chunks, tmp_path):
     torch.save(items, folder / "000000.torch")
     loaded = load_re10k(root, "train")
     why = dict(loaded.skipped)
-    assert set(why) == {"room0000", "room0002", "gone", "stranger"}
-    assert "cameras are (24, 17)" in why["room0000"]
-    assert "000001.torch cannot be read" in why["room0002"]
+    assert set(why) == {"train00000", "train00002", "gone", "stranger"}
+    assert "cameras are (24, 17)" in why["train00000"]
+    assert "000001.torch cannot be read" in why["train00002"]
     assert "no chunk" in why["gone"]
     assert "does not hold it" in why["stranger"]
     # Loading decodes the first picture only; the damaged one shows when it is read.
-    assert keys(loaded) == ["room0001"]
+    assert keys(loaded) == ["train00001"]
     with pytest.raises(ClipError, match=r"image 4 of 000000\.torch cannot be decoded"):
         loaded.clips[0].read([3, 4])
 
@@ -179,7 +182,7 @@ def test_the_seeded_choice_is_deterministic_and_fills_up(rooms_copy):
 
 
 def test_train_and_test_are_disjoint(rooms):
-    card = load_card("primitives")
+    card = load_card("rooms")
     train, test = (set(keys(load_split(card, rooms, split))) for split in ("train", "test"))
     assert train
     assert test

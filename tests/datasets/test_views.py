@@ -22,7 +22,7 @@ from mmdiff_video.skipped import Skipped
 from recon.cameras import Ks_from_normalized, project
 
 SIZE = {"height": 32, "width": 48}
-CARD = load_card("primitives")
+CARD = load_card("rooms")
 BY_BASELINE = dataclasses.replace(CARD, world_scale="unit_baseline")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmdiff_video.cli import main
-from mmdiff_video.datasets.primitives import make_primitives
+from mmdiff_video.datasets.rooms.make import make_rooms
 
 SMALL = ["data.frames=5", "data.height=32", "data.width=48", "data.span=[7,12]", "train.steps=1"]
 SMALL += ["decoder.width=32", "decoder.depth=1", "decoder.heads=4", "input=latent"]
@@ -14,8 +14,8 @@ SMALL += ["decoder.width=32", "decoder.depth=1", "decoder.heads=4", "input=laten
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("clips") / "primitives"
-    return make_primitives(out, scenes=4, frames=14, width=64, height=48)
+    out = tmp_path_factory.mktemp("clips") / "rooms"
+    return make_rooms(out, scenes=4, frames=14, width=64, height=48, jobs=1)
 
 
 @pytest.fixture

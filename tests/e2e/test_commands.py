@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mmdiff_video.cli import main
-from mmdiff_video.datasets.primitives import make_primitives
+from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.datasets.video_reader import count_frames
 from recon.ply import load_ply
 
@@ -39,14 +39,14 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("clips") / "primitives"
-    return make_primitives(out, scenes=4, frames=14, width=64, height=48)
+    out = tmp_path_factory.mktemp("clips") / "rooms"
+    return make_rooms(out, scenes=4, frames=14, width=64, height=48, jobs=1)
 
 
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "features"
-    command = ["train-3dgs", "--data", "primitives", "--data-root", str(root), "--out", str(out)]
+    command = ["train-3dgs", "--data", "rooms", "--data-root", str(root), "--out", str(out)]
     command += ["--backbone", "nano-wan-random"]
     assert main([*command, "train.steps=4", *TINY]) == 0
     return out
@@ -108,7 +108,7 @@ def test_render_writes_a_video_and_a_ply(run: Path, tmp_path: Path, trajectory: 
 def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Path, tmp_path: Path):
     """Two steps, a stop, two more: the same losses as four in one go."""
     out = tmp_path / "resumed"
-    command = ["train-3dgs", "--data", "primitives", "--data-root", str(root), "--out", str(out)]
+    command = ["train-3dgs", "--data", "rooms", "--data-root", str(root), "--out", str(out)]
     command += ["--backbone", "nano-wan-random"]
     shutil.copytree(run, out)
     shutil.rmtree(out / "checkpoints" / "step-000004")
@@ -119,7 +119,7 @@ def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Pat
 
 @pytest.mark.parametrize("source", ["features", "latent"])
 def test_an_image_backbone_trains_on_clips_too(root: Path, tmp_path: Path, source: str):
-    command = ["train-3dgs", "--data", "primitives", "--data-root", str(root)]
+    command = ["train-3dgs", "--data", "rooms", "--data-root", str(root)]
     command += ["--backbone", "nano-flux", "--input", source, "--out", str(tmp_path / "run")]
     assert main([*command, "train.steps=2", *TINY]) == 0
     assert main(["eval-3dgs", str(tmp_path / "run")]) == 0
@@ -128,7 +128,7 @@ def test_an_image_backbone_trains_on_clips_too(root: Path, tmp_path: Path, sourc
 def test_compare_prints_the_three_rows_and_continues(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    command = ["compare-3dgs", "--data", "primitives", "--data-root", str(root)]
+    command = ["compare-3dgs", "--data", "rooms", "--data-root", str(root)]
     command += ["--backbone", "nano-wan-random"]
     command += ["--out", str(tmp_path / "cmp"), "train.steps=1", *TINY]
     assert main(command) == 0
@@ -155,7 +155,7 @@ def test_compare_prints_the_three_rows_and_continues(
 def test_the_cache_changes_no_loss(root: Path, tmp_path: Path):
     losses = []
     for name, extra in {"cold": [], "warm": [], "none": ["cache.dir=null"]}.items():
-        command = ["train-3dgs", "--data", "primitives", "--data-root", str(root)]
+        command = ["train-3dgs", "--data", "rooms", "--data-root", str(root)]
         command += ["--out", str(tmp_path / name), "train.steps=3", *TINY]
         assert main([*command, f"cache.dir={tmp_path / 'cache'}", *extra]) == 0
         losses.append([line["loss"] for line in lines(tmp_path / name / "metrics.jsonl")])
@@ -179,7 +179,7 @@ def test_data_list_show_and_check(root: Path, tmp_path: Path, capsys: pytest.Cap
     assert "RealEstate10K" in capsys.readouterr().out
     assert main(["data", "show", "re10k"]) == 0
     assert "videos/<key>.mp4" in capsys.readouterr().out
-    command = ["data", "check", "primitives", "--data-root", str(root), "--out", str(tmp_path)]
+    command = ["data", "check", "rooms", "--data-root", str(root), "--out", str(tmp_path)]
     assert main(command) == 0
     assert list(tmp_path.glob("*.png"))
     assert list(tmp_path.glob("*.json"))
@@ -205,7 +205,7 @@ def test_help_starts_fast_and_teaches():
 
 
 def test_overrides_may_stand_anywhere(root: Path, tmp_path: Path, capsys):
-    command = ["train-3dgs", "train.steps=1", "--data", "primitives", *TINY]
+    command = ["train-3dgs", "train.steps=1", "--data", "rooms", *TINY]
     command += ["--data-root", str(root), "train.lrr=1", "--out", str(tmp_path / "run")]
     assert main(command) == 2
     assert "did you mean 'train.lr'" in capsys.readouterr().err

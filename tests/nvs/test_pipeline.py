@@ -13,7 +13,7 @@ from recon.decoder import DecoderConfig
 FRAMES, HEIGHT, WIDTH = 5, 32, 48
 
 
-@pytest.fixture(scope="module", params=["re10k", "primitives"])
+@pytest.fixture(scope="module", params=["re10k", "rooms"])
 def reconstructor(request, nano_wan) -> Reconstructor:
     config = NVSConfig(
         input="latent",
