@@ -113,8 +113,6 @@ def test_wrong_roots_are_the_users_errors(tmp_path, rooms):
         load_re10k(tmp_path / "nowhere", "train")
     found = r"no folder 'validation' \(found: depth, test, train, videos\)"
     with pytest.raises(InputError, match=found):
-        InputError, match=r"no folder 'validation' \(found: depth, test, train, videos\)"
-    ):
         load_re10k(rooms, "validation")
     (tmp_path / "train").mkdir()
     with pytest.raises(InputError, match="neither camera files"):
