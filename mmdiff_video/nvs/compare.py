@@ -2,17 +2,30 @@
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
+from mmdiff_video.datasets.views import NVSSample, collate
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json, write_text
 from mmdiff_video.nvs.config import NVSConfig
-from mmdiff_video.nvs.evaluate import eval_3dgs, format_metric, shown_metrics
+from mmdiff_video.nvs.evaluate import (
+    eval_3dgs,
+    evaluation_set,
+    format_metric,
+    report_name,
+    shown_metrics,
+)
 from mmdiff_video.nvs.model import count_parameters, widen_to
+from mmdiff_video.nvs.objective import render
+from mmdiff_video.nvs.pictures import save_png, side_by_side, to_uint8
+from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.nvs.setup import set_up
 from mmdiff_video.nvs.train import train_3dgs
 from mmdiff_video.tables import format_count, format_table
@@ -26,59 +39,82 @@ ARMS = {
 }
 """Run folder -> label in the table."""
 
+_SCENES, _VIEWS = 3, 2
+"""Of the picture: scenes, and held-out views of each."""
 
-def compare_3dgs(config: NVSConfig, out: Path) -> str:
-    """Train and score the three arms under equal settings; returns the table.
+
+def compare_3dgs(
+    config: NVSConfig,
+    out: Path,
+    *,
+    arms: Sequence[str] = tuple(ARMS),
+    splits: Sequence[str] = ("test",),
+) -> str:
+    """Train and score some arms under equal settings; returns the tables.
 
     Every arm has the same clips, samplings, steps, batch and decoder; ``latent-wide`` has a wider
     trunk, so that the features' aggregator is not a free gift of parameters. Writes
-    ``comparison.json`` and ``comparison.md``. Arms that are done are kept and a half-trained one
-    goes on, so that the same command continues a comparison that was stopped.
+    ``comparison.json`` (split -> arm -> report), ``comparison.md`` and, for each split, a picture
+    of the arms' renders side by side. Arms that are done are kept and a half-trained one goes on,
+    so that the same command continues a comparison that was stopped.
+
+    Args:
+        config: of every arm; its ``input`` is not read.
+        out: a folder for the runs of the arms.
+        arms: keys of :data:`ARMS`.
+        splits: of the data set, which every arm is scored on.
 
     Raises:
         InputError: as training and evaluation; or the folder holds another comparison.
     """
-    arms, backbone = _arms(config)
-    reports: dict[str, dict[str, Any]] = {}
-    for name, arm in arms.items():
+    configs, backbone = _arms(config, arms)
+    reports: dict[str, dict[str, dict[str, Any]]] = {split: {} for split in splits}
+    for name, arm in configs.items():
         run = out / name
-        if not _done(run, arm):
+        if not _trained(run, arm):
             logger.info("== %s", ARMS[name])
             result = train_3dgs(
                 arm, run, resume=(run / "metrics.jsonl").exists(), backbone=backbone
             )
             if not result.finished:
                 raise InputError(f"stopped in {run}; the same command goes on from there")
-            eval_3dgs(run)
-        reports[name] = json.loads((run / "eval.json").read_text())
-        reports[name]["parameters"] = json.loads((run / "run.json").read_text())["parameters"]
-    table = _table(reports)
+        for split in splits:
+            path = run / f"{report_name(split)}.json"
+            if not path.exists():
+                eval_3dgs(run, split=split, backbone=backbone)
+            report = json.loads(path.read_text())
+            report["parameters"] = json.loads((run / "run.json").read_text())["parameters"]
+            reports[split][name] = report
+    tables = "\n\n".join(_table(found) for found in reports.values())
     write_json(out / "comparison.json", reports)
-    write_text(out / "comparison.md", table + "\n")
-    return table
+    write_text(out / "comparison.md", tables + "\n")
+    runs = {name: Reconstructor.from_run(out / name, backbone=backbone) for name in configs}
+    for split in splits:
+        _draw(runs, split, out / f"comparison-{split}.png")
+    return tables
 
 
-def _arms(config: NVSConfig) -> tuple[dict[str, NVSConfig], Backbone]:
+def _arms(config: NVSConfig, names: Sequence[str]) -> tuple[dict[str, NVSConfig], Backbone]:
     """Build the complete config of each arm; all share one backbone."""
     features = set_up(replace(config, input="features"))
     latent = replace(features.config, input="latent")
     target = count_parameters(features.model)["total"]
     wide, _ = widen_to(latent, target, features.backbone, features.space)
     arms = {"latent": latent, "latent-wide": wide, "features": features.config}
-    return arms, features.backbone
+    return {name: arms[name] for name in names}, features.backbone
 
 
-def _done(run: Path, arm: NVSConfig) -> bool:
-    """Whether an arm is trained and scored already, with these settings."""
+def _trained(run: Path, arm: NVSConfig) -> bool:
+    """Whether a run has finished its training, with these settings."""
     if not (run / "config.yaml").exists():
         return False
     found = load_config(NVSConfig, run / "config.yaml")
     if replace(found, data=replace(found.data, root=arm.data.root)) != arm:
         raise InputError(f"{run} was trained with other settings; choose another --out")
-    return (run / "eval.json").exists()
+    return (run / "checkpoints" / f"step-{arm.train.steps:06d}").is_dir()
 
 
-def _table(reports: dict[str, dict[str, Any]]) -> str:
+def _table(reports: Mapping[str, Mapping[str, Any]]) -> str:
     first = next(iter(reports.values()))
     metrics = shown_metrics(list(reports.values()))
     rows = [
@@ -101,5 +137,37 @@ def _table(reports: dict[str, dict[str, Any]]) -> str:
         f" views; {first['backbone']}, {first['steps']} steps each"
     )
     header = ["input of the decoder", "trainable parameters", *metrics.values()]
-    notes = [first["notice"], first["protocol"], first["lpips_reason"]]
+    seen = "these clips were trained on" if first["split"] == "train" else ""
+    notes = [first["notice"], seen, first["protocol"], first["lpips_reason"]]
     return "\n".join([format_table(header, rows, title=title), *(note for note in notes if note)])
+
+
+@torch.no_grad()
+def _draw(runs: Mapping[str, Reconstructor], split: str, path: Path) -> None:
+    """Lay held-out views beside the renders of every arm."""
+    first = next(iter(runs.values()))
+    samples, _, _ = evaluation_set(first.setup, split)
+    rows, titles = [], []
+    for index in range(min(_SCENES, len(samples))):
+        sample = samples[index]
+        if not isinstance(sample, NVSSample):
+            continue  # every eval.json lists it
+        batch = collate([sample]).to(first.setup.backbone.device)
+        height, width = batch.video.shape[-2:]
+        views = torch.linspace(0, batch.target_images.shape[1] - 1, _VIEWS).round().long()
+        viewmats, Ks = batch.target_viewmats[0, views], batch.target_Ks[0, views]
+        columns = [to_uint8(batch.target_images[0, views].movedim(1, -1))]
+        for run in runs.values():
+            drawn = render(run.reconstruct(batch)[0], viewmats, Ks, height, width)
+            columns.append(to_uint8(drawn.image))
+        rows += list(zip(*columns, strict=True))
+        titles += [f"{sample.clip_key}, frame {batch.target_indices[0, view]}" for view in views]
+    if rows:
+        picture = side_by_side(
+            rows,
+            ["truth", *runs],
+            row_titles=titles,
+            note=first.setup.notice,
+            scale=2 if rows[0][0].shape[0] < 200 else 1,
+        )
+        save_png(picture, path)

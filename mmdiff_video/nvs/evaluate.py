@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmdiff_video import __version__
+from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.datasets.eval_index import index_choices, load_eval_index
 from mmdiff_video.datasets.posed_video import PosedClip
 from mmdiff_video.datasets.readers import load_split
@@ -75,6 +76,7 @@ def eval_3dgs(
     data_root: Path | None = None,
     max_clips: int | None = None,
     eval_index: Path | None = None,
+    backbone: Backbone | None = None,
 ) -> str:
     """Score a run, write ``eval.json`` and pictures into it, and return the table.
 
@@ -90,15 +92,16 @@ def eval_3dgs(
         data_root: where the data lies now, if it moved.
         max_clips: a seeded choice of clips; None: the config's ``max_eval_clips``, else the card's.
         eval_index: pixelSplat's evaluation index; None: the config's, else evenly spread views.
+        backbone: the run's, if it is loaded already.
 
     Raises:
         InputError: no run, no data, an unknown split.
     """
-    reconstructor = Reconstructor.from_run(run, data_root)
+    reconstructor = Reconstructor.from_run(run, data_root, backbone)
     setup = reconstructor.setup
-    samples, choices, skipped = _evaluation_set(setup, split, max_clips, eval_index)
+    samples, choices, skipped = evaluation_set(setup, split, max_clips, eval_index)
     perceptual, reason = _perceptual_metrics(setup)
-    name = "eval" if split == "test" else f"eval-{split}"
+    name = report_name(split)
     scores = Scores()
     for index in tqdm(range(len(samples)), desc="evaluate", unit="scene", disable=None):
         sample = samples[index]
@@ -117,6 +120,11 @@ def eval_3dgs(
     }
     write_json(run / f"{name}.json", report)
     return table(report)
+
+
+def report_name(split: str) -> str:
+    """Stem of the JSON file, and name of the folder of pictures, that scoring a split leaves."""
+    return "eval" if split == "test" else f"eval-{split}"
 
 
 def table(report: dict[str, Any]) -> str:
@@ -160,9 +168,14 @@ def format_metric(value: float | None, metric: str) -> str:
     return "n/a" if value is None else f"{value:.2f}" if metric == "psnr" else f"{value:.3f}"
 
 
-def _evaluation_set(
-    setup: Setup, split: str, max_clips: int | None, eval_index: Path | None
+def evaluation_set(
+    setup: Setup, split: str, max_clips: int | None = None, eval_index: Path | None = None
 ) -> tuple[EvaluationDataset, FrameChoices, list[dict[str, str]]]:
+    """Load what a run is scored on; arguments as :func:`eval_3dgs`.
+
+    Returns:
+        The samples, how their frames were chosen, and what was left out (``key``, ``reason``).
+    """
     data = setup.config.data
     loaded = load_split(
         setup.card,

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
 from mmdiff_video.datasets.views import NVSBatch
 from mmdiff_video.errors import InputError
@@ -35,12 +36,18 @@ class Reconstructor:
     step: int
 
     @classmethod
-    def from_run(cls, run: Path | str, data_root: Path | str | None = None) -> "Reconstructor":
+    def from_run(
+        cls,
+        run: Path | str,
+        data_root: Path | str | None = None,
+        backbone: Backbone | None = None,
+    ) -> "Reconstructor":
         """Open the newest checkpoint of a run folder.
 
         Args:
             run: written by ``train-3dgs``.
             data_root: where its data lies now, if it moved.
+            backbone: the run's, if it is loaded already.
 
         Raises:
             InputError: no run there, or its checkpoint does not fit its config.
@@ -53,7 +60,7 @@ class Reconstructor:
         config = load_config(NVSConfig, run / "config.yaml")
         if data_root is not None:
             config = replace(config, data=replace(config.data, root=str(data_root)))
-        setup = set_up(config)
+        setup = set_up(config, backbone)
         step = load_model(run, setup.model, ema=True)
         return cls(setup, setup.model.eval(), step)
 

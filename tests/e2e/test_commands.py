@@ -142,9 +142,10 @@ def test_compare_prints_the_three_rows_and_continues(
     ):
         assert label in table
     report = json.loads((tmp_path / "cmp" / "comparison.json").read_text())
-    parameters = {arm: report[arm]["parameters"]["total"] for arm in report}
+    parameters = {arm: found["parameters"]["total"] for arm, found in report["test"].items()}
     assert parameters["latent"] < parameters["latent-wide"]
     assert abs(parameters["latent-wide"] / parameters["features"] - 1) < 0.2
+    assert Image.open(tmp_path / "cmp" / "comparison-test.png").width > 4 * 2 * 48
     stamp = (tmp_path / "cmp" / "latent" / "config.yaml").stat().st_mtime_ns
     assert main(command) == 0
     assert (tmp_path / "cmp" / "latent" / "config.yaml").stat().st_mtime_ns == stamp
