@@ -20,7 +20,7 @@ class Material:
     """What a surface is made of.
 
     Attributes:
-        pattern: a key of :data:`mmdiff_video.datasets.rooms.textures.PATTERNS`.
+        pattern: a key of :data:`mmdiff_video.datasets.rooms.patterns.PATTERNS`.
         colors: sRGB in 0..1; the first dominates.
         tile: metres along one side of the square that repeats.
         seed: of the pattern.

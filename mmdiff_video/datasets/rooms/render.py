@@ -16,7 +16,7 @@ from mmdiff_video.errors import InputError
 
 Array = NDArray[Any]
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 15
 """Pixels drawn together: enough to hide numpy's overhead, few enough for the caches."""
 
 

@@ -29,7 +29,7 @@ class Tracer:
         rtcore, construction = _embree()
         glow = np.array([material.glow > 0 for material in mesh.materials])
         self._all, self._solid = rtcore.EmbreeScene(), rtcore.EmbreeScene()
-        # The meshes must outlive nothing: Embree keeps its own copy.
+        # Embree copies the corners and keeps them with the scene.
         construction.TriangleMesh(self._all, mesh.corners)
         construction.TriangleMesh(self._solid, mesh.corners[~glow[mesh.material]])
 

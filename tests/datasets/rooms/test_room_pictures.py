@@ -1,4 +1,5 @@
 import multiprocessing
+import sys
 
 import numpy as np
 import pytest
@@ -12,13 +13,8 @@ from mmdiff_video.datasets.rooms import (
 )
 from mmdiff_video.datasets.rooms.materials import Material
 from mmdiff_video.datasets.rooms.mesh import build_mesh
-from mmdiff_video.datasets.rooms.textures import (
-    PATTERNS,
-    TexturePool,
-    paint,
-    to_linear,
-    to_srgb,
-)
+from mmdiff_video.datasets.rooms.patterns import PATTERNS, paint
+from mmdiff_video.datasets.rooms.textures import TexturePool, to_linear, to_srgb
 from mmdiff_video.errors import InputError
 from recon.cameras import camera_rays, project
 
@@ -187,6 +183,12 @@ def _mean(index: int) -> float:
 def test_impossible_pictures_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         render_room(make_room("train", 0), **settings)
+
+
+def test_a_machine_without_embree_is_told_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "embreex", None)
+    with pytest.raises(InputError, match="needs embreex.*pip install embreex"):
+        render_room(make_room("train", 0))
 
 
 def test_normals_have_unit_length_and_uv_are_finite():
