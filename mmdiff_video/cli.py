@@ -422,7 +422,10 @@ def _verb(verbs, name: str, run, summary: str, details: str = "") -> argparse.Ar
 def _size(text: str) -> tuple[int, int]:
     """Read 256 or 320x180 as width and height."""
     width, _, height = text.partition("x")
-    return int(width), int(height or width)
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size such as 256 or 320x180") from None
 
 
 def _task_arguments(parser: argparse.ArgumentParser) -> None:

@@ -62,7 +62,7 @@ def _standing_lamp(draw: Draw, hue: Color | None, name: str, height: float, r: f
 
 def _shade_material(draw: Draw, hue: Color | None) -> Material:
     first = hue or m.color(draw, m.PASTEL, m.VIVID)
-    pattern = draw.pick(("glow", "glow", "fabric", "stripes"))
+    pattern = draw.pick(("plain", "plain", "fabric", "stripes"))
     return m.make(draw, pattern, first, tile=0.4, word="", glow=draw.uniform(0.5, 1.0))
 
 

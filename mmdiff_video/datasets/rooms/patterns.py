@@ -57,7 +57,7 @@ def _noise_tiles(kind: str, side: int) -> Array:
 def paint(material: Material) -> Array:
     """Draw a material: sRGB [side, side, 3] in 0..1; row is v, column is u."""
     side = _FINE_SIDE if material.pattern in _FINE else _SIDE
-    if material.pattern in ("plain", "glow"):
+    if material.pattern == "plain":
         side = _PLAIN_SIDE
     canvas = _Canvas(material.seed, side)
     pattern = PATTERNS[material.pattern]
@@ -397,5 +397,5 @@ PATTERNS: dict[str, Callable[[_Canvas, Array], Array]] = {
     "diamonds": _diamonds, "dots": _dots, "plaid": _plaid, "damask": _damask, "rings": _rings,
     "marble": _marble, "terrazzo": _terrazzo, "patches": _patches, "hexes": _hexes,
     "fabric": _fabric, "knit": _knit, "leather": _leather, "foliage": _foliage,
-    "cardboard": _cardboard, "glow": _plain, "art": _art, "view": _view, "show": _show,
+    "cardboard": _cardboard, "art": _art, "view": _view, "show": _show,
 }  # fmt: skip

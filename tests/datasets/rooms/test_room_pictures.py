@@ -187,7 +187,7 @@ def test_impossible_pictures_are_refused(settings, message):
 
 def test_a_machine_without_embree_is_told_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "embreex", None)
-    with pytest.raises(InputError, match="needs embreex.*pip install embreex"):
+    with pytest.raises(InputError, match=r"needs embreex.*pip install embreex"):
         render_room(make_room("train", 0))
 
 
