@@ -108,4 +108,5 @@ def _t5_sizes(card: BackboneCard, vocabulary: int, width: int) -> dict[str, Any]
         "num_layers": card.build["text_layers"],
         "num_heads": max(1, width // 64),
         "feed_forward_proj": "gated-gelu",
+        "dropout_rate": 0.0,  # trained on endless procedural captions, or not at all
     }

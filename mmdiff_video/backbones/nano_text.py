@@ -25,23 +25,37 @@ cube sphere cylinder cone plane shape object surface texture pattern stripe chec
 detail background foreground depth distance salient contour main subject
 walking running standing sitting lying looking holding moving turning flying playing riding driving
 slowly quickly forward backward filmed filming shot taken seen made painted covered surrounded
+walls grey against there side we see has free patterned striped checked dotted zigzag plaid knitted
+mottled tiled woven carpeted panelled potted hanging dusty pale teal beige cream lavender peach sage
+mint burgundy navy olive slate ochre rose turquoise maroon coral plank marble parquet terracotta
+terrazzo concrete ceramic leather cardboard birch oak pine mahogany walnut vase curtains painting rug
+bookshelf chest armchair coffee stool television dresser nightstand sideboard wardrobe desk monitor
 style realistic sharp blurry close wide angle aerial static handheld smooth motion movement
-""".split()  # noqa: SIM905 (a list literal would take 230 lines)
+""".split()  # noqa: SIM905 (a list literal would take 320 lines)
 
 
 def unigram_tokenizer() -> Any:
     """Build the T5 kind: a Unigram model over caption words and printable characters."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import (
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
     from transformers import T5TokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
     words = list(dict.fromkeys(WORDS))
-    characters = string.ascii_letters + string.digits + string.punctuation
+    characters = string.ascii_lowercase + string.digits + string.punctuation
     # Log-probabilities: any listed word beats its spelling; a suffix beats its letters.
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [(f"▁{word}", -3.0 - 3.0 * rank / len(words)) for rank, word in enumerate(words)]
     pieces += [(suffix, -7.0) for suffix in ("ing", "ed", "er", "ly", "es")]
     pieces += [(character, -8.0) for character in "▁" + characters]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
+    # CLIP's tokenizer does so too; "A lamp" must not be spelt
+    tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -43,6 +43,8 @@ class CorpusConfig:
         dir: the folder; None means one in the cache named after its contents.
         train_clips, val_clips: how many of each; val clips show rooms that training never sees.
         frames, height, width: size of a clip; one frame for an image model.
+        walk: least and largest share of a room's walk that a clip covers: how fast the camera
+            moves. Drawn for each shard.
         seed: of the generator.
         shard_clips: clips rendered at a time and kept in one file.
     """
@@ -53,6 +55,7 @@ class CorpusConfig:
     frames: int = 17
     height: int = 128
     width: int = 128
+    walk: tuple[float, float] = (0.35, 0.7)
     seed: int = 0
     shard_clips: int = 64
 
@@ -60,6 +63,8 @@ class CorpusConfig:
         for name in ("train_clips", "val_clips", "frames", "height", "width", "shard_clips"):
             if getattr(self, name) < 1:
                 raise InputError(f"corpus.{name} is {getattr(self, name)}: it must be 1 or more")
+        if not 0 < self.walk[0] <= self.walk[1] <= 1:
+            raise InputError(f"corpus.walk is {list(self.walk)}: it must be a range in (0, 1]")
 
 
 class ClipSource(Protocol):
@@ -141,6 +146,7 @@ def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
     manifest = {
         "generator": dict(source.key),
         **{k: getattr(config, k) for k in ("frames", "height", "width", "seed", "shard_clips")},
+        "walk": list(config.walk),
     }
     folder = Path(config.dir) if config.dir else _default_folder(manifest)
     missing = {

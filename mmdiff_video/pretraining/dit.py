@@ -248,6 +248,7 @@ class SampleSheet:
             made = backbone.generate(
                 prompt,
                 taps=[],
+                timesteps=[0.5],
                 height=clips.height // scale,
                 width=clips.width // scale,
                 frames=clips.frames,

@@ -41,7 +41,7 @@ def open_run(config: Any, out: Path, *, resume: bool) -> tuple[Any, Path]:
     file = out / CONFIG
     if resume and not file.is_file():
         raise InputError(f"nothing to resume in {out}: no run was started there")
-    if file.is_file() and not resume:
+    if any(out.glob("*/metrics.jsonl")) and not resume:
         raise InputError(
             f"{out} holds a run already; resume it (--resume), or choose another folder"
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.cards import load_card
+from mmdiff_video.errors import InputError
 from mmdiff_video.files import remove_folder, write_folder_aside, write_json
 from mmdiff_video.pretraining.coders import Coder, load_coder, new_coder
 from mmdiff_video.pretraining.config import VAEConfig, VAEStageConfig
@@ -92,9 +93,20 @@ def train_vae(
 
 
 class Crops:
-    """Crops of the corpus' clips, drawn from (clip, epoch): uint8 [F, H, W, 3]."""
+    """Crops of the corpus' clips, drawn from (clip, epoch): uint8 [F, H, W, 3].
+
+    Raises:
+        InputError: crops that are larger than the clips.
+    """
 
     def __init__(self, corpus: Corpus, stage: VAEStageConfig, seed: int):
+        frames, height, width, _ = corpus.clip(0).shape
+        window = stage.crop * (2 if stage.half_size > 0 else 1)
+        if stage.frames > frames or window > min(height, width):
+            raise InputError(
+                f"stage '{stage.name}': a crop of {stage.frames} x {window} x {window} does not fit"
+                f" into clips of {frames} x {height} x {width}"
+            )
         self.corpus, self.stage, self.seed = corpus, stage, seed
 
     def __len__(self) -> int:
@@ -116,7 +128,7 @@ class Crops:
             pixels = halved(pixels)
         if rng.random() < 0.5:
             pixels = pixels[:, :, ::-1]
-        return torch.from_numpy(np.ascontiguousarray(pixels))
+        return torch.from_numpy(pixels.copy())  # the map is read-only
 
 
 def halved(pixels: np.ndarray) -> np.ndarray:

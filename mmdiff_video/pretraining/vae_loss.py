@@ -17,7 +17,7 @@ _SCALES = 3
 
 
 class VAELoss:
-    """L1 + image gradients + LPIPS where its weights are + a little KL.
+    """Squared error + L1 + image gradients + LPIPS where its weights are + a little KL.
 
     Args:
         config: the weights of the terms.
@@ -42,6 +42,7 @@ class VAELoss:
         video = to_video(batch)
         reconstruction, mean, log_variance = model(video)
         terms = {
+            "mse": (reconstruction - video).square().mean(),
             "l1": (reconstruction - video).abs().mean(),
             "gradient": gradient_error(reconstruction, video).mean(),
             "kl": 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(),

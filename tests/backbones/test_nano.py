@@ -72,6 +72,7 @@ def test_a_failed_build_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_tokenizers_know_caption_words_and_spell_the_rest(tmp_path: Path) -> None:
     t5, clip = unigram_tokenizer(), clip_tokenizer(tmp_path)
     assert t5.tokenize("a red ball in a room") == ["▁a", "▁red", "▁ball", "▁in", "▁a", "▁room"]
+    assert t5.tokenize("A Red ball") == t5.tokenize("a red ball")
     assert t5.unk_token_id not in t5('Zyx-42, "quoted" ~ {prompt}!').input_ids
     assert t5("room").input_ids[-1] == t5.eos_token_id
     for word in WORDS:

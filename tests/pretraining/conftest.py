@@ -1,0 +1,21 @@
+"""Discs in the place of rooms and tiny architectures in the place of the nano cards."""
+
+import pytest
+
+from disc_clips import Discs
+from mmdiff_video.pretraining import dit, export, runs, vae
+from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
+
+
+@pytest.fixture
+def discs(monkeypatch: pytest.MonkeyPatch) -> Discs:
+    """The source that every corpus of the test is rendered by."""
+    source = Discs()
+    cards = {
+        "nano-wan": tiny_card("nano-wan", TINY_WAN),
+        "nano-flux": tiny_card("nano-flux", TINY_FLUX),
+    }
+    monkeypatch.setattr(runs, "RoomClips", lambda: source)
+    for module in (vae, dit, export):
+        monkeypatch.setattr(module, "load_card", cards.__getitem__)
+    return source

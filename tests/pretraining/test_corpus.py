@@ -1,0 +1,90 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from disc_clips import Discs
+from mmdiff_video.errors import InputError
+from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
+from mmdiff_video.pretraining.latents import mirrored_caption
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CorpusConfig:
+    return CorpusConfig(
+        dir=str(tmp_path / "corpus"),
+        train_clips=5,
+        val_clips=2,
+        frames=2,
+        height=8,
+        width=12,
+        shard_clips=2,
+    )
+
+
+def test_clips_and_captions_come_back(config: CorpusConfig):
+    folder = make_corpus(config, Discs())
+    train = Corpus(folder, "train", 5)
+    expected = list(Discs().render("train", range(5), config))
+    assert train.captions == [caption for _, caption in expected]
+    for i, (clip, _) in enumerate(expected):
+        assert np.array_equal(train.clip(i), clip)
+    assert len(Corpus(folder, "val", 2)) == 2
+
+
+def test_rendering_goes_on_with_the_first_missing_shard(config: CorpusConfig):
+    class Breaks(Discs):
+        def render(self, split, indices, config):
+            if 2 in indices:
+                raise KeyboardInterrupt
+            return super().render(split, indices, config)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_corpus(config, Breaks())
+    with pytest.raises(InputError, match="2 of 3 shards of 'train' are missing"):
+        Corpus(Path(str(config.dir)), "train", 5)
+    source = Discs()
+    make_corpus(config, source)
+    assert source.rendered == [f"train/{i}" for i in (2, 3, 4, 5)] + ["val/0", "val/1"]
+
+
+def test_more_clips_add_shards_and_fewer_use_the_first(config: CorpusConfig):
+    folder = make_corpus(config, Discs())
+    source = Discs()
+    make_corpus(replace(config, train_clips=8), source)
+    assert source.rendered == ["train/6", "train/7"]
+    assert len(Corpus(folder, "train", 3)) == 3
+
+
+def test_a_corpus_belongs_to_its_settings_and_generator(config: CorpusConfig):
+    make_corpus(config, Discs())
+    with pytest.raises(InputError, match="clips of width 12, not 16"):
+        make_corpus(replace(config, width=16), Discs())
+    # what a newer generator would draw is another matter, as long as nothing is missing
+    make_corpus(config, Discs(version=2))
+    with pytest.raises(InputError, match=r"generator .*set corpus.dir to another folder"):
+        make_corpus(replace(config, train_clips=8), Discs(version=2))
+
+
+def test_without_a_folder_the_contents_name_it(config: CorpusConfig, monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("MMDIFF_CACHE", str(tmp_path))
+    nameless = replace(config, dir=None)
+    first, second = make_corpus(nameless, Discs()), make_corpus(nameless, Discs(version=2))
+    assert first != second
+    assert make_corpus(nameless, Discs()) == first
+
+
+def test_wrong_folders_are_named(tmp_path: Path):
+    with pytest.raises(InputError, match=r"is not a corpus: it has no corpus.json"):
+        Corpus(tmp_path, "train", 1)
+    with pytest.raises(InputError, match="train_clips is 0"):
+        CorpusConfig(train_clips=0)
+
+
+def test_a_mirrored_caption_swaps_the_sides():
+    text = "A bed on the left, a lamp to its right. Right of it a rug, upright."
+    assert mirrored_caption(text) == (
+        "A bed on the right, a lamp to its left. Left of it a rug, upright."
+    )
+    assert mirrored_caption(mirrored_caption(text)) == text

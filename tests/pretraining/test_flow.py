@@ -1,0 +1,128 @@
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdiff_video.backbones import load_backbone
+from mmdiff_video.backbones.nano import build
+from mmdiff_video.errors import InputError
+from mmdiff_video.pretraining.config import DiTStageConfig, FlowConfig
+from mmdiff_video.pretraining.denoisers import load_denoiser, new_denoiser
+from mmdiff_video.pretraining.flow import (
+    FlowMatching,
+    GuidanceDistillation,
+    draw_timesteps,
+    flow_point,
+)
+from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
+
+CARDS = {"nano-wan": TINY_WAN, "nano-flux": TINY_FLUX}
+
+
+def test_the_velocity_leads_from_data_to_noise():
+    x0, eps = torch.randn(2, 3, 16, 1, 4, 4)
+    t = torch.tensor([0.0, 0.25, 1.0])
+    noisy, velocity = flow_point(x0, eps, t)
+    assert torch.equal(noisy[0], x0[0])
+    assert torch.equal(noisy[2], eps[2])
+    # a straight line: from x_t against the velocity, t long, lies x_0
+    assert torch.allclose(noisy - t.reshape(-1, 1, 1, 1, 1) * velocity, x0, atol=1e-6)
+    assert torch.allclose(velocity, eps - x0)
+
+
+def test_the_loss_of_the_exact_velocity_is_zero_and_of_none_its_energy():
+    x0 = torch.zeros(512, 1, 1, 2, 2)  # then x_t = t eps, and eps - x_0 = x_t / t
+    loss = FlowMatching(FlowConfig())
+    batch = {"latent": x0, "tokens": {}}
+    exact, _ = loss(lambda x, t, tokens, g: x / t.reshape(-1, 1, 1, 1, 1), batch)  # type: ignore
+    nothing, _ = loss(lambda x, t, tokens, g: torch.zeros_like(x), batch)  # type: ignore
+    assert exact < 1e-6
+    assert nothing == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "logit-normal"])
+def test_timesteps_fill_the_interval_and_shift_towards_noise(kind: str):
+    torch.manual_seed(0)
+    cpu = torch.device("cpu")
+    plain = draw_timesteps(20_000, FlowConfig(timesteps=kind), cpu)
+    shifted = draw_timesteps(20_000, FlowConfig(timesteps=kind, shift=3.0), cpu)
+    assert 0 < plain.min() < 0.05
+    assert 0.95 < plain.max() < 1
+    assert plain.median() == pytest.approx(0.5, abs=0.02)
+    assert shifted.median() == pytest.approx(0.75, abs=0.02)  # 3 * 0.5 / (1 + 2 * 0.5)
+    spread = {"uniform": 0.289, "logit-normal": 0.209}[kind]
+    assert plain.std() == pytest.approx(spread, abs=0.01)
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(InputError, match="did you mean 'uniform'"):
+        FlowConfig(timesteps="unifrom")
+    with pytest.raises(InputError, match=r"flow.shift is 0"):
+        FlowConfig(shift=0)
+    with pytest.raises(InputError, match="prompt_dropout is 2"):
+        FlowConfig(prompt_dropout=2)
+    with pytest.raises(InputError, match="unknown objective"):
+        DiTStageConfig(objective="flwo")
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_denoiser_answers_as_the_backbone_with_the_pipelines_own_text(name: str, tmp_path: Path):
+    card = tiny_card(name, CARDS[name])
+    build(card, tmp_path / "folder")
+    backbone = load_backbone(tmp_path / "folder", device="cpu")
+    denoiser = load_denoiser(tmp_path / "folder", card)
+    prompts = ["A red ball on the left.", "", "unlisted words, spelt: Zyx!"]
+    noisy = torch.randn(3, 16, 2 if name == "nano-wan" else 1, 4, 6)
+    t, guidance = torch.tensor([0.1, 0.5, 0.9]), torch.full([3], 3.5)
+    with torch.no_grad():
+        ours = denoiser(noisy, t, denoiser.tokenize(prompts), guidance)
+        theirs = backbone.velocity(noisy, t, backbone.encode_text(prompts), 3.5)
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    assert (ours[0] - ours[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_fresh_denoiser_says_nothing_and_learns_its_text_encoders_too(name: str):
+    torch.manual_seed(0)
+    denoiser = new_denoiser(tiny_card(name, CARDS[name]))
+    x0 = torch.randn(4, 16, 2 if name == "nano-wan" else 1, 4, 4)
+    tokens = denoiser.tokenize(["a red ball", "a blue ball"] * 2)
+    loss = FlowMatching(FlowConfig())
+    first, _ = loss(denoiser, {"latent": x0, "tokens": tokens})
+    optimizer = torch.optim.AdamW(denoiser.parameters(), 1e-2)
+    before = copy.deepcopy(denoiser.text_encoders.state_dict())
+    # gates open one after the other: output, blocks, text
+    for _ in range(4):
+        optimizer.zero_grad()
+        value, _ = loss(denoiser, {"latent": x0, "tokens": tokens})
+        value.backward()
+        optimizer.step()
+    assert float(first.detach()) == pytest.approx(2, abs=0.5)  # of eps - x_0
+    assert all(p.grad is not None for p in denoiser.text_encoders.parameters())
+    after = denoiser.text_encoders.state_dict()
+    assert any((before[k] - after[k]).abs().max() > 1e-3 for k in after)
+
+
+def test_distillation_teaches_the_guided_velocity_for_the_scale_told():
+    torch.manual_seed(0)
+    card = tiny_card("nano-flux", TINY_FLUX)
+    denoiser = new_denoiser(card)
+    for p in denoiser.transformer.parameters():  # as after some training
+        p.data += 0.05 * torch.randn_like(p)
+    loss = GuidanceDistillation(FlowConfig(), denoiser, (1.0, 5.0), bf16=False)
+    noisy, t = torch.randn(2, 16, 1, 4, 4), torch.tensor([0.3, 0.6])
+    tokens, empty = denoiser.tokenize(["a red ball", ""]), denoiser.tokenize(["", ""])
+    with torch.no_grad():
+        conditional = denoiser(noisy, t, tokens, torch.ones(2))
+        unconditional = denoiser(noisy, t, empty, torch.ones(2))
+        target = loss._guided(noisy, t, tokens, torch.tensor([3.0, 3.0]))
+    wanted = unconditional + 3 * (conditional - unconditional)
+    assert torch.allclose(target, wanted, atol=1e-5)
+    assert torch.allclose(target[1], unconditional[1], atol=1e-5)  # the empty prompt itself
+    assert (target[0] - conditional[0]).abs().max() > 1e-3
+
+    batch = {"latent": torch.randn(2, 16, 1, 4, 4), "tokens": tokens}
+    same = GuidanceDistillation(FlowConfig(), denoiser, (1.0, 1.0), bf16=False)
+    assert same(denoiser, batch)[0] < 1e-10
+    assert loss(denoiser, batch)[0] > 1e-6

@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from disc_clips import Discs, overrides
+from mmdiff_video.cli import main
+from mmdiff_video.pretraining.coders import ImageCoder, WanCoder, new_coder
+from mmdiff_video.pretraining.vae import latent_statistics
+from mmdiff_video.pretraining.vae_loss import gradient_error
+from mmdiff_video.pretraining.wan_vae import decode_clip, encode_clip
+from mmdiff_video.training import checkpoints
+from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
+
+PATCHED = {
+    "dim_mult": [1, 2, 2],
+    "temperal_downsample": [True, True],
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "is_residual": True,
+}
+WAN_2_1 = {"dim_mult": [1, 2, 4, 4]}
+
+
+@pytest.mark.parametrize("architecture", [PATCHED, WAN_2_1], ids=["patched", "wan-2.1"])
+@pytest.mark.parametrize("frames", [1, 9])
+def test_a_whole_clip_at_once_equals_four_frames_at_a_time(architecture: dict, frames: int):
+    from diffusers import AutoencoderKLWan
+
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(base_dim=4, z_dim=16, num_res_blocks=1, **architecture)
+    video = torch.rand(2, 3, frames, 16, 24) * 2 - 1
+    with torch.no_grad():
+        parameters = encode_clip(vae, video)
+        assert torch.allclose(parameters, vae.encode(video).latent_dist.parameters, atol=1e-5)
+        latent = parameters[:, :16]
+        theirs = vae.decode(latent).sample
+        assert torch.allclose(decode_clip(vae, latent).clamp(-1, 1), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "changes"), [("nano-wan", TINY_WAN), ("nano-flux", TINY_FLUX)])
+def test_a_fresh_vae_hides_little_of_its_latent_in_noise(name: str, changes: dict):
+    torch.manual_seed(0)
+    coder = new_coder(tiny_card(name, changes))
+    frames = 5 if name == "nano-wan" else 1
+    mean, log_variance = coder.posterior(torch.rand(2, 3, frames, 32, 32) * 2 - 1)
+    assert mean.shape == (2, 16, 2 if name == "nano-wan" else 1, 4, 4)
+    assert (log_variance / 2).exp().mean() < 0.2 * mean.std()
+
+
+def test_image_latents_are_scaled_in_the_weights_and_pictures_stay_the_same():
+    torch.manual_seed(0)
+    coder = new_coder(tiny_card("nano-flux", TINY_FLUX)).eval().requires_grad_(False)
+    assert isinstance(coder, ImageCoder)
+    video = torch.rand(8, 3, 1, 32, 32) * 2 - 1
+    mean, log_variance = coder.posterior(video)
+    pictures = coder.decode(mean)
+    per_channel = mean.transpose(0, 1).flatten(1)
+    coder.normalize(per_channel.mean(1), per_channel.std(1))
+    scaled, scaled_log_variance = coder.posterior(video)
+    assert torch.allclose(coder.decode(scaled), pictures, atol=1e-4)
+    assert torch.allclose(scaled.transpose(0, 1).flatten(1).std(1), torch.ones(16), atol=1e-3)
+    # the posterior keeps its noise in units of the latent
+    gained = scaled_log_variance - log_variance
+    wanted = -2 * per_channel.std(1).log()
+    assert torch.allclose(gained.mean((0, 2, 3, 4)), wanted, atol=1e-3)
+    config = coder.vae.config
+    assert config.scaling_factor == 1
+    assert config.shift_factor == pytest.approx(float(scaled.mean()), abs=1e-3)
+
+
+def test_latent_statistics_are_those_of_all_latents_together(discs: Discs, tmp_path: Path):
+    from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
+    from mmdiff_video.pretraining.vae_loss import to_video
+
+    config = CorpusConfig(
+        dir=str(tmp_path), train_clips=3, val_clips=1, frames=5, height=16, width=16, shard_clips=2
+    )
+    corpus = Corpus(make_corpus(config, discs), "train", 3)
+    coder = new_coder(tiny_card("nano-wan", TINY_WAN)).eval()
+    assert isinstance(coder, WanCoder)
+    mean, std = latent_statistics(coder, corpus, clips=100)
+    clips = torch.stack([torch.from_numpy(corpus.clip(i).copy()) for i in range(3)])
+    values = coder.posterior(to_video(clips))[0].detach().transpose(0, 1).flatten(1)
+    assert torch.allclose(mean, values.mean(1), atol=1e-4)
+    assert torch.allclose(std, values.std(1, correction=0), atol=1e-4)
+
+
+def test_gradient_error_ignores_a_constant_offset_and_sees_blur():
+    video = torch.rand(1, 3, 2, 16, 16)
+    assert gradient_error(video + 0.3, video).abs().max() < 1e-6
+    blurred = torch.nn.functional.avg_pool3d(video, (1, 3, 3), 1, (0, 1, 1))
+    assert gradient_error(blurred, video).shape == (2,)
+    assert gradient_error(blurred, video).min() > 0.1
+
+
+STAGES = (
+    "stages=[{name: first, steps: 12, batch_size: 2, frames: FRAMES, crop: 16, lr: 5.0e-3,"
+    " half_size: 0.5}, {name: second, steps: 2, batch_size: 1, frames: FRAMES, crop: 32,"
+    " lr: 1.0e-3, schedule: cosine}]"
+)
+
+
+@pytest.mark.parametrize("backbone", ["nano-wan", "nano-flux"])
+def test_a_tiny_training_learns_and_resumes_to_the_same_weights(
+    discs: Discs, backbone: str, tmp_path: Path
+):
+    stages = STAGES.replace("FRAMES", "5" if backbone == "nano-wan" else "1")
+    settings = [*overrides(backbone, tmp_path / "corpus"), stages, "train.preview_every=12"]
+
+    def train(run: Path, *extra: str) -> None:
+        command = ["pretrain", "vae", "--backbone", backbone, "--out", str(run), *extra]
+        assert main([*command, *settings, "loss.perceptual=0"]) == 0
+
+    train(tmp_path / "whole")
+    lines = (tmp_path / "whole" / "first" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    losses = [line["loss"] for line in steps if "loss" in line]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    assert "val_psnr" in steps[-1]
+    assert (tmp_path / "whole" / "first" / "previews" / "step-000012.png").is_file()
+
+    report = json.loads((tmp_path / "whole" / "report.json").read_text())
+    assert report["steps"] == {"first": 12, "second": 2}
+    assert report["perceptual_term"] is False
+    assert report["val"]["clips"] == 4
+    assert (tmp_path / "whole" / "vae" / "config.json").is_file()
+
+    # killed after step 8 of the first stage, with what comes later not there yet
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tmp_path / "whole", broken)
+    shutil.rmtree(broken / "second")
+    shutil.rmtree(broken / "vae")
+    shutil.rmtree(broken / "first" / "checkpoints" / "step-000012")
+    train(broken, "--resume")
+    for stage in ("first", "second"):
+        ours, theirs = (
+            (checkpoints(run / stage)[-1] / "ema.safetensors").read_bytes()
+            for run in (broken, tmp_path / "whole")
+        )
+        assert ours == theirs
+
+    train(tmp_path / "more", "--init", str(tmp_path / "whole"))
+    first = (tmp_path / "more" / "first" / "metrics.jsonl").read_text().splitlines()[0]
+    assert json.loads(first)["loss"] < losses[0]
+
+
+def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest.CaptureFixture):
+    def fails(*arguments: str) -> str:
+        capsys.readouterr()
+        command = ["pretrain", "vae", "--out", str(tmp_path / "run"), *arguments]
+        assert main([*command, *overrides("nano-wan", tmp_path / "corpus")]) == 2
+        return capsys.readouterr().err
+
+    assert "did you mean 'nano-wan'" in fails("--backbone", "nano-wann")
+    wan = ("--backbone", "nano-wan")
+    assert "nothing to resume in" in fails(*wan, "--resume")
+    assert "multiple of 16" in fails(*wan, "stages=[{name: a, crop: 20}]")
+    assert "different names" in fails(*wan, "stages=[{name: a}, {name: a}]")
+    assert "Key 'stepz'" in fails(*wan, "stages=[{name: a, stepz: 20}]")
+    assert "no 'vae' to start from" in fails(*wan, "--init", str(tmp_path))
+    assert "crop of 5 x 64 x 64" in fails(*wan, "stages=[{name: a, frames: 5, crop: 64}]")

@@ -1,0 +1,78 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mmdiff_video.training import TrainConfig
+from mmdiff_video.training.muon import Muon, orthogonal, takes_orthogonal_updates
+from mmdiff_video.training.optim import make_optimizer
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(10, 8)
+        self.conv = nn.Conv2d(8, 16, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 16)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.conv(x)))
+        return self.head(x.mean((2, 3)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(2, 40), columns=st.integers(2, 40), size=st.floats(1e-6, 1e6))
+def test_all_singular_values_end_near_one(rows: int, columns: int, size: float):
+    torch.manual_seed(rows * 100 + columns)
+    matrix = torch.randn(rows, columns)
+    values = torch.linalg.svdvals(orthogonal(matrix * size))
+    kept = torch.linalg.svdvals(matrix / matrix.norm()) > 0.02  # tiny ones need more steps
+    assert values.max() < 1.3
+    assert values[kept].min() > 0.5
+
+
+def test_hidden_weights_get_muon_and_the_rest_adamw():
+    net = Net()
+    chosen = {n for n, p in net.named_parameters() if takes_orthogonal_updates(n, p)}
+    assert chosen == {"conv.weight"}  # the head has two outputs only
+    optimizer = make_optimizer(net, TrainConfig(optimizer="muon", weight_decay=0.1), {})
+    assert isinstance(optimizer, Muon)
+    flags = {
+        name: group["orthogonal"]
+        for group in optimizer.param_groups
+        for name in group["param_names"]
+    }
+    assert {name for name, flag in flags.items() if flag} == chosen
+    assert set(flags) == {name for name, _ in net.named_parameters()}
+
+
+def test_an_update_has_adamws_size_and_ignores_the_gradients():
+    weight = nn.Parameter(torch.zeros(32, 8, 3, 3))
+    for scale in (1e-4, 1e4):
+        weight.data.zero_()
+        optimizer = Muon([{"params": [weight], "orthogonal": True}], lr=1e-2, weight_decay=0.0)
+        weight.grad = scale * torch.randn(weight.shape, generator=torch.manual_seed(0))
+        optimizer.step()
+        assert 0.1e-2 < weight.square().mean().sqrt() < 0.3e-2
+        assert weight.grad is None
+
+
+def test_state_goes_through_a_file_and_training_goes_on_the_same():
+    def run(steps: int, restart_at: int | None = None) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        net, x = Net(), torch.randn(8, 8, 6, 6)
+        config = TrainConfig(optimizer="muon")
+        optimizer = make_optimizer(net, config, {})
+        for step in range(steps):
+            if step == restart_at:
+                state = optimizer.state_dict()
+                optimizer = make_optimizer(net, config, {})
+                optimizer.load_state_dict(state)
+            net.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+        return list(net.parameters())
+
+    for a, b in zip(run(6), run(6, restart_at=3), strict=True):
+        assert torch.equal(a, b)
