@@ -100,7 +100,8 @@ def _read_decord(path: Path, reader: Any, indices: Sequence[int]) -> np.ndarray:
     try:
         return reader.get_batch(list(indices)).asnumpy()
     except (decord.DECORDError, RuntimeError):
-        raise _cannot_decode(path) from None
+        # Damaged, or of a width whose rows decord cannot convert (48 pixels): PyAV tells.
+        return _read_pyav(path, indices)
 
 
 def _scan_pyav(path: Path) -> tuple[list[int], list[int]]:

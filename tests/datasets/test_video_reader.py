@@ -3,6 +3,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import av
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -131,6 +132,16 @@ def test_an_index_past_the_end_names_both_numbers(rooms):
     video = next((rooms / "videos").glob("*.mp4"))
     with pytest.raises(VideoError, match="holds 24 frames, frame 24 was asked for"):
         read_frames(video, [0, 24])
+
+
+@pytest.mark.parametrize("width", [32, 48, 64, 80])
+def test_narrow_videos_are_read(tmp_path, width):
+    frames = np.full((3, 32, width, 3), 128, np.uint8)
+    path = tmp_path / "narrow.mp4"
+    iio.imwrite(path, frames, plugin="pyav", codec="libx264", fps=10)
+    found = read_frames(path, [0, 2])
+    assert found.shape == (2, 32, width, 3)
+    assert abs(found.astype(int) - 128).max() < 4
 
 
 def test_decord_may_be_missing(rooms, monkeypatch):
