@@ -98,7 +98,7 @@ def check_video() -> Finding:
     import numpy as np
 
     from mmdiff_video.datasets.video_reader import read_frames
-    from mmdiff_video.nvs.pictures import save_video
+    from mmdiff_video.pictures import save_video
 
     try:
         import decord

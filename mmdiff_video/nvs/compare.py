@@ -22,13 +22,14 @@ from mmdiff_video.nvs.evaluate import (
     report_name,
     shown_metrics,
 )
-from mmdiff_video.nvs.model import count_parameters, widen_to
+from mmdiff_video.nvs.model import widen_to
 from mmdiff_video.nvs.objective import render
-from mmdiff_video.nvs.pictures import save_png, side_by_side, to_uint8
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.nvs.setup import set_up
 from mmdiff_video.nvs.train import train_3dgs
+from mmdiff_video.pictures import save_png, side_by_side, to_uint8
 from mmdiff_video.tables import format_count, format_table
+from mmdiff_video.training import count_parameters
 
 logger = logging.getLogger(__name__)
 

@@ -4,46 +4,9 @@ from dataclasses import dataclass, field
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.aggregator import AggregatorConfig
+from mmdiff_video.features.source import BackboneConfig, CacheConfig
 from mmdiff_video.training import TrainConfig
 from recon.decoder import DecoderConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """The frozen diffusion transformer and how it is read. None means the backbone's own default.
-
-    Attributes:
-        name: a registered name (``mmdiff-video taps`` lists them), a hub id, or a local folder.
-        taps: tap names or short forms.
-        timesteps: the set T in [0, 1], 1 = noise.
-        prompt: the text given with clips that have no caption of their own.
-        seed: with the sample key, the only source of the noise added to clips.
-        offload: ``none``, ``model`` or ``sequential``: keep weights on the CPU between uses.
-        vae_tiling: encode and decode large frames in tiles.
-        chunk: at most this many (sample, timestep) pairs in one forward; None: all that fit.
-    """
-
-    name: str = "nano-wan"
-    taps: tuple[str, ...] | None = None
-    timesteps: tuple[float, ...] | None = None
-    prompt: str | None = None
-    seed: int = 0
-    offload: str = "none"
-    vae_tiling: bool = False
-    chunk: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheConfig:
-    """The on-disk feature cache. It pays when ``data.samplings_per_clip`` fixes what is seen.
-
-    Attributes:
-        dir: folder shared by all runs; None switches the cache off.
-        budget_gb: least recently used entries beyond this many GiB are removed.
-    """
-
-    dir: str | None = None
-    budget_gb: float = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)

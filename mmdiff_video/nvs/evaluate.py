@@ -21,15 +21,15 @@ from mmdiff_video.datasets.sampling import FrameChoices, even_choices
 from mmdiff_video.datasets.views import EvaluationDataset, NVSBatch, NVSSample, collate
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.objective import lpips_or_reason, render
-from mmdiff_video.nvs.pictures import (
+from mmdiff_video.nvs.pipeline import Reconstructor
+from mmdiff_video.nvs.setup import Setup
+from mmdiff_video.pictures import (
     colorize_depth,
     depth_range,
     save_png,
     side_by_side,
     to_uint8,
 )
-from mmdiff_video.nvs.pipeline import Reconstructor
-from mmdiff_video.nvs.setup import Setup
 from mmdiff_video.tables import format_table
 from recon.metrics import score_views
 from recon.perceptual import LpipsUnavailable

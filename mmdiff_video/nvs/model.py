@@ -13,7 +13,7 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.features.aggregator import build_aggregator
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.nvs.config import NVSConfig
-from mmdiff_video.tables import format_count, format_table
+from mmdiff_video.training import count_parameters
 from recon.decoder import LatentTo3DGS, SceneSpace
 from recon.gaussians import Gaussians
 
@@ -88,21 +88,6 @@ def build_model(config: NVSConfig, backbone: Backbone, space: SceneSpace) -> nn.
         space=space,
     )
     return FeatureReconstructor(aggregator, decoder)
-
-
-def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Trainable parameters by part (``aggregator``, ``decoder``) and in ``total``."""
-    counts = {
-        name: sum(p.numel() for p in part.parameters() if p.requires_grad)
-        for name, part in model.named_children()
-    }
-    return {**counts, "total": sum(counts.values())}
-
-
-def describe_parameters(model: nn.Module) -> str:
-    """Say how many trainable parameters each part has, as a table."""
-    rows = [[name, format_count(count)] for name, count in count_parameters(model).items()]
-    return format_table(["trainable parameters", ""], rows)
 
 
 def widen_to(

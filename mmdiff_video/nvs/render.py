@@ -16,8 +16,8 @@ from mmdiff_video.datasets.views import collate, make_sample
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.nvs.evaluate import frame_choices
 from mmdiff_video.nvs.objective import render
-from mmdiff_video.nvs.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
 from mmdiff_video.nvs.pipeline import Reconstructor
+from mmdiff_video.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
 from recon.gaussians import Gaussians
 from recon.ply import save_ply
 from recon.trajectories import TRAJECTORIES

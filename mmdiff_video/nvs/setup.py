@@ -13,9 +13,9 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
 from mmdiff_video.datasets.card import DatasetCard, load_card
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import build_model
-from mmdiff_video.nvs.source import FeatureSource
 from mmdiff_video.resources import find_config
 from mmdiff_video.training import this_device
 from recon.decoder import SceneSpace

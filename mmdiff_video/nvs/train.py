@@ -16,12 +16,17 @@ from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.datasets.views import NVSBatch, NVSSample, PosedVideoDataset, collate
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.config import NVSConfig
-from mmdiff_video.nvs.model import count_parameters, describe_parameters
 from mmdiff_video.nvs.objective import RenderLoss, render
-from mmdiff_video.nvs.pictures import colorize_depth, depth_range, side_by_side, to_uint8
 from mmdiff_video.nvs.setup import Setup, set_up
+from mmdiff_video.pictures import colorize_depth, depth_range, side_by_side, to_uint8
 from mmdiff_video.tables import format_bytes, format_count
-from mmdiff_video.training import Trainer, TrainResult, processes
+from mmdiff_video.training import (
+    Trainer,
+    TrainResult,
+    count_parameters,
+    describe_parameters,
+    processes,
+)
 from recon.decoder import gaussian_count
 
 logger = logging.getLogger(__name__)

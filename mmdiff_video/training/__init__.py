@@ -4,6 +4,7 @@ from mmdiff_video.training.checkpoint import checkpoints, load_model
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.data import TrainingSet
 from mmdiff_video.training.loop import Trainer, TrainResult
+from mmdiff_video.training.parameters import count_parameters, describe_parameters
 from mmdiff_video.training.processes import processes, this_device
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "Trainer",
     "TrainingSet",
     "checkpoints",
+    "count_parameters",
+    "describe_parameters",
     "load_model",
     "processes",
     "this_device",

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.nvs.config import BackboneConfig, DataConfig, NVSConfig
-from mmdiff_video.nvs.model import build_model, count_parameters, widen_to
+from mmdiff_video.nvs.model import build_model, widen_to
 from mmdiff_video.nvs.setup import set_up
-from mmdiff_video.nvs.source import FeatureSource
+from mmdiff_video.training import count_parameters
 from recon.decoder import DecoderConfig, SceneSpace
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from mmdiff_video.datasets.video_reader import read_frames
-from mmdiff_video.nvs.pictures import (
+from mmdiff_video.pictures import (
     colorize_depth,
     depth_range,
     save_png,

@@ -2,8 +2,8 @@
 
 import torch
 
+from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.nvs.config import BackboneConfig, NVSConfig
-from mmdiff_video.nvs.source import FeatureSource
 
 
 def test_each_clip_is_read_with_its_own_caption_or_the_runs_prompt(nano_wan):

@@ -1,4 +1,4 @@
-"""Side-by-side pictures and videos of novel views."""
+"""Side-by-side pictures and videos."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,0 +1,118 @@
+"""Reads from the frozen backbone what a run's model takes in: the settings, and the reader."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.features.cache import CachedExtractor, FeatureCache, entry_bytes
+from mmdiff_video.features.types import DiTFeatures
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The frozen diffusion transformer and how it is read. None means the backbone's own default.
+
+    Attributes:
+        name: a registered name (``mmdiff-video taps`` lists them), a hub id, or a local folder.
+        taps: tap names or short forms.
+        timesteps: the set T in [0, 1], 1 = noise.
+        prompt: the text given with clips and pictures that have no caption of their own.
+        seed: with the sample key, the only source of the noise added to clips.
+        offload: ``none``, ``model`` or ``sequential``: keep weights on the CPU between uses.
+        vae_tiling: encode and decode large frames in tiles.
+        chunk: at most this many (sample, timestep) pairs in one forward; None: all that fit.
+    """
+
+    name: str = "nano-wan"
+    taps: tuple[str, ...] | None = None
+    timesteps: tuple[float, ...] | None = None
+    prompt: str | None = None
+    seed: int = 0
+    offload: str = "none"
+    vae_tiling: bool = False
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """The on-disk feature cache. It pays when the config fixes what is seen of each sample.
+
+    Attributes:
+        dir: folder shared by all runs; None switches the cache off.
+        budget_gb: least recently used entries beyond this many GiB are removed.
+    """
+
+    dir: str | None = None
+    budget_gb: float = 20.0
+
+
+class ReadsFeatures(Protocol):
+    """The part of a task's config that says what is read. ``input``: features or latent."""
+
+    @property
+    def input(self) -> str: ...  # noqa: D102
+    @property
+    def backbone(self) -> BackboneConfig: ...  # noqa: D102
+    @property
+    def cache(self) -> CacheConfig: ...  # noqa: D102
+
+
+class FeatureSource:
+    """Taps and latents of clips, through the feature cache where the config has one.
+
+    A run on latents asks for no taps, so that the transformer never runs.
+
+    Args:
+        backbone: the frozen one.
+        config: of the task.
+        concepts: words whose maps are read as well; none by default.
+    """
+
+    def __init__(self, backbone: Backbone, config: ReadsFeatures, concepts: Sequence[str] = ()):
+        self.backbone = backbone
+        self.config = config.backbone
+        self.taps = () if config.input == "latent" else config.backbone.taps
+        self.cache: FeatureCache | None = None
+        # a backbone is asked for concepts only where there are some
+        self._asked: dict[str, Any] = {"concepts": list(concepts)} if concepts else {}
+        self._extract = backbone.extract
+        if config.cache.dir is not None:
+            self.cache = FeatureCache(Path(config.cache.dir), budget_gb=config.cache.budget_gb)
+            self._extract = CachedExtractor(backbone, self.cache).extract
+
+    def __call__(
+        self, video: Tensor, keys: Sequence[str], captions: Sequence[str | None] | None = None
+    ) -> DiTFeatures:
+        """Read clips.
+
+        Args:
+            video: [B, 3, F, H, W] in [0, 1].
+            keys: name the samples for their noise.
+            captions: prompts of the samples; the config's prompt where there is none.
+        """
+        prompt = self.config.prompt or self.backbone.defaults.prompt
+        return self._extract(
+            video,
+            [caption or prompt for caption in captions or [None] * len(keys)],
+            self.taps,
+            self.config.timesteps,
+            keys=keys,
+            seed=self.config.seed,
+            chunk=self.config.chunk,
+            **self._asked,
+        )
+
+    def bytes_per_sample(self, frames: int, height: int, width: int) -> int:
+        """Disk that one sample of this size takes in the cache."""
+        return entry_bytes(
+            self.backbone,
+            self.taps,
+            self.config.timesteps,
+            frames=frames,
+            height=height,
+            width=width,
+        )
