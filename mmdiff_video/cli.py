@@ -85,30 +85,28 @@ def _taps(args: argparse.Namespace) -> None:
 
 
 def _data_list(args: argparse.Namespace) -> None:
-    from mmdiff_video.datasets.card import card_names, load_card
+    from mmdiff_video.datasets.catalogue import list_datasets
 
-    for name in card_names():
-        print(f"{name}: {load_card(name).title}")
+    print(list_datasets())
 
 
 def _data_show(args: argparse.Namespace) -> None:
-    from mmdiff_video.datasets.card import load_card
+    from mmdiff_video.datasets.catalogue import show_dataset
 
-    card = load_card(args.name)
     if args.sheet is None:
-        print(f"{card.title}\nfrom: {card.source}\nlicence: {card.licence}\n\n{card.layout}")
+        print(show_dataset(args.name))
         return
-    if card.name != "rooms":
-        raise InputError(f"--sheet draws generated data (rooms), not '{card.name}'")
+    if args.name != "rooms":
+        raise InputError(f"--sheet draws generated data (rooms), not '{args.name}'")
     from mmdiff_video.datasets.rooms.sheet import draw_sheet
 
     draw_sheet(args.sheet, scenes=args.scenes, seed=args.seed, size=args.size)
 
 
 def _data_check(args: argparse.Namespace) -> int:
-    from mmdiff_video.datasets.check import check_dataset
+    from mmdiff_video.datasets.catalogue import check_any
 
-    report = check_dataset(args.name, args.data_root, args.out)
+    report = check_any(args.name, args.data_root, args.out)
     return 0 if report.usable else 2
 
 
@@ -303,8 +301,8 @@ and the aggregated features. A comparison that was stopped goes on with the same
         actions,
         "check",
         _data_check,
-        "validate every clip's cameras and video, and draw the camera paths",
-        "Exit status 2 when no clip is usable.",
+        "validate every clip's cameras and video, or every picture and its labels",
+        "Draws the camera paths of clips. Exit status 2 when nothing is usable.",
     )
     check.add_argument("name", help="a data set, for instance re10k")
     check.add_argument("--data-root", type=Path, metavar="DIR")
@@ -321,14 +319,16 @@ examples:
   mmdiff-video data make rooms --out rooms --scenes 200                  posed clips
   mmdiff-video data make rooms --out rooms-voc --scenes 2000 --layout voc --size 256
 
-Layouts: re10k (cameras, mp4, depth), voc (labels), nyu (depth), duts (saliency); captions.jsonl
-beside each. A run that was stopped goes on with the same command.""",
+Layouts: re10k (cameras, mp4, depth), voc (labels), nyu (depth), duts (saliency), folders (all
+three); captions.jsonl beside each. A run that was stopped goes on with the same command.""",
     )
     make.add_argument("name", choices=("rooms",))
     make.add_argument("--out", type=Path, required=True, metavar="DIR")
     make.add_argument("--scenes", type=int, default=100, metavar="N", help="rooms (100)")
     make.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
-    make.add_argument("--layout", default="re10k", help="re10k (default), voc, nyu or duts")
+    make.add_argument(
+        "--layout", default="re10k", help="re10k (default), voc, nyu, duts or folders"
+    )
     make.add_argument(
         "--frames", type=int, metavar="F", help="per room (40 for clips, 1 for pictures)"
     )

@@ -3,23 +3,39 @@
 import functools
 import os
 from pathlib import Path
+from typing import Any, Protocol
 
-from mmdiff_video.datasets.card import DatasetCard
+from mmdiff_video.datasets.image_card import ImageCard
 from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_folder_aside
 from mmdiff_video.resources import cache_dir
 
-_SCENES = 20
-_WIDTH, _HEIGHT = 160, 120
-"""What is made on the spot: material for minutes of training, drawn in seconds."""
+_CLIPS: dict[str, Any] = {"scenes": 20, "width": 160, "height": 120}
+_STILLS: dict[str, Any] = {
+    "layout": "folders",
+    "scenes": 240,
+    "frames": 2,
+    "width": 192,
+    "height": 192,
+}
+"""What is made on the spot: material for minutes of training, drawn in a minute or less."""
 
 
-def find_root(card: DatasetCard, root: Path | str | None) -> Path:
+class Card(Protocol):
+    """What the cards of clips and of labelled pictures have in common."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def title(self) -> str: ...  # noqa: D102
+
+
+def find_root(card: Card, root: Path | str | None) -> Path:
     """Find the folder of a data set.
 
     Args:
-        card: which data set.
+        card: which data set: of clips or of labelled pictures.
         root: where the user says it lies. None: ``MMDIFF_DATA/<name>``; the procedural set is made
             on the spot, in the cache folder.
 
@@ -32,7 +48,9 @@ def find_root(card: DatasetCard, root: Path | str | None) -> Path:
             raise InputError(f"data root '{root}' is not a folder; {how}")
         return Path(root)
     if card.name == "rooms":
-        return _rooms(cache_dir() / "rooms")
+        if isinstance(card, ImageCard):
+            return _rooms(cache_dir() / "room-stills", _STILLS)
+        return _rooms(cache_dir() / "rooms", _CLIPS)
     if base := os.environ.get("MMDIFF_DATA"):
         return Path(base) / card.name
     raise InputError(
@@ -41,9 +59,9 @@ def find_root(card: DatasetCard, root: Path | str | None) -> Path:
     )
 
 
-def _rooms(out: Path) -> Path:
+def _rooms(out: Path, settings: dict[str, Any]) -> Path:
     """Make a small set of rooms once; of several processes that start together, one wins."""
-    make = functools.partial(make_rooms, scenes=_SCENES, width=_WIDTH, height=_HEIGHT)
+    make = functools.partial(make_rooms, **settings)
     if not out.exists():
         try:
             with write_folder_aside(out) as aside:

@@ -1,4 +1,4 @@
-"""How rooms lie on disk: in the layouts of RealEstate10K, VOC, NYU and DUTS."""
+"""How rooms lie on disk: in the layouts of RealEstate10K, VOC, NYU, DUTS and own folders."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -121,18 +121,13 @@ class VOCLayout:
         """See :class:`Layout`."""
         for i, name in _last_first(picture_names(key, len(clip.rgb))):
             _write_jpeg(root / "JPEGImages" / f"{name}.jpg", clip.rgb[i])
-            label = Image.fromarray(clip.labels[i], mode="P")
-            label.putpalette(_palette())
-            _write_png(root / "SegmentationClass" / f"{name}.png", label)
+            _write_png(root / "SegmentationClass" / f"{name}.png", _label_picture(clip.labels[i]))
 
     def finish(self, root: Path, names: dict[str, list[str]]) -> None:
         """See :class:`Layout`; also ``classes.txt``: id, name and label colour."""
         for split, members in names.items():
             _write_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", members)
-        _write_list(
-            root / "classes.txt",
-            [f"{i} {c.name} {' '.join(map(str, c.color))}" for i, c in enumerate(CLASSES)],
-        )
+        _write_classes(root)
 
 
 @dataclass(frozen=True)
@@ -151,8 +146,7 @@ class NYULayout:
         """See :class:`Layout`."""
         for i, name in _last_first(picture_names(key, len(clip.rgb))):
             _write_jpeg(root / "image" / f"{name}.jpg", clip.rgb[i])
-            depth = Image.fromarray(_millimetres(clip.depth[i]))
-            _write_png(root / "depth" / f"{name}.png", depth)
+            _write_png(root / "depth" / f"{name}.png", _depth_picture(clip.depth[i]))
 
     def finish(self, root: Path, names: dict[str, list[str]]) -> None:
         """See :class:`Layout`."""
@@ -182,11 +176,38 @@ class DUTSLayout:
         images, masks = self._folders(root, split)
         for i, name in _last_first(picture_names(key, len(clip.rgb))):
             _write_jpeg(images / f"{name}.jpg", clip.rgb[i])
-            mask = Image.fromarray(clip.saliency[i].astype(np.uint8) * 255)
-            _write_png(masks / f"{name}.png", mask)
+            _write_png(masks / f"{name}.png", _mask_picture(clip.saliency[i]))
 
     def finish(self, root: Path, names: dict[str, list[str]]) -> None:
         """See :class:`Layout`; the folders are the lists."""
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """``SPLIT/images`` with ``SPLIT/labels``, ``SPLIT/depth`` and ``SPLIT/masks``."""
+
+    splits: tuple[str, str] = ("train", "test")
+    frames: int = 1
+    clips: bool = False
+
+    def is_written(self, root: Path, split: str, key: str) -> bool:
+        """See :class:`Layout`."""
+        return (root / split / "masks" / f"{key}.png").is_file()
+
+    def write(self, root: Path, split: str, key: str, clip: RoomClip) -> None:
+        """See :class:`Layout`."""
+        for i, name in _last_first(picture_names(key, len(clip.rgb))):
+            _write_jpeg(root / split / "images" / f"{name}.jpg", clip.rgb[i])
+            for folder, picture in (
+                ("labels", _label_picture(clip.labels[i])),
+                ("depth", _depth_picture(clip.depth[i])),
+                ("masks", _mask_picture(clip.saliency[i])),
+            ):
+                _write_png(root / split / folder / f"{name}.png", picture)
+
+    def finish(self, root: Path, names: dict[str, list[str]]) -> None:
+        """See :class:`Layout`; also ``classes.txt``: id, name and label colour."""
+        _write_classes(root)
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -194,6 +215,7 @@ LAYOUTS: dict[str, Layout] = {
     "voc": VOCLayout(),
     "nyu": NYULayout(),
     "duts": DUTSLayout(),
+    "folders": FolderLayout(),
 }
 
 
@@ -209,6 +231,20 @@ def _last_first(names: Sequence[str]) -> list[tuple[int, str]]:
 
 def _millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.clip(depth * 1000 + 0.5, 0, 65535).astype(np.uint16)
+
+
+def _label_picture(labels: NDArray[np.uint8]) -> Image.Image:
+    picture = Image.fromarray(labels, mode="P")
+    picture.putpalette(_palette())
+    return picture
+
+
+def _depth_picture(depth: NDArray[np.float32]) -> Image.Image:
+    return Image.fromarray(_millimetres(depth))
+
+
+def _mask_picture(mask: NDArray[np.bool_]) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
 def _palette() -> list[int]:
@@ -227,6 +263,11 @@ def _write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
 def _write_png(path: Path, picture: Image.Image) -> None:
     with write_aside(path, flush=False) as aside:
         picture.save(aside)
+
+
+def _write_classes(root: Path) -> None:
+    lines = [f"{i} {c.name} {' '.join(map(str, c.color))}" for i, c in enumerate(CLASSES)]
+    _write_list(root / "classes.txt", lines)
 
 
 def _write_list(path: Path, lines: Sequence[str]) -> None:

@@ -7,8 +7,10 @@ import torch
 from PIL import Image
 
 from mmdiff_video.cli import main
+from mmdiff_video.datasets import roots
 from mmdiff_video.datasets.card import load_card
 from mmdiff_video.datasets.check import check_dataset
+from mmdiff_video.datasets.image_card import load_image_card
 from mmdiff_video.datasets.readers import load_split
 from mmdiff_video.datasets.rooms import CLASSES, make, make_room, render_room
 from mmdiff_video.datasets.rooms.make import make_rooms
@@ -175,15 +177,16 @@ def test_other_settings_and_strange_folders_are_refused(tmp_path, clip_root):
 
 def test_rooms_are_made_on_the_spot_once(monkeypatch, tmp_path):
     monkeypatch.setenv("MMDIFF_CACHE", str(tmp_path))
-    monkeypatch.setattr("mmdiff_video.datasets.roots._SCENES", 2)
-    monkeypatch.setattr("mmdiff_video.datasets.roots._WIDTH", 32)
-    monkeypatch.setattr("mmdiff_video.datasets.roots._HEIGHT", 16)
-    root = find_root(load_card("rooms"), None)
-    assert root == tmp_path / "rooms"
-    manifest = root / "rooms.json"
-    before = manifest.stat().st_mtime_ns
-    assert find_root(load_card("rooms"), None) == root
-    assert manifest.stat().st_mtime_ns == before
+    for settings in (roots._CLIPS, roots._STILLS):
+        for name, value in {"scenes": 2, "width": 32, "height": 16}.items():
+            monkeypatch.setitem(settings, name, value)
+    for card, folder in ((load_card("rooms"), "rooms"), (load_image_card("rooms"), "room-stills")):
+        root = find_root(card, None)
+        assert root == tmp_path / folder
+        manifest = root / "rooms.json"
+        before = manifest.stat().st_mtime_ns
+        assert find_root(card, None) == root
+        assert manifest.stat().st_mtime_ns == before
 
 
 def test_a_sheet_shows_four_pictures_a_room(tmp_path):

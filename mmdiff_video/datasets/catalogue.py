@@ -1,0 +1,56 @@
+"""All data sets there are cards for: posed clips, labelled pictures, and rooms, which are both."""
+
+from pathlib import Path
+
+from mmdiff_video.datasets.card import DatasetCard, card_names, load_card
+from mmdiff_video.datasets.check import DatasetReport, check_dataset
+from mmdiff_video.datasets.image_card import ImageCard, image_card_names, load_image_card
+from mmdiff_video.datasets.image_check import ImageDatasetReport, check_images
+from mmdiff_video.errors import unknown_name
+
+
+def list_datasets() -> str:
+    """Name every data set, by kind."""
+    lines = ["posed clips:", *(f"  {n}: {load_card(n).title}" for n in card_names())]
+    lines.append("labelled pictures:")
+    for name in image_card_names():
+        card = load_image_card(name)
+        lines.append(f"  {name}: {card.title} ({', '.join(card.tasks)})")
+    return "\n".join(lines)
+
+
+def show_dataset(name: str) -> str:
+    """Say where to get a data set and how it must lie.
+
+    Raises:
+        InputError: there is none of that name; lists them.
+    """
+    cards: list[DatasetCard | ImageCard] = []
+    if name in card_names():
+        cards.append(load_card(name))
+    if name in image_card_names():
+        cards.append(load_image_card(name))
+    if not cards:
+        raise _unknown(name)
+    return "\n".join(
+        f"{card.title}\nfrom: {card.source}\nlicence: {card.licence}\n\n{card.layout}"
+        for card in cards
+    )
+
+
+def check_any(name: str, root: Path | None, out: Path) -> DatasetReport | ImageDatasetReport:
+    """Check a data set of either kind; of rooms, the kind that lies in ``root``.
+
+    Raises:
+        InputError: there is none of that name, or nothing can be looked into.
+    """
+    clips, pictures = name in card_names(), name in image_card_names()
+    if not clips and not pictures:
+        raise _unknown(name)
+    if clips and pictures:
+        pictures = root is not None and any(Path(root).glob("*/images"))
+    return check_images(name, root, out) if pictures else check_dataset(name, root, out)
+
+
+def _unknown(name: str) -> ValueError:
+    return unknown_name("data set", name, sorted({*card_names(), *image_card_names()}))

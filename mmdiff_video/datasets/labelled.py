@@ -1,0 +1,169 @@
+"""The one type every data set of labelled pictures is converted to at its own border."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdiff_video.datasets.picture_files import PictureError, read_rgb
+from mmdiff_video.errors import InputError
+from mmdiff_video.skipped import Skipped
+
+TASKS = ("seg", "depth", "saliency")
+"""What a picture may be labelled with.
+
+seg: uint8 [H, W] class ids, void where unknown. depth: float32 [H, W] metres along the optical
+axis, 0 where unknown. saliency: float32 [H, W], 0 or 1.
+"""
+
+
+class Pair(Protocol):
+    """Where a picture and its label come from. Must survive pickling: workers get a copy."""
+
+    def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """Read uint8 [H, W, 3] and the label [H, W].
+
+        Raises:
+            PictureError: one of them cannot be used.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """A picture file and a label file; ``decode`` turns the latter's path into an array."""
+
+    image: Path
+    label: Path
+    decode: Callable[[Path], NDArray[Any]]
+
+    def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """See :class:`Pair`."""
+        return read_rgb(self.image), self.decode(self.label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImage:
+    """A picture with a label for every pixel.
+
+    Attributes:
+        key: unique within its data set.
+        pair: decodes both on demand.
+        caption: what the data root's captions say of it; None: nothing.
+    """
+
+    key: str
+    pair: Pair
+    caption: str | None = None
+
+    def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """Read uint8 [H, W, 3] and the label [H, W].
+
+        Raises:
+            PictureError: one of them cannot be used, or they are of different sizes.
+        """
+        image, label = self.pair.read()
+        if image.shape[:2] != label.shape:
+            sizes = [f"{size[1]}x{size[0]}" for size in (image.shape, label.shape)]
+            raise PictureError(f"the picture is {sizes[0]} pixels, its label {sizes[1]}")
+        return image, label
+
+
+class Classes(NamedTuple):
+    """The classes of a segmentation set: the place of a name is its id.
+
+    Attributes:
+        names: in order.
+        colors: 0..255, one each.
+        void: the label that is no class.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    void: int = 255
+
+    def palette(self) -> NDArray[np.uint8]:
+        """Colour of every label: uint8 [256, 3]; void is VOC's cream, what is no class black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self.colors)] = self.colors
+        table[self.void] = (224, 224, 192)
+        return table
+
+
+class LoadedImages(NamedTuple):
+    """What a reader found: usable pictures in order of their keys, and the others with reasons.
+
+    Attributes:
+        images: with labels of one task.
+        skipped: what was left out.
+        classes: of a segmentation set, else None.
+        note: how the split was chosen, where there is a choice to know of.
+    """
+
+    images: list[LabelledImage]
+    skipped: list[Skipped]
+    classes: Classes | None = None
+    note: str = ""
+
+
+def pair_up(
+    found: Sequence[tuple[str, Path, Path]], decode: Callable[[Path], NDArray[Any]]
+) -> tuple[list[LabelledImage], list[Skipped]]:
+    """Part (key, picture, label) triples into those whose files are there and the others.
+
+    Raises:
+        InputError: a key that comes twice.
+    """
+    images: list[LabelledImage] = []
+    skipped: list[Skipped] = []
+    seen: set[str] = set()
+    for key, image, label in found:
+        if key in seen:
+            raise InputError(f"the picture '{key}' comes twice ({image})")
+        seen.add(key)
+        missing = [path for path in (image, label) if not path.is_file()]
+        if missing:
+            skipped.append(Skipped(key, f"no file '{missing[0]}'"))
+        else:
+            images.append(LabelledImage(key=key, pair=FilePair(image, label, decode)))
+    return images, skipped
+
+
+def voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Colours of the first ``count`` labels as VOC's palette has them."""
+    colors = []
+    for label in range(count):
+        rgb = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                rgb[channel] |= ((label >> (3 * bit + channel)) & 1) << (7 - bit)
+        colors.append((rgb[0], rgb[1], rgb[2]))
+    return tuple(colors)
+
+
+def read_classes(path: Path) -> Classes:
+    """Read a ``classes.txt``: one class a line, in order, as NAME, ID NAME or ID NAME R G B.
+
+    Raises:
+        InputError: a line of no such form, ids that do not count up from 0, or no class.
+    """
+    names: list[str] = []
+    colors: list[tuple[int, int, int]] = []
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    for number, words in enumerate((w for w in lines if w), start=1):
+        place = len(names)
+        if words[0].isdigit() and len(words) > 1 and int(words.pop(0)) != place:
+            raise InputError(f"{path}, class {number}: ids must count up from 0")
+        rgb = words[-3:]
+        if len(words) > 3 and all(w.isdigit() and int(w) < 256 for w in rgb):
+            colors.append((int(rgb[0]), int(rgb[1]), int(rgb[2])))
+            words = words[:-3]
+        names.append(" ".join(words))
+    if not 2 <= len(names) <= 255:
+        raise InputError(f"{path} names {len(names)} classes; 2 to 255 can be told apart")
+    if colors and len(colors) != len(names):
+        raise InputError(f"{path} gives a colour to {len(colors)} of its {len(names)} classes")
+    return Classes(tuple(names), tuple(colors) or voc_colors(len(names)))
