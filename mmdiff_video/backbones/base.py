@@ -8,18 +8,17 @@ images too, F = 1), timesteps floats in [0, 1] with 1 = pure noise: the sigma of
 few methods that differ.
 """
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video.backbones.batching import for_row_chunks, rows_that_fit
+from mmdiff_video.backbones.extraction import Reading, read_latent
 from mmdiff_video.backbones.noise import keyed_noise, noised
-from mmdiff_video.backbones.sampling import run_tapped
-from mmdiff_video.backbones.taps import resolve_taps, run_up_to, tapped
+from mmdiff_video.backbones.sampling import sample
+from mmdiff_video.backbones.taps import resolve_taps
 from mmdiff_video.backbones.text_cache import TextCache
 from mmdiff_video.backbones.types import (
     BackboneDefaults,
@@ -30,6 +29,7 @@ from mmdiff_video.backbones.types import (
     check_timesteps,
 )
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.concepts import ConceptReader, check_concepts
 from mmdiff_video.features.types import DiTFeatures, TapSpec
 
 __all__ = [
@@ -61,6 +61,8 @@ class Backbone(ABC):
 
     #: Name of the registered backbone whose defaults fit any model of the family.
     family: ClassVar[str]
+    #: The list of blocks that concept maps are read from, all of them unless the caller chooses.
+    concept_stream: ClassVar[str]
     #: dtype of single components on CUDA where it differs from the transformer's.
     cuda_dtypes: ClassVar[Mapping[str, torch.dtype]] = {}
 
@@ -131,17 +133,29 @@ class Backbone(ABC):
         """
 
     @abstractmethod
+    def concept_reader(
+        self, concepts: Sequence[str], blocks: Sequence[int], text: TextEmbedding
+    ) -> ConceptReader:
+        """Make what reads concept maps during forwards.
+
+        Args:
+            concepts: as :func:`check_concepts` returns them; not empty.
+            blocks: indices in ``concept_stream``, ascending.
+            text: the text of the forwards, one row or as many as theirs.
+        """
+
+    @abstractmethod
     def _call_arguments(
         self, text: TextEmbedding, negative_prompt: str | None, guidance: float, frames: int
     ) -> dict[str, Any]:
         """Keyword arguments of the stock pipeline's call that the families name differently."""
 
     @abstractmethod
-    def _sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
+    def sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
         """Turn the pipeline's own latents into [1, c, F, h, w]."""
 
     @abstractmethod
-    def _sampled_video(self, output: Any) -> Tensor:
+    def sampled_video(self, output: Any) -> Tensor:
         """Turn the pipeline's output (``output_type="pt"``) into [1, 3, F, H, W] in [0, 1]."""
 
     # What every backbone does.
@@ -180,14 +194,14 @@ class Backbone(ABC):
             raise InputError(f"a video must be [B, 3, F, H, W], not {list(video.shape)}")
         self.geometry.check_size(*video.shape[2:])
         vae = self.pipeline.vae
-        pictures = self._fold(video).to(self.device, vae.dtype) * 2 - 1
-        return self._unfold(self._vae_encode(pictures).float(), video.shape[0])
+        pictures = self.fold(video).to(self.device, vae.dtype) * 2 - 1
+        return self.unfold(self._vae_encode(pictures).float(), video.shape[0])
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         """VAE-decode latents to ``[B, 3, F, H, W]`` in [0, 1], float32."""
-        pictures = self._vae_decode(self._fold(latent).to(self.device, self.pipeline.vae.dtype))
-        return self._unfold((pictures.float() / 2 + 0.5).clamp(0, 1), latent.shape[0])
+        pictures = self._vae_decode(self.fold(latent).to(self.device, self.pipeline.vae.dtype))
+        return self.unfold((pictures.float() / 2 + 0.5).clamp(0, 1), latent.shape[0])
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> TextEmbedding:
@@ -221,31 +235,47 @@ class Backbone(ABC):
         keys: Sequence[str],
         seed: int = 0,
         chunk: int | None = None,
+        concepts: Sequence[str] | None = None,
+        concept_blocks: Sequence[str | int] | None = None,
     ) -> DiTFeatures:
         """Read the taps on real data: encode, noise to each t, forward to the last tapped block.
 
         Args:
             video: [B, 3, F, H, W] in [0, 1].
             prompt: one for all samples or one each; None means ``defaults.prompt``.
-            taps, timesteps: None means the defaults. Without taps (an empty list) the transformer
-                does not run and only the latent is read.
+            taps, timesteps: None means the defaults. Without taps (an empty list) and concepts the
+                transformer does not run and only the latent is read.
             keys: one sample key each; the noise is drawn from (key, seed) alone.
             seed: see ``keys``.
             chunk: at most this many rows in one forward: (sample, timestep) pairs, for an image
                 backbone (sample, timestep, frame) triples. None: all that fit in memory.
+            concepts: words such as object, background, whose maps are read too; or
+                ``[PROMPT_WORDS]``. See :mod:`mmdiff_video.features.concepts`.
+            concept_blocks: blocks whose concept maps are averaged, as taps of ``concept_stream``;
+                None means all of them.
 
         Returns:
             Maps in the backbone's dtype on its device. A clip gives an image backbone F = frames.
+            Concept maps are in float32 and averaged over the timesteps.
 
         Raises:
-            InputError: a size, tap, timestep, or number of keys or prompts that does not fit.
+            InputError: a size, tap, timestep, concept, or number of keys or prompts that does not
+                fit.
         """
         # before any work that would be wasted
-        specs = self.resolve_taps(taps)
-        times = check_timesteps(self.defaults.timesteps if timesteps is None else timesteps)
+        self._reading(taps, timesteps, concepts, concept_blocks)
         latent = self.encode(video)
-        names = [spec.name for spec in specs]
-        return self.extract_latent(latent, prompt, names, times, keys=keys, seed=seed, chunk=chunk)
+        return self.extract_latent(
+            latent,
+            prompt,
+            taps,
+            timesteps,
+            keys=keys,
+            seed=seed,
+            chunk=chunk,
+            concepts=concepts,
+            concept_blocks=concept_blocks,
+        )
 
     @torch.no_grad()
     def extract_latent(
@@ -259,6 +289,8 @@ class Backbone(ABC):
         seed: int = 0,
         chunk: int | None = None,
         guidance: float | None = None,
+        concepts: Sequence[str] | None = None,
+        concept_blocks: Sequence[str | int] | None = None,
     ) -> DiTFeatures:
         """Read the taps on a clean latent ``[B, c, F, h, w]``; :meth:`extract` after its encoding.
 
@@ -267,76 +299,19 @@ class Backbone(ABC):
             prompt, taps, timesteps, keys, seed, chunk: as for :meth:`extract`.
             guidance: value embedded in the forward of a guidance-distilled model; None means
                 ``defaults.extract_guidance``.
+            concepts, concept_blocks: as for :meth:`extract`.
         """
-        specs = self.resolve_taps(taps)
-        times = check_timesteps(self.defaults.timesteps if timesteps is None else timesteps)
+        reading = self._reading(taps, timesteps, concepts, concept_blocks)
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk must be at least 1, not {chunk}")
-        batch, count = latent.shape[0], len(times)
         x0 = latent.to(self.device, torch.float32)
-        if not specs:
-            return DiTFeatures({}, times, times, x0, self.untrained)
-        text = self.encode_text(self._prompts(prompt, batch))
+        if not reading.blocks:
+            return DiTFeatures({}, reading.timesteps, reading.timesteps, x0, self.untrained)
+        text = self.encode_text(self._prompts(prompt, len(x0)))
         eps = self._noise(x0, keys, seed)
         if guidance is None:
             guidance = self.defaults.extract_guidance
-
-        # One row for every (sample, timestep[, frame]), in that order.
-        t = torch.tensor(times, dtype=torch.float32, device=self.device)
-        noisy = noised(x0[:, None], eps[:, None], t.reshape(1, -1, 1, 1, 1, 1))
-        noisy = self._fold(noisy.flatten(0, 1))  # [N, c, F, h, w]
-        per_time = len(noisy) // (batch * count)
-        t_rows = t.repeat(batch).repeat_interleave(per_time)
-        text_rows = torch.arange(batch, device=self.device).repeat_interleave(count * per_time)
-
-        maps = self._read_rows(
-            specs, noisy, t_rows, lambda part: text.rows(text_rows[part]), guidance, chunk
-        )
-        return DiTFeatures(
-            maps={
-                name: self._unfold(rows, batch * count).unflatten(0, (batch, count))
-                for name, rows in maps.items()
-            },
-            timesteps=times,
-            sigmas=times,
-            latent=x0,
-            untrained=self.untrained,
-        )
-
-    def _read_rows(
-        self,
-        specs: Sequence[TapSpec],
-        noisy: Tensor,
-        t: Tensor,
-        text: Callable[[slice], TextEmbedding],
-        guidance: float | None,
-        chunk: int | None,
-    ) -> dict[str, Tensor]:
-        """Run N rows in chunks up to the last tap: tap name -> [N, C, F, H, W]."""
-        rows, _, frames, *sides = noisy.shape
-        grid = (frames, *(side // self.geometry.patch for side in sides))
-        maps = {
-            spec.name: torch.empty(rows, spec.width, *grid, dtype=self.dtype, device=self.device)
-            for spec in specs
-        }
-        modules = self.tap_modules(specs)
-        last = modules[specs[-1].name]
-
-        def read(part: slice) -> None:
-            def keep(name: str, tokens: Tensor) -> None:
-                maps[name][part].flatten(2).copy_(tokens.transpose(1, 2))
-
-            def forward() -> None:
-                self.velocity(noisy[part], t[part], text(part), guidance)
-
-            with tapped(modules, self.picture_tokens, keep):
-                run_up_to(self.pipeline.transformer, last, forward)
-
-        if chunk is None:
-            tokens = math.prod(grid) + self.defaults.text_tokens
-            chunk = rows_that_fit(tokens, specs[-1].width, self.dtype, self.device)
-        for_row_chunks(rows, chunk, read)
-        return maps
+        return read_latent(self, x0, eps, text, reading, guidance, chunk)
 
     @torch.no_grad()
     def generate(
@@ -352,20 +327,21 @@ class Backbone(ABC):
         steps: int | None = None,
         guidance: float | None = None,
         seed: int = 0,
+        concepts: Sequence[str] | None = None,
+        concept_blocks: Sequence[str | int] | None = None,
     ) -> Generated:
         """Sample from a prompt and tap the run itself, on the conditional branch only.
 
         Taps are read at the steps whose sigma is nearest to each t; a t nearer to 0 than to the
         last sigma of the schedule costs one extra forward on the final latent, noised to t. The
         sample is bit-identical to an untapped run of the diffusers pipeline with
-        ``torch.Generator("cpu").manual_seed(seed)``.
+        ``torch.Generator("cpu").manual_seed(seed)``. Concept maps are read at the same steps.
 
         Raises:
             InputError: a size that does not fit, or a schedule so short that two t share a step.
         """
         d = self.defaults
-        specs = self.resolve_taps(taps)
-        times = check_timesteps(d.timesteps if timesteps is None else timesteps)
+        reading = self._reading(taps, timesteps, concepts, concept_blocks)
         height, width = height or d.height, width or d.width
         frames = frames or (d.frames if self.geometry.is_video else 1)
         self.geometry.check_size(frames, height, width)
@@ -374,12 +350,12 @@ class Backbone(ABC):
         guidance = d.guidance if guidance is None else guidance
         text = self.encode_text([prompt])
 
-        run = run_tapped(
-            self.pipeline,
-            self.tap_modules(specs),
-            self.picture_tokens,
-            conditional=text.tokens,
-            timesteps=times,
+        return sample(
+            self,
+            prompt,
+            text,
+            reading,
+            size=(frames, height, width),
             arguments={
                 "height": height,
                 "width": width,
@@ -388,34 +364,31 @@ class Backbone(ABC):
                 "output_type": "pt",
                 **self._call_arguments(text, negative_prompt, guidance, frames),
             },
+            guidance=guidance,
+            seed=seed,
         )
-        latent = self._sampled_latent(run.latents, height, width).float()
-        grid = self.geometry.token_grid(frames, height, width)
-        read = {  # t -> tap -> [1, C, F, H, W]
-            t: {name: tokens.transpose(1, 2).unflatten(2, grid) for name, tokens in taps.items()}
-            for t, taps in run.tokens.items()
-        }
-        if run.near_clean:
-            extra = self.extract_latent(
-                latent,
-                prompt,
-                [spec.name for spec in specs],
-                run.near_clean,
-                keys=[f"generate\0{prompt}"],
-                seed=seed,
-                guidance=guidance,
-            )
-            for i, t in enumerate(run.near_clean):
-                read[t] = {name: m[:, i] for name, m in extra.maps.items()}
-        return Generated(
-            video=self._sampled_video(run.output).float(),
-            features=DiTFeatures(
-                maps={s.name: torch.stack([read[t][s.name] for t in times], 1) for s in specs},
-                timesteps=times,
-                sigmas=tuple(run.sigmas.get(t, t) for t in times),
-                latent=latent,
-                untrained=self.untrained,
-            ),
+
+    def _reading(
+        self,
+        taps: Sequence[str | int] | None,
+        timesteps: Sequence[float] | None,
+        concepts: Sequence[str] | None,
+        concept_blocks: Sequence[str | int] | None,
+    ) -> Reading:
+        """Resolve and check what is to be read."""
+        names = check_concepts(concepts)
+        blocks = [spec for spec in self._layout.taps if spec.stream == self.concept_stream]
+        if not names:
+            blocks = []
+        elif concept_blocks is not None:
+            blocks = resolve_taps(concept_blocks, blocks, self.concept_stream)
+            if not blocks:
+                raise InputError("no concept blocks; give at least one, or none at all for all")
+        return Reading(
+            taps=tuple(self.resolve_taps(taps)),
+            timesteps=check_timesteps(self.defaults.timesteps if timesteps is None else timesteps),
+            concepts=names,
+            concept_blocks=tuple(blocks),
         )
 
     def _prompts(self, prompt: str | Sequence[str] | None, batch: int) -> list[str]:
@@ -431,14 +404,14 @@ class Backbone(ABC):
             raise InputError(f"{x0.shape[0]} samples need as many sample keys, not {keys!r}")
         return keyed_noise(keys, seed, x0.shape[1:]).to(x0.device)
 
-    def _fold(self, video: Tensor) -> Tensor:
+    def fold(self, video: Tensor) -> Tensor:
         """[B, C, F, H, W] -> for an image backbone [B*F, C, 1, H, W]."""
         if self.geometry.is_video:
             return video
         return video.transpose(1, 2).flatten(0, 1)[:, :, None]
 
-    def _unfold(self, rows: Tensor, batch: int) -> Tensor:
-        """Inverse of :meth:`_fold` for a batch of ``batch``."""
+    def unfold(self, rows: Tensor, batch: int) -> Tensor:
+        """Inverse of :meth:`fold` for a batch of ``batch``."""
         if self.geometry.is_video:
             return rows
         return rows[:, :, 0].unflatten(0, (batch, -1)).transpose(1, 2).contiguous()

@@ -1,6 +1,6 @@
 """FLUX.1 text-to-image (diffusers' FluxPipeline): dev, schnell and nano."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.types import LatentGeometry, Layout, TextEmbedding
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.concepts import PROMPT_WORDS, ConceptReader
+from mmdiff_video.features.joint_attention import (
+    ConceptAttention,
+    ConceptStep,
+    JointBlock,
+    JointWordAttention,
+)
 from mmdiff_video.features.types import TapSpec
 
 
@@ -16,6 +23,7 @@ class FluxBackbone(Backbone):
     """FLUX: double-stream blocks (text and picture apart), then single-stream blocks (joined)."""
 
     family = "flux"
+    concept_stream = "double"
 
     @classmethod
     def layout(cls, transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> Layout:
@@ -65,7 +73,12 @@ class FluxBackbone(Backbone):
         tokens, pooled, _ = self.pipeline.encode_prompt(
             prompt, max_sequence_length=self.defaults.text_tokens, device=self.device
         )
-        return TextEmbedding(tokens, pooled)
+        # the stock method pads without a mask; the tokenizer alone knows where the prompt ends
+        ids = self.pipeline.tokenizer_2(
+            prompt, truncation=True, max_length=self.defaults.text_tokens
+        ).input_ids
+        words = torch.tensor([max(len(ids) - 1, 1)], device=tokens.device)
+        return TextEmbedding(tokens, words, pooled)
 
     def velocity(
         self, noisy: Tensor, t: Tensor, text: TextEmbedding, guidance: float | None
@@ -85,6 +98,22 @@ class FluxBackbone(Backbone):
         )[0]
         return unpack(velocity, h, w)[:, :, None]
 
+    def concept_reader(
+        self, concepts: Sequence[str], blocks: Sequence[int], text: TextEmbedding
+    ) -> ConceptReader:
+        """Concept attention in the double-stream blocks; see :meth:`Backbone.concept_reader`."""
+        transformer = self.pipeline.transformer
+        double = [FluxJointBlock(block) for block in transformer.transformer_blocks]
+        if PROMPT_WORDS in concepts:
+            return JointWordAttention([double[i] for i in blocks], text.words)
+        return ConceptAttention(
+            transformer.time_text_embed,
+            transformer.context_embedder,
+            double[: max(blocks) + 1],
+            blocks,
+            tokens=self.encode_text(concepts).tokens[:, 0],  # the first T5 token of each
+        )
+
     def _guidance(self, value: float | None, rows: int, device: torch.device) -> Tensor | None:
         if not self.pipeline.transformer.config.guidance_embeds:
             return None
@@ -103,12 +132,52 @@ class FluxBackbone(Backbone):
             "guidance_scale": guidance,
         }
 
-    def _sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
+    def sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """See :meth:`Backbone.sampled_latent`."""
         stride = self.geometry.space_stride
         return unpack(latents, height // stride, width // stride)[:, :, None]
 
-    def _sampled_video(self, output: Any) -> Tensor:
+    def sampled_video(self, output: Any) -> Tensor:
+        """See :meth:`Backbone.sampled_video`."""
         return output.images[:, :, None]
+
+
+class FluxJointBlock(JointBlock):
+    """A double-stream block. At position 0, the concepts', the rotary embedding does nothing."""
+
+    def picture_heads(self, normed: Tensor, call: dict[str, Any]) -> Tensor:
+        """[N, L, heads, d] -> [N, heads, L, d] with rotary positions."""
+        from diffusers.models.embeddings import apply_rotary_emb
+
+        cos, sin = (table[-normed.shape[1] :] for table in call["image_rotary_emb"])
+        rotate: Any = apply_rotary_emb  # its annotations are wrong
+        return rotate(normed, (cos, sin), sequence_dim=1).transpose(1, 2)
+
+    def text_heads(self, normed: Tensor) -> Tensor:
+        """[N, L, heads, d] -> [N, heads, L, d]."""
+        return normed.transpose(1, 2)
+
+    def split_heads(self, tokens: Tensor) -> Tensor:
+        """[N, L, heads * d] -> [N, heads, L, d]."""
+        return tokens.unflatten(2, (-1, self.attention.head_dim)).transpose(1, 2)
+
+    def project(self, concepts: Tensor, conditioning: Tensor) -> ConceptStep:
+        """Normalise and project concepts with the text weights."""
+        normed, *modulation = self.block.norm1_context(concepts, emb=conditioning)
+        attention = self.attention
+        return ConceptStep(
+            queries=attention.norm_added_q(self.split_heads(attention.add_q_proj(normed))),
+            keys=attention.norm_added_k(self.split_heads(attention.add_k_proj(normed))),
+            values=self.split_heads(attention.add_v_proj(normed)),
+            modulation=modulation,
+        )
+
+    def update(self, concepts: Tensor, outputs: Tensor, modulation: Any) -> Tensor:
+        """Finish the block with the text weights: output projection, then the MLP."""
+        gate, mlp_shift, mlp_scale, mlp_gate = (m[:, None] for m in modulation)
+        concepts = concepts + gate * self.attention.to_add_out(outputs)
+        normed = self.block.norm2_context(concepts) * (1 + mlp_scale) + mlp_shift
+        return concepts + mlp_gate * self.block.ff_context(normed)
 
 
 def pack(latent: Tensor) -> Tensor:

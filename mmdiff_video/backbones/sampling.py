@@ -1,14 +1,94 @@
 """Tap a run of the stock diffusers pipeline without changing what it draws."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.backbones.extraction import Reading
 from mmdiff_video.backbones.taps import tapped
+from mmdiff_video.backbones.types import Generated, TextEmbedding
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.concepts import ConceptReader
+from mmdiff_video.features.types import DiTFeatures
+
+if TYPE_CHECKING:
+    from mmdiff_video.backbones.base import Backbone
+
+
+def sample(
+    backbone: "Backbone",
+    prompt: str,
+    text: TextEmbedding,
+    reading: Reading,
+    *,
+    size: tuple[int, int, int],
+    arguments: Mapping[str, Any],
+    guidance: float,
+    seed: int,
+) -> Generated:
+    """Run the backbone's pipeline, reading at the steps nearest to each t.
+
+    What no step comes near is read from the final latent.
+
+    Args:
+        backbone: what samples.
+        prompt, text: the prompt, and its encoding.
+        reading: what is read.
+        size: (frames, height, width) in pixels.
+        arguments: keyword arguments of the pipeline's call.
+        guidance, seed: of the extra forward near t = 0.
+    """
+    concepts = None
+    if reading.concepts:
+        concepts = backbone.concept_reader(reading.concepts, reading.concept_indices, text)
+    times = reading.timesteps
+    run = run_tapped(
+        backbone.pipeline,
+        backbone.tap_modules(reading.taps),
+        backbone.picture_tokens,
+        conditional=text.tokens,
+        timesteps=times,
+        arguments=arguments,
+        concepts=concepts,
+    )
+    latent = backbone.sampled_latent(run.latents, *size[1:]).float()
+    grid = backbone.geometry.token_grid(*size)
+    read = {  # t -> tap -> [1, C, F, H, W]
+        t: {name: tokens.transpose(1, 2).unflatten(2, grid) for name, tokens in taps.items()}
+        for t, taps in run.tokens.items()
+    }
+    concept_maps = [maps.unflatten(2, grid) for maps in run.concepts.values()]
+    if run.near_clean:
+        extra = backbone.extract_latent(
+            latent,
+            prompt,
+            [spec.name for spec in reading.taps],
+            run.near_clean,
+            keys=[f"generate\0{prompt}"],
+            seed=seed,
+            guidance=guidance,
+            concepts=reading.concepts,
+            concept_blocks=[spec.name for spec in reading.concept_blocks],
+        )
+        for i, t in enumerate(run.near_clean):
+            read[t] = {name: maps[:, i] for name, maps in extra.maps.items()}
+        if extra.concepts is not None:  # the mean over these timesteps
+            concept_maps += [extra.concepts] * len(run.near_clean)
+    return Generated(
+        video=backbone.sampled_video(run.output).float(),
+        features=DiTFeatures(
+            maps={s.name: torch.stack([read[t][s.name] for t in times], 1) for s in reading.taps},
+            timesteps=times,
+            sigmas=tuple(run.sigmas.get(t, t) for t in times),
+            latent=latent,
+            untrained=backbone.untrained,
+            concepts=torch.stack(concept_maps).mean(dim=0) if concept_maps else None,
+        ),
+    )
 
 
 @dataclass
@@ -20,6 +100,7 @@ class TappedRun:
         latents: the final latents in the pipeline's own layout.
         sigmas: t -> the sigma of the step it was read at.
         tokens: t -> tap name -> picture tokens [1, L, C].
+        concepts: t -> concept maps [1, K, L]; empty when none were asked for.
         near_clean: the t that no step comes near; the caller reads them from the final latent.
     """
 
@@ -27,6 +108,7 @@ class TappedRun:
     latents: Tensor = field(default_factory=lambda: torch.empty(0))
     sigmas: dict[float, float] = field(default_factory=dict)
     tokens: dict[float, dict[str, Tensor]] = field(default_factory=dict)
+    concepts: dict[float, Tensor] = field(default_factory=dict)
     near_clean: list[float] = field(default_factory=list)
 
 
@@ -69,6 +151,7 @@ def run_tapped(
     conditional: Tensor,
     timesteps: Sequence[float],
     arguments: Mapping[str, Any],
+    concepts: ConceptReader | None = None,
 ) -> TappedRun:
     """Call the pipeline and read the blocks at the steps nearest to the timesteps.
 
@@ -84,6 +167,7 @@ def run_tapped(
         conditional: text embedding [1, L, D] of the conditional branch.
         timesteps: the t asked for.
         arguments: keyword arguments of the pipeline's call.
+        concepts: reads concept maps at the same steps.
     """
     run = TappedRun()
     scheduler = pipeline.scheduler
@@ -116,13 +200,21 @@ def run_tapped(
             t, row = reading
             run.tokens[t][name] = tokens[row : row + 1].clone()
 
+    def keep_concepts(maps: Tensor) -> None:
+        assert reading is not None
+        t, row = reading
+        run.concepts[t] = maps[row : row + 1]
+
     def after_step(pipe: Any, step: int, timestep: Any, values: dict[str, Tensor]) -> dict:
         run.latents = values["latents"]
         return {}
 
     handle = pipeline.transformer.register_forward_pre_hook(before_forward, with_kwargs=True)
     try:
-        with tapped(blocks, picture_tokens, keep):
+        with ExitStack() as hooks:
+            hooks.enter_context(tapped(blocks, picture_tokens, keep))
+            if concepts is not None:
+                hooks.enter_context(concepts.attached(keep_concepts, lambda: reading is not None))
             run.output = pipeline(**arguments, callback_on_step_end=after_step)
     finally:
         handle.remove()

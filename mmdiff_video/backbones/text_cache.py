@@ -35,5 +35,6 @@ class TextCache:
         pooled = [p for prompt in prompts if (p := found[prompt].pooled) is not None]
         return TextEmbedding(
             torch.cat([found[prompt].tokens for prompt in prompts]),
+            torch.cat([found[prompt].words for prompt in prompts]),
             torch.cat(pooled) if pooled else None,
         )

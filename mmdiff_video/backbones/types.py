@@ -124,16 +124,19 @@ class TextEmbedding:
 
     Attributes:
         tokens: [B, L, text width].
+        words: [B], how many of the tokens are the prompt's own: all before the end token, at least
+            one.
         pooled: [B, pooled width], or None where the model has no pooled text (Wan).
     """
 
     tokens: Tensor
+    words: Tensor
     pooled: Tensor | None = None
 
     def rows(self, index: Tensor | slice) -> "TextEmbedding":
         """Select (and repeat) rows of the batch."""
         pooled = None if self.pooled is None else self.pooled[index]
-        return TextEmbedding(self.tokens[index], pooled)
+        return TextEmbedding(self.tokens[index], self.words[index], pooled)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Wan 2.1 text-to-video (diffusers' WanPipeline): 1.3B, 14B and nano."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.types import LatentGeometry, Layout, TextEmbedding
+from mmdiff_video.features.concepts import PROMPT_WORDS, ConceptReader
+from mmdiff_video.features.cross_attention import CrossAttentionConcepts, CrossWordAttention
 from mmdiff_video.features.types import TapSpec
 
 
@@ -15,6 +17,7 @@ class WanBackbone(Backbone):
     """Wan: one stream of blocks over picture tokens; text enters by cross-attention."""
 
     family = "wan"
+    concept_stream = "block"
     # Its decoder loses detail in bf16.
     cuda_dtypes: ClassVar = {"vae": torch.float32}
 
@@ -68,7 +71,9 @@ class WanBackbone(Backbone):
             max_sequence_length=self.defaults.text_tokens,
             device=self.device,
         )
-        return TextEmbedding(tokens.to(self.dtype))
+        # the stock method zeroes what lies behind the prompt
+        written = (tokens != 0).any(dim=2).sum(dim=1)
+        return TextEmbedding(tokens.to(self.dtype), words=(written - 1).clamp_min(1))
 
     def velocity(
         self, noisy: Tensor, t: Tensor, text: TextEmbedding, guidance: float | None
@@ -80,6 +85,24 @@ class WanBackbone(Backbone):
             encoder_hidden_states=text.tokens,
             return_dict=False,
         )[0]
+
+    def concept_reader(
+        self, concepts: Sequence[str], blocks: Sequence[int], text: TextEmbedding
+    ) -> ConceptReader:
+        """Cross-attention maps of the concepts; see :meth:`Backbone.concept_reader`."""
+        transformer = self.pipeline.transformer
+        attentions = [transformer.blocks[i].attn2 for i in blocks]
+        if PROMPT_WORDS in concepts:
+            return CrossWordAttention(attentions, text.words)
+        encoded = self.encode_text(concepts)
+        return CrossAttentionConcepts(
+            attentions,
+            transformer.condition_embedder.text_embedder,
+            [
+                tokens[:count]
+                for tokens, count in zip(encoded.tokens, encoded.words.tolist(), strict=True)
+            ],
+        )
 
     def _call_arguments(
         self, text: TextEmbedding, negative_prompt: str | None, guidance: float, frames: int
@@ -93,10 +116,12 @@ class WanBackbone(Backbone):
             arguments["negative_prompt_embeds"] = self.encode_text([negative_prompt or ""]).tokens
         return arguments
 
-    def _sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
+    def sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """See :meth:`Backbone.sampled_latent`."""
         return latents
 
-    def _sampled_video(self, output: Any) -> Tensor:
+    def sampled_video(self, output: Any) -> Tensor:
+        """See :meth:`Backbone.sampled_video`."""
         return output.frames.transpose(1, 2)
 
 

@@ -77,7 +77,7 @@ def test_the_sample_is_bit_identical_to_the_stock_pipelines(
     )
     assert torch.equal(sample.video, expected)
     assert sample.video.shape == (1, 3, 5 if family == "wan" else 1, 32, 48)
-    final = backbone._sampled_latent(latents[-1], 32, 48)
+    final = backbone.sampled_latent(latents[-1], 32, 48)
     assert torch.equal(sample.features.latent, final)
     other = backbone.generate(PROMPT, timesteps=TIMES, guidance=guidance, seed=12)
     assert not torch.equal(other.video, sample.video)
@@ -115,7 +115,7 @@ def test_taps_are_those_of_the_conditional_forward_at_the_recorded_sigma(
             continue
         step = sigmas.index(sigma)
         assert abs(sigma - t) == min(abs(s - t) for s in sigmas)
-        before = backbone._sampled_latent(latents[step - 1], 32, 48)
+        before = backbone.sampled_latent(latents[step - 1], 32, 48)
         at = scheduler.timesteps[step].reshape(1) / 1000  # the number that the pipeline gave
         read = outputs_of(modules, partial(backbone.velocity, before, at.float(), text, guidance))
         for name, m in features.maps.items():

@@ -1,0 +1,313 @@
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from flux_reference import FluxReference
+from torch import Tensor
+
+from mmdiff_video.backbones import Backbone
+from mmdiff_video.backbones.flux import pack
+from mmdiff_video.errors import InputError
+from mmdiff_video.features.concepts import PROMPT_WORDS, TASK_CONCEPTS, check_concepts
+
+CONCEPTS = ("object", "background", "edges")
+TIMES = (0.7, 0.2)
+
+
+def latent(backbone: Backbone, count: int = 2) -> Tensor:
+    frames = 3 if backbone.geometry.is_video else 1
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 16, frames, 4, 6, generator=generator)
+
+
+def read(backbone: Backbone, **changes: Any) -> Any:
+    x0 = changes.pop("latent", latent(backbone))
+    arguments = {"timesteps": TIMES, "concepts": CONCEPTS, "keys": ["a", "b"][: len(x0)]} | changes
+    return backbone.extract_latent(x0, arguments.pop("prompt", "a red ball"), **arguments)
+
+
+def test_maps_share_every_token_among_the_concepts(backbone: Backbone) -> None:
+    maps = read(backbone).concepts
+    frames = 3 if backbone.geometry.is_video else 1
+    assert maps.shape == (2, 3, frames, 2, 3)
+    assert maps.dtype == torch.float32
+    torch.testing.assert_close(maps.sum(dim=1), torch.ones(2, frames, 2, 3))
+    assert maps.std(dim=1).min() > 1e-4  # concepts differ
+    assert maps.flatten(2).std(dim=2).min() > 1e-5  # and so do places
+    assert read(backbone, concepts=None).concepts is None
+    assert read(backbone, concepts=[]).concepts is None
+
+
+def test_a_clip_gives_an_image_backbone_one_map_a_frame(tiny: dict[str, Backbone]) -> None:
+    video = torch.rand(1, 3, 2, 32, 48, generator=torch.Generator().manual_seed(1))
+    arguments = {"timesteps": [0.001], "concepts": CONCEPTS, "keys": ["a"]}
+    both = tiny["flux"].extract(video, **arguments).concepts
+    assert both.shape == (1, 3, 2, 2, 3)
+    # frame 0 and 1 are told apart only by what is seen, so swapping them swaps the maps
+    still = tiny["flux"].extract(video[:, :, [0, 0]], **arguments).concepts
+    torch.testing.assert_close(still[:, :, 0], both[:, :, 0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(still[:, :, 1], both[:, :, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
+def test_taps_are_bit_identical_with_and_without_concepts(
+    backbone: Backbone, concepts: list[str]
+) -> None:
+    every = [spec.name for spec in backbone.tap_specs()]
+    plain = read(backbone, taps=every, concepts=None)
+    watched = read(backbone, taps=every, concepts=concepts)
+    for name in every:
+        assert torch.equal(plain.maps[name], watched.maps[name]), name
+    model = backbone.pipeline.transformer
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
+@pytest.mark.parametrize("family", ["wan", "flux", "schnell"])
+def test_the_sample_is_bit_identical_with_and_without_concepts(
+    tiny: dict[str, Backbone], family: str, concepts: list[str]
+) -> None:
+    draw = partial(tiny[family].generate, "a red ball", timesteps=(0.8, 0.4, 0.001), seed=5)
+    plain, watched = draw(), draw(concepts=concepts)
+    assert torch.equal(plain.video, watched.video)
+    assert torch.equal(plain.features.latent, watched.features.latent)
+    for name, m in plain.features.maps.items():
+        assert torch.equal(m, watched.features.maps[name])
+    assert plain.features.concepts is None
+    frames = 2 if family == "wan" else 1
+    assert watched.features.concepts.shape == (1, len(concepts), frames, 2, 3)
+
+
+def test_maps_of_a_sample_are_those_of_its_own_forwards(backbone: Backbone) -> None:
+    """Replay: the conditional forwards that the pipeline made, once more, read by hand."""
+    calls: list[dict[str, Any]] = []
+    model = backbone.pipeline.transformer
+    handle = model.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(kwargs), with_kwargs=True
+    )
+    times = (0.8, 0.4, 0.001)
+    features = backbone.generate(
+        "a red ball", timesteps=times, concepts=CONCEPTS, taps=[], seed=5
+    ).features
+    handle.remove()
+    text = backbone.encode_text(["a red ball"])
+    conditional = [c for c in calls if torch.equal(c["encoder_hidden_states"], text.tokens)]
+    sigmas = backbone.pipeline.scheduler.sigmas.tolist()
+    expected: list[Tensor] = []
+    blocks = [s.index for s in backbone.tap_specs() if s.stream == backbone.concept_stream]
+    reader = backbone.concept_reader(CONCEPTS, blocks, text)
+    with reader.attached(expected.append), torch.no_grad():
+        for sigma in features.sigmas[:2]:
+            model(**conditional[sigmas.index(sigma)])
+    grid = backbone.geometry.token_grid(5 if backbone.geometry.is_video else 1, 32, 48)
+    near_clean = backbone.extract_latent(
+        features.latent,
+        "a red ball",
+        [],
+        [0.001],
+        keys=["generate\0a red ball"],
+        seed=5,
+        guidance=backbone.defaults.guidance,
+        concepts=CONCEPTS,
+    ).concepts
+    assert near_clean is not None
+    expected = [m.unflatten(2, grid) for m in expected] + [near_clean]
+    assert features.concepts is not None
+    torch.testing.assert_close(features.concepts, torch.stack(expected).mean(0))
+
+
+def test_maps_average_over_blocks_and_timesteps(backbone: Backbone) -> None:
+    blocks = [s.name for s in backbone.tap_specs() if s.stream == backbone.concept_stream]
+    single = [
+        read(backbone, concept_blocks=[name], timesteps=[t], taps=[]).concepts
+        for name in blocks
+        for t in TIMES
+    ]
+    torch.testing.assert_close(read(backbone).concepts, torch.stack(single).mean(0))
+    last = read(backbone, concept_blocks=[-1])
+    assert torch.equal(last.concepts, read(backbone, concept_blocks=[blocks[-1]]).concepts)
+
+
+def test_a_map_does_not_depend_on_its_batch_or_chunk(backbone: Backbone) -> None:
+    prompts, x0 = ["a red ball", "the blue chair in a room"], latent(backbone)
+    for concepts in (CONCEPTS, [PROMPT_WORDS]):
+        both = read(backbone, prompt=prompts, concepts=concepts).concepts
+        parts = read(backbone, prompt=prompts, concepts=concepts, chunk=1).concepts
+        second = read(
+            backbone, latent=x0[1:], prompt=prompts[1:], keys=["b"], concepts=concepts
+        ).concepts
+        torch.testing.assert_close(both, parts, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(both[1:], second, atol=1e-5, rtol=1e-5)
+
+
+def test_the_forward_stops_at_the_last_block_that_is_read(tiny: dict[str, Backbone]) -> None:
+    flux = tiny["flux"]
+    ran: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name, module in flux.tap_modules(flux.tap_specs()).items()
+    ]
+    read(flux, taps=[], timesteps=[0.5], concept_blocks=["double.0"])
+    assert ran == ["double.0"]
+    ran.clear()
+    read(flux, taps=["double.0"], timesteps=[0.5])
+    assert ran == ["double.0", "double.1"]
+    ran.clear()
+    read(flux, taps=["single.0"], timesteps=[0.5])
+    assert ran == ["double.0", "double.1", "single.0"]
+    for handle in handles:
+        handle.remove()
+
+
+def reference(flux: Backbone, x0: Tensor, t: float) -> tuple[list[Tensor], list[Tensor]]:
+    """The float64 blocks on the same noisy latent."""
+    prompts = ["a red ball", "a chair"]
+    noisy = flux.add_noise(x0, t, ["a", "b"])
+    text = flux.encode_text(prompts)
+    assert text.pooled is not None
+    model = flux.pipeline.transformer
+    return FluxReference(model.state_dict(), model.config).run(
+        pack(noisy[:, :, 0]),
+        text.tokens,
+        text.pooled,
+        flux.encode_text(CONCEPTS).tokens[:, 0],
+        torch.full([2], t),
+        3.5,
+        (2, 3),
+    )
+
+
+def test_flux_maps_are_the_papers_formula(tiny: dict[str, Backbone]) -> None:
+    flux = tiny["flux"]
+    x0 = latent(flux)
+    maps, attentions = reference(flux, x0, 0.7)
+    arguments = {"latent": x0, "prompt": ["a red ball", "a chair"], "timesteps": [0.7]}
+    for i, expected in enumerate(maps):
+        got = read(flux, **arguments, concept_blocks=[i], taps=[]).concepts
+        assert expected.std() > 1e-2  # nothing saturated: the comparison means something
+        torch.testing.assert_close(got.flatten(2).double(), expected, atol=1e-5, rtol=0)
+    mean = torch.stack(maps).mean(0)
+    torch.testing.assert_close(
+        read(flux, **arguments).concepts.flatten(2).double(), mean, atol=1e-5, rtol=0
+    )
+    # the ablation: what falls on the words, of the attention over all text and picture tokens
+    words = flux.encode_text(["a red ball", "a chair"]).words
+    share = [
+        torch.stack([a[n, :, :, : words[n]].sum(-1).mean(0) for n in range(2)]) for a in attentions
+    ]
+    got = read(flux, **arguments, concepts=[PROMPT_WORDS]).concepts
+    torch.testing.assert_close(
+        got.flatten(2).double(), torch.stack(share).mean(0)[:, None], atol=1e-5, rtol=0
+    )
+
+
+def test_concepts_in_the_texts_place_are_treated_as_the_text_is(tiny: dict[str, Backbone]) -> None:
+    """With the concepts' tokens as the prompt and no pooled text, both streams are the same."""
+    flux = tiny["flux"]
+    model = flux.pipeline.transformer
+    concepts = flux.encode_text(CONCEPTS)
+    assert concepts.pooled is not None
+    text = type(concepts)(
+        concepts.tokens[:, 0][None], concepts.words[:1], torch.zeros_like(concepts.pooled[:1])
+    )
+    maps: list[Tensor] = []
+    text_out: list[Tensor] = []
+    picture_out: list[Tensor] = []
+    handles = []
+    for block in model.transformer_blocks:
+        for module, kept in (
+            (block.attn.to_add_out, text_out),
+            (block.attn.to_out[0], picture_out),
+        ):
+            handles.append(
+                module.register_forward_pre_hook(lambda m, args, kept=kept: kept.append(args[0]))
+            )
+    reader = flux.concept_reader(CONCEPTS, [0, 1], text)
+    with reader.attached(maps.append), torch.no_grad():
+        flux.velocity(latent(flux)[:1], torch.tensor([0.6]), text, 3.5)
+    for handle in handles:
+        handle.remove()
+    # to_add_out of block 0 runs a second time, for the concepts
+    text_out = [text_out[0], text_out[-1]]
+    expected = [
+        (t @ x.transpose(1, 2)).softmax(1) for t, x in zip(text_out, picture_out, strict=True)
+    ]
+    torch.testing.assert_close(maps[0], torch.stack(expected).mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_wan_maps_are_the_stated_formula(tiny: dict[str, Backbone]) -> None:
+    wan = tiny["wan"]
+    x0, prompts = latent(wan), ["a red ball", "a chair"]
+    model = wan.pipeline.transformer
+    seen: dict[str, list[Tensor]] = {"picture": [], "text": []}
+
+    def watch(module: Any, args: tuple[Any, ...]) -> None:
+        seen["picture"].append(args[0].double())
+        seen["text"].append(args[1].double())
+
+    text = wan.encode_text(prompts)
+    handles = [block.attn2.register_forward_pre_hook(watch) for block in model.blocks]
+    with torch.no_grad():
+        wan.velocity(wan.add_noise(x0, 0.7, ["a", "b"]), torch.tensor([0.7, 0.7]), text, None)
+        encoded = wan.encode_text(CONCEPTS)
+        embedded = model.condition_embedder.text_embedder(encoded.tokens).double()
+    for handle in handles:
+        handle.remove()
+
+    weights = {name: w.double() for name, w in model.state_dict().items()}
+
+    def heads(block: int, which: str, x: Tensor) -> Tensor:
+        name = f"blocks.{block}.attn2"
+        x = x @ weights[f"{name}.to_{which}.weight"].T + weights[f"{name}.to_{which}.bias"]
+        scale = (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+        return (x * scale * weights[f"{name}.norm_{which}.weight"]).unflatten(-1, (2, 24))
+
+    maps, shares = [], []
+    for i in range(len(model.blocks)):
+        q = heads(i, "q", seen["picture"][i])  # [N, L, heads, d]
+        keys = [heads(i, "k", e[:n]).mean(0) for e, n in zip(embedded, encoded.words, strict=True)]
+        scores = torch.einsum("nlhd,khd->nhkl", q, torch.stack(keys)) / 24**0.5
+        maps.append(scores.softmax(2).mean(1))
+        attention = torch.einsum("nlhd,nshd->nhls", q, heads(i, "k", seen["text"][i])) / 24**0.5
+        own = torch.arange(16) < text.words[:, None]
+        shares.append((attention.softmax(-1) * own[:, None, None]).sum(-1).mean(1))
+    arguments = {"latent": x0, "prompt": prompts, "timesteps": [0.7]}
+    got = read(wan, **arguments).concepts
+    torch.testing.assert_close(
+        got.flatten(2).double(), torch.stack(maps).mean(0), atol=1e-5, rtol=0
+    )
+    got = read(wan, **arguments, concepts=[PROMPT_WORDS]).concepts
+    torch.testing.assert_close(
+        got.flatten(2).double(), torch.stack(shares).mean(0)[:, None], atol=1e-5, rtol=0
+    )
+
+
+def test_own_words_end_before_the_end_token_and_padding(backbone: Backbone) -> None:
+    # listed words are one token each
+    text = backbone.encode_text(["a red ball", "a room", "", "a " * 40])
+    assert text.words.tolist() == [3, 2, 1, 15]
+    assert text.rows(torch.tensor([1, 1])).words.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"concepts": "object"}, "must be a list"),
+        ({"concepts": ["object"]}, "one concept alone"),
+        ({"concepts": ["object", " object"]}, "twice"),
+        ({"concepts": ["object", " "]}, "empty"),
+        ({"concepts": [PROMPT_WORDS, "object"]}, "stands alone"),
+        ({"concept_blocks": ["single.99"]}, "unknown tap 'single.99'"),
+        ({"concept_blocks": [99]}, "unknown tap '99'"),
+        ({"concept_blocks": []}, "no concept blocks"),
+    ],
+)
+def test_bad_concepts_are_one_sentence(backbone: Backbone, changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(backbone, **changes)
+
+
+def test_every_task_has_concepts_that_are_accepted() -> None:
+    for concepts in TASK_CONCEPTS.values():
+        assert check_concepts(concepts) == concepts
