@@ -25,11 +25,12 @@ cube sphere cylinder cone plane shape object surface texture pattern stripe chec
 detail background foreground depth distance salient contour main subject
 walking running standing sitting lying looking holding moving turning flying playing riding driving
 slowly quickly forward backward filmed filming shot taken seen made painted covered surrounded
-walls grey against there side we see has free patterned striped checked dotted zigzag plaid knitted
-mottled tiled woven carpeted panelled potted hanging dusty pale teal beige cream lavender peach sage
-mint burgundy navy olive slate ochre rose turquoise maroon coral plank marble parquet terracotta
-terrazzo concrete ceramic leather cardboard birch oak pine mahogany walnut vase curtains painting rug
-bookshelf chest armchair coffee stool television dresser nightstand sideboard wardrobe desk monitor
+walls grey against there side we see has free patterned striped checked dotted zigzag plaid
+knitted mottled tiled woven carpeted panelled potted hanging dusty pale teal beige cream lavender
+peach sage mint burgundy navy olive slate ochre rose turquoise maroon coral plank marble parquet
+terracotta terrazzo concrete ceramic leather cardboard birch oak pine mahogany walnut vase
+curtains painting rug bookshelf chest armchair coffee stool television dresser nightstand
+sideboard wardrobe desk monitor
 style realistic sharp blurry close wide angle aerial static handheld smooth motion movement
 """.split()  # noqa: SIM905 (a list literal would take 320 lines)
 

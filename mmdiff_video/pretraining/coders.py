@@ -128,7 +128,8 @@ def _initialize(vae: Any) -> None:
     """Let signals keep their size through the depth, from the first step on.
 
     Residual blocks begin as their shortcuts; 3D convolutions begin as 2D ones that see the current
-    frame alone; the latent begins almost without noise.
+    frame alone, and those over time pass it on: what was learnt on images serves on clips, where
+    it keeps every fourth frame and holds it. The latent begins almost without noise.
     """
     for name, layer in vae.named_modules():
         if not isinstance(layer, nn.Conv2d | nn.Conv3d) or layer.bias is None:
@@ -137,6 +138,10 @@ def _initialize(vae: Any) -> None:
         inputs = weight[0].numel()
         if name.endswith("quant_conv"):
             nn.init.dirac_(weight)
+        elif name.endswith("time_conv"):  # [C or 2C, C, 3, 1, 1]
+            weight.zero_()
+            channels = weight.shape[1]
+            weight[:, :, -1, 0, 0] = torch.eye(channels).repeat(len(weight) // channels, 1)
         elif name.endswith("conv2"):
             weight.zero_()
         elif weight.ndim == 5 and weight.shape[-1] > 1:

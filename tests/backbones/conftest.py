@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
 from mmdiff_video.backbones import Backbone, load_backbone
 from mmdiff_video.backbones.nano import build
-from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
 
 @pytest.fixture(scope="session")

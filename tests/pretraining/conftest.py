@@ -1,10 +1,10 @@
 """Discs in the place of rooms and tiny architectures in the place of the nano cards."""
 
 import pytest
-
 from disc_clips import Discs
-from mmdiff_video.pretraining import dit, export, runs, vae
 from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
+
+from mmdiff_video.pretraining import dit, export, runs, vae
 
 
 @pytest.fixture

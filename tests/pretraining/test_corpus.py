@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from disc_clips import Discs
+
 from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
 from mmdiff_video.pretraining.latents import mirrored_caption

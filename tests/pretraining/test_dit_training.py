@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from disc_clips import Discs, overrides
+
 from mmdiff_video.backbones import load_backbone
 from mmdiff_video.cli import main
 from mmdiff_video.pretraining.export import GOLDEN, golden_forward

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
 from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.nano import build
@@ -15,7 +16,6 @@ from mmdiff_video.pretraining.flow import (
     draw_timesteps,
     flow_point,
 )
-from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
 CARDS = {"nano-wan": TINY_WAN, "nano-flux": TINY_FLUX}
 
