@@ -83,7 +83,7 @@ class FluxReference:
             mod = self.six(f"{block}.norm1", modulations["text"])
             q, k, v = self.project(block, ("to_q", "to_k", "to_v"), "", x, mod)
             q, k = self.rotate(q, grid), self.rotate(k, grid)
-            out = {}
+            out, o_x = {}, x
             for name, stream in streams.items():
                 names = ("add_q_proj", "add_k_proj", "add_v_proj")
                 qs, ks, vs = self.project(block, names, "added_", stream, mods[name])

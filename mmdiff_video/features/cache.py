@@ -1,13 +1,15 @@
 """Keep what a frozen backbone said on disk, so that a sample is run through it only once.
 
-One safetensors file per sample, maps in bf16 and the latent in float32, under a name that is the
-hash of everything the features depend on. A file carries a checksum: one that is cut short or has a
-flipped bit is noticed, deleted and computed anew. Any number of processes may share a folder.
+One safetensors file per sample, maps in bf16 or fp8, the latent and the concept maps in float32,
+under a name that is the hash of everything the features depend on. A file carries a checksum: one
+that is cut short or has a flipped bit is noticed, deleted and computed anew. Any number of
+processes may share a folder.
 """
 
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 import zlib
@@ -22,6 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.features.cache_forms import CacheForm, cache_form
+from mmdiff_video.features.concepts import check_concepts
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.files import PARTIAL, write_aside
 
@@ -65,7 +69,8 @@ class Entry:
     """What is kept of one sample.
 
     Attributes:
-        tensors: ``latent`` [c, F, h, w] float32 and ``maps.<tap>`` [T, C, F, H, W] bf16.
+        tensors: ``latent`` [c, F, h, w] and, where concepts were asked for, ``concepts``
+            [K, F, H, W], both float32; the packed maps of every tap, see ``cache_forms.py``.
         sigmas: the sigmas actually tapped.
     """
 
@@ -181,13 +186,23 @@ class FeatureCache:
 class CachedExtractor:
     """Stands in for ``Backbone.extract``, and asks the backbone only for samples not on disk.
 
-    Maps pass through bf16 whether they are fresh or cached, so that a warm cache changes nothing;
-    they are given in the backbone's dtype, on its device.
+    Maps pass through the cache's form whether they are fresh or cached, so that a warm cache
+    changes nothing; they are given in the backbone's dtype, on its device.
+
+    Args:
+        backbone: what is asked.
+        cache: where entries lie.
+        form: number format of the maps: ``bf16``, or ``fp8`` for half the disk (see ``Fp8Form`` for
+            what it costs in precision).
+
+    Raises:
+        InputError: an unknown form.
     """
 
-    def __init__(self, backbone: Backbone, cache: FeatureCache):
+    def __init__(self, backbone: Backbone, cache: FeatureCache, form: str = "bf16"):
         self.backbone = backbone
         self.cache = cache
+        self.form = cache_form(form)
 
     @torch.no_grad()
     def extract(
@@ -200,6 +215,8 @@ class CachedExtractor:
         keys: Sequence[str],
         seed: int = 0,
         chunk: int | None = None,
+        concepts: Sequence[str] | None = None,
+        concept_blocks: Sequence[str | int] | None = None,
     ) -> DiTFeatures:
         """See :meth:`Backbone.extract`."""
         names = [spec.name for spec in self.backbone.resolve_taps(taps)]
@@ -212,8 +229,12 @@ class CachedExtractor:
             return self.backbone.extract(
                 video, prompts, names, times, keys=keys, seed=seed, chunk=chunk
             )
+        asked: dict[str, Any] = {}
+        if words := check_concepts(concepts):
+            asked = {"concepts": words, "concept_blocks": concept_blocks}
+        also = asked if self.form.name == "bf16" else {**asked, "form": self.form.name}
         addresses = [
-            entry_address(self.backbone, clip, names, times, text, seed, key)
+            entry_address(self.backbone, clip, names, times, text, seed, key, also)
             for clip, text, key in zip(video, prompts, keys, strict=True)
         ]
         entries = {address: self.cache.load(address) for address in dict.fromkeys(addresses)}
@@ -227,9 +248,10 @@ class CachedExtractor:
                 keys=[keys[i] for i in missing],
                 seed=seed,
                 chunk=chunk,
+                **asked,
             )
             for row, i in enumerate(missing):
-                entry = _entry(fresh, row)
+                entry = _entry(fresh, row, self.form)
                 self.cache.store(addresses[i], entry)
                 entries[addresses[i]] = entry
         found = [entry for entry in (entries[a] for a in addresses) if entry is not None]
@@ -240,15 +262,24 @@ class CachedExtractor:
     ) -> DiTFeatures:
         backbone = self.backbone
 
+        rows = [
+            {name: tensor.to(backbone.device) for name, tensor in entry.tensors.items()}
+            for entry in entries
+        ]
+
         def batch(name: str) -> Tensor:
-            return torch.stack([entry.tensors[name].to(backbone.device) for entry in entries])
+            return torch.stack([row[name] for row in rows])
 
         return DiTFeatures(
-            maps={name: batch(f"maps.{name}").to(backbone.dtype) for name in names},
+            maps={
+                name: torch.stack([self.form.unpack(name, row).to(backbone.dtype) for row in rows])
+                for name in names
+            },
             timesteps=times,
             sigmas=entries[0].sigmas,
             latent=batch("latent"),
             untrained=backbone.untrained,
+            concepts=batch("concepts") if "concepts" in rows[0] else None,
         )
 
 
@@ -260,10 +291,15 @@ def entry_address(
     prompt: str,
     seed: int,
     key: str,
+    also: Mapping[str, Any] | None = None,
 ) -> str:
     """Hash everything that the features of one clip [3, F, H, W] depend on.
 
     The pixels count too: another crop or decoder under the same key is another entry.
+
+    Args:
+        backbone, clip, taps, timesteps, prompt, seed, key: as for :meth:`Backbone.extract`.
+        also: what is not asked for by default: concepts, another form.
     """
     pixels = clip.detach().float().cpu().contiguous()
     return _digest(
@@ -280,6 +316,7 @@ def entry_address(
             "key": key,
             "size": list(clip.shape[1:]),
             "pixels": hashlib.sha256(_bytes(pixels)).hexdigest(),
+            **(also or {}),
         }
     )
 
@@ -292,26 +329,33 @@ def entry_bytes(
     frames: int,
     height: int,
     width: int,
+    concepts: Sequence[str] | None = None,
+    form: str = "bf16",
 ) -> int:
     """Bytes of tensors that one sample takes in the cache (its file has a few KB more).
 
     Args:
         backbone: what is tapped; nothing is computed.
-        taps, timesteps: as for :meth:`Backbone.extract`.
+        taps, timesteps, concepts: as for :meth:`Backbone.extract`.
         frames, height, width: size of the clips, in pixels.
+        form: as for :class:`CachedExtractor`.
     """
     geometry = backbone.geometry
-    frames_, rows, columns = geometry.token_grid(frames, height, width)
+    places = math.prod(geometry.token_grid(frames, height, width))
     times = len(backbone.defaults.timesteps if timesteps is None else timesteps)
-    channels = sum(spec.width for spec in backbone.resolve_taps(taps))
-    latent_frames, h, w = geometry.latent_grid(frames, height, width)
-    maps = times * channels * frames_ * rows * columns
-    return 2 * maps + 4 * geometry.channels * latent_frames * h * w
+    packed = cache_form(form)
+    maps = sum(packed.nbytes(times, s.width, places) for s in backbone.resolve_taps(taps))
+    cells = math.prod(geometry.latent_grid(frames, height, width))
+    return maps + 4 * (geometry.channels * cells + len(check_concepts(concepts)) * places)
 
 
-def _entry(features: DiTFeatures, row: int) -> Entry:
-    tensors = {f"maps.{name}": m[row].to(torch.bfloat16) for name, m in features.maps.items()}
-    return Entry({"latent": features.latent[row].float(), **tensors}, features.sigmas)
+def _entry(features: DiTFeatures, row: int, form: CacheForm) -> Entry:
+    tensors = {"latent": features.latent[row].float()}
+    for name, m in features.maps.items():
+        tensors |= form.pack(name, m[row])
+    if features.concepts is not None:
+        tensors["concepts"] = features.concepts[row].float()
+    return Entry(tensors, features.sigmas)
 
 
 def _digest(ingredients: Mapping[str, Any]) -> str:

@@ -44,10 +44,13 @@ class CacheConfig:
     Attributes:
         dir: folder shared by all runs; None switches the cache off.
         budget_gb: least recently used entries beyond this many GiB are removed.
+        form: number format of the maps: ``bf16``, or ``fp8`` for half the disk, which changes each
+            value by up to 1/16.
     """
 
     dir: str | None = None
     budget_gb: float = 20.0
+    form: str = "bf16"
 
 
 class ReadsFeatures(Protocol):
@@ -75,6 +78,7 @@ class FeatureSource:
     def __init__(self, backbone: Backbone, config: ReadsFeatures, concepts: Sequence[str] = ()):
         self.backbone = backbone
         self.config = config.backbone
+        self.form = config.cache.form
         self.taps = () if config.input == "latent" else config.backbone.taps
         self.cache: FeatureCache | None = None
         # a backbone is asked for concepts only where there are some
@@ -82,7 +86,7 @@ class FeatureSource:
         self._extract = backbone.extract
         if config.cache.dir is not None:
             self.cache = FeatureCache(Path(config.cache.dir), budget_gb=config.cache.budget_gb)
-            self._extract = CachedExtractor(backbone, self.cache).extract
+            self._extract = CachedExtractor(backbone, self.cache, config.cache.form).extract
 
     def __call__(
         self, video: Tensor, keys: Sequence[str], captions: Sequence[str | None] | None = None
@@ -115,4 +119,6 @@ class FeatureSource:
             frames=frames,
             height=height,
             width=width,
+            concepts=self._asked.get("concepts"),
+            form=self.form,
         )
