@@ -78,10 +78,52 @@ def _compare(args: argparse.Namespace) -> None:
     print(compare_3dgs(resolve_config(args.config, _overrides(args)), args.out))
 
 
+def _dense(args: argparse.Namespace) -> None:
+    from mmdiff_video.dense.evaluate import eval_dense
+    from mmdiff_video.dense.setup import resolve_dense_config
+    from mmdiff_video.dense.train import train_dense
+    from mmdiff_video.training import processes
+
+    config = resolve_dense_config(args.config, [f"task={args.task}", *_overrides(args)])
+    result = train_dense(config, args.out, resume=args.resume)
+    if result.finished and processes().is_main_process:
+        print(eval_dense(args.out))
+    processes().destroy_process_group()
+
+
+def _eval_dense(args: argparse.Namespace) -> None:
+    from mmdiff_video.dense.evaluate import eval_dense
+
+    print(eval_dense(args.run_dir, data_root=args.data_root, max_images=args.max_images))
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from mmdiff_video.dense.predict import predict_paths
+
+    report = predict_paths(args.run_dir, args.paths, args.out, prompt=args.prompt)
+    print(report)
+    return 0 if report.written else 2
+
+
 def _taps(args: argparse.Namespace) -> None:
     from mmdiff_video.backbones import describe_taps
 
     print(describe_taps(args.backbone, frames=args.frames, height=args.height, width=args.width))
+
+
+def _concepts(args: argparse.Namespace) -> None:
+    from mmdiff_video.concept_pictures import draw_concepts
+
+    files = draw_concepts(
+        args.concepts.split(","),
+        args.out,
+        prompt=args.prompt,
+        image=args.image,
+        backbone=args.backbone,
+        blocks=args.blocks.split(",") if args.blocks else None,
+        seed=args.seed,
+    )
+    print("\n".join(map(str, files)))
 
 
 def _data_list(args: argparse.Namespace) -> None:
@@ -273,6 +315,8 @@ and the aggregated features. A comparison that was stopped goes on with the same
         "--out", type=Path, required=True, metavar="DIR", help="folder of the runs"
     )
 
+    _dense_verbs(verbs)
+
     taps = _verb(
         verbs,
         "taps",
@@ -285,6 +329,30 @@ and the aggregated features. A comparison that was stopped goes on with the same
     taps.add_argument("--frames", type=int)
     taps.add_argument("--height", type=int)
     taps.add_argument("--width", type=int)
+
+    concepts = _verb(
+        verbs,
+        "concepts",
+        _concepts,
+        "draw where the words of a list lie in a picture, as the backbone sees it",
+        """\
+examples:
+  mmdiff-video concepts --prompt "a red ball on a table" --concepts ball,table,wall --out maps
+  mmdiff-video concepts --image photo.jpg --backbone flux --concepts cat,sofa,background --out maps
+
+FLUX: concept attention. Wan: cross-attention, one map a latent frame. --concepts "<prompt>" draws
+the attention to the prompt's own words instead. Each map is stretched to its own range, which the
+sheet DIR/concepts.png states.""",
+    )
+    concepts.add_argument("--concepts", required=True, metavar="A,B,C", help="two words or more")
+    concepts.add_argument("--prompt", help="what to draw, or what the image shows")
+    concepts.add_argument("--image", type=Path, metavar="FILE", help="look at this, draw nothing")
+    concepts.add_argument("--backbone", default="nano-flux", metavar="NAME")
+    concepts.add_argument(
+        "--blocks", metavar="A,B,C", help="average over these blocks: double.15, -1 (default: all)"
+    )
+    concepts.add_argument("--seed", type=int, default=0)
+    concepts.add_argument("--out", type=Path, required=True, metavar="DIR")
 
     data = verbs.add_parser("data", help="list, check and make data sets")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -348,6 +416,63 @@ three); captions.jsonl beside each. A run that was stopped goes on with the same
     )
     demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
     return parser
+
+
+def _dense_verbs(verbs) -> None:
+    dense = _verb(
+        verbs,
+        "dense",
+        _dense,
+        "train a head for segmentation, depth or saliency on labelled pictures, and score it",
+        """\
+examples:
+  laptop   mmdiff-video dense --task depth --data rooms --out runs/depth cache.dir=cache
+  own      mmdiff-video dense --task seg --data folders --data-root DIR --out runs/own
+  GPU      mmdiff-video dense --task seg --data voc --data-root DIR --backbone flux --out runs/voc
+
+The run folder receives config.yaml, checkpoints/, metrics.jsonl, previews/, the finished model, and
+eval.json with pictures in eval/. A run that was stopped goes on with --resume.""",
+    )
+    dense.add_argument("--task", required=True, choices=("seg", "depth", "saliency"))
+    _task_arguments(dense, data="voc, duts, nyu, folders, rooms (default)", backbone="nano-flux")
+    dense.add_argument(
+        "--input",
+        choices=("features", "latent"),
+        help="what the head reads: aggregated taps (default) or the latent (the baseline)",
+    )
+    dense.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
+    dense.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+
+    evaluate = _verb(
+        verbs,
+        "eval-dense",
+        _eval_dense,
+        "score a run of `dense` again",
+        "Writes RUN/eval.json and pictures in RUN/eval/.",
+    )
+    evaluate.add_argument("run_dir", type=Path, metavar="RUN", help="a run folder of dense")
+    evaluate.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="where the data lies now, if it moved"
+    )
+    evaluate.add_argument("--max-images", type=int, metavar="N", help="a seeded choice of N")
+
+    predict = _verb(
+        verbs,
+        "predict",
+        _predict,
+        "predict for pictures, folders of pictures and videos",
+        """\
+example:
+  mmdiff-video predict runs/depth photo.jpg holidays/ walk.mp4 --out predictions
+
+Of each picture: NAME.png (depth in 16-bit millimetres, palette labels, or 8-bit saliency) and
+NAME_overlay.png. Of each video: a folder of such pictures, a frame each, and NAME_overlay.mp4. A
+video backbone sees the clip at once.""",
+    )
+    predict.add_argument("run_dir", metavar="RUN", help="a run folder of dense, or a Hub id")
+    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR")
+    predict.add_argument("--prompt", metavar="TEXT", help="what the pictures show")
 
 
 def _pretrain_verbs(verbs) -> None:
@@ -428,13 +553,18 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"'{text}' is no size such as 256 or 320x180") from None
 
 
-def _task_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="NAME", help="a data set: re10k, rooms (default)")
+def _task_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    data: str = "re10k, rooms (default)",
+    backbone: str = "nano-wan",
+) -> None:
+    parser.add_argument("--data", metavar="NAME", help=f"a data set: {data}")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="the folder it lies in")
     parser.add_argument(
         "--backbone",
         metavar="NAME",
-        help="nano-wan (default), wan, flux, a hub id, a local folder...",
+        help=f"{backbone} (default), wan, flux, a hub id, a local folder...",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="a YAML file, or the name of a shipped one in configs/"
