@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
+
+from mmdiff_video.backbones.nano import build
+from mmdiff_video.cli import main
+from mmdiff_video.concept_pictures import draw_concepts
+from mmdiff_video.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("backbones")
+    for name, changes in (("nano-flux", TINY_FLUX), ("nano-wan", TINY_WAN)):
+        build(tiny_card(name, changes), root / name)
+    return {"flux": str(root / "nano-flux"), "wan": str(root / "nano-wan")}
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_an_image_gets_one_overlay_a_concept(
+    folders: dict[str, str], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["concepts", "--image", str(photo), "--concepts", "red ball,wall"]
+    assert main([*arguments, "--backbone", folders["flux"], "--out", str(tmp_path / "maps")]) == 0
+    written = capsys.readouterr().out.split()
+    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == [
+        "0-red-ball.png",
+        "1-wall.png",
+        "concepts.png",
+    ]
+    assert {Path(name).name for name in written} == {p.name for p in (tmp_path / "maps").iterdir()}
+    # 32 x 48 pixels by default, in the photo's own shape: 9 to 16
+    with Image.open(tmp_path / "maps" / "1-wall.png") as overlay:
+        assert overlay.size == (48, 32)
+    with Image.open(tmp_path / "maps" / "concepts.png") as sheet:
+        red = (np.asarray(sheet.convert("RGB")) == (178, 34, 34)).all(-1)
+        assert red.any(), "the sheet says that the backbone is untrained"
+
+
+def test_a_clip_gets_a_strip_of_its_latent_frames(folders: dict[str, str], tmp_path: Path) -> None:
+    arguments = ["concepts", "--prompt", "a red ball", "--concepts", "ball,wall"]
+    assert main([*arguments, "--backbone", folders["wan"], "--out", str(tmp_path)]) == 0
+    with Image.open(tmp_path / "0-ball.png") as strip:
+        assert strip.size == (2 * 48, 32)  # 5 frames, 2 latent ones
+
+
+def test_blocks_and_the_prompts_own_words(
+    folders: dict[str, str], photo: Path, tmp_path: Path
+) -> None:
+    arguments = ["concepts", "--image", str(photo), "--backbone", folders["flux"]]
+    for name, more in (
+        ("all", ["--concepts", "ball,wall"]),
+        ("one", ["--concepts", "ball,wall", "--blocks", "double.0"]),
+        ("words", ["--concepts", "<prompt>"]),
+    ):
+        assert main([*arguments, *more, "--out", str(tmp_path / name)]) == 0
+    pictures = [(tmp_path / name / "0-ball.png").read_bytes() for name in ("all", "one")]
+    assert pictures[0] != pictures[1]
+    assert (tmp_path / "words" / "0-prompt.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--concepts", "ball,wall"], "give a prompt to draw from, or an image"),
+        (["--concepts", "ball", "--prompt", "x"], "one concept alone"),
+        (["--concepts", "a,b", "--image", "none.png"], "no file 'none.png'"),
+        (["--concepts", "a,b", "--prompt", "x", "--blocks", "single.0"], "unknown tap 'single.0'"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    folders: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    message: str,
+) -> None:
+    out = tmp_path / "maps"
+    command = ["concepts", *arguments, "--backbone", folders["flux"], "--out", str(out)]
+    assert main(command) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not out.exists()
+
+
+def test_no_concepts_at_all_is_a_mistake() -> None:
+    with pytest.raises(InputError, match="no concepts given"):
+        draw_concepts([], Path("never"), prompt="x")
