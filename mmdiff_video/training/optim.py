@@ -37,27 +37,28 @@ def make_optimizer(
     unmatched = [s for s in lr_factors if not any(n.startswith(s) for n in trainable)]
     if unmatched:
         raise ValueError(f"lr_factors: no trainable parameter starts with {unmatched}")
-    kind = {"adamw": AdamW, "muon": Muon}[config.optimizer]
     groups: dict[tuple[float, float, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in trainable.items():
         assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}: train in float32"
         start = max((s for s in lr_factors if name.startswith(s)), key=len, default=None)
         factor = 1.0 if start is None else lr_factors[start]
         decay = config.weight_decay if parameter.ndim >= 2 else 0.0
-        orthogonal = kind is Muon and takes_orthogonal_updates(name, parameter)
+        orthogonal = config.optimizer == "muon" and takes_orthogonal_updates(name, parameter)
         groups.setdefault((factor, decay, orthogonal), []).append((name, parameter))
-    return kind(
-        [
-            {
-                "params": parameters,
-                "weight_decay": decay,
-                "lr_factor": factor,
-                "orthogonal": orthogonal,
-            }
-            for (factor, decay, orthogonal), parameters in groups.items()
-        ],
-        lr=config.lr,
-    )
+    packed = [
+        {
+            "params": parameters,
+            "weight_decay": decay,
+            "lr_factor": factor,
+            "orthogonal": orthogonal,
+        }
+        for (factor, decay, orthogonal), parameters in groups.items()
+    ]
+    if config.optimizer == "adamw":
+        return AdamW(packed, lr=config.lr)
+    bf16 = takes_bf16(config.precision, next(iter(trainable.values())).device)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    return Muon(packed, lr=config.lr, compute_dtype=dtype)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

@@ -123,7 +123,7 @@ def test_a_tiny_training_learns_and_resumes_to_the_same_weights(
     losses = [line["loss"] for line in steps if "loss" in line]
     scores = [line["val_psnr"] for line in steps if "val_psnr" in line]
     assert len(scores) == 5
-    assert scores[-1] > scores[0] + 1
+    assert scores[-1] > scores[0] + 0.5
     assert (tmp_path / "whole" / "first" / "previews" / "step-000020.png").is_file()
 
     report = json.loads((tmp_path / "whole" / "report.json").read_text())

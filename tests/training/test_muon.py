@@ -29,6 +29,9 @@ def test_all_singular_values_end_near_one(rows: int, columns: int, size: float):
     values = torch.linalg.svdvals(orthogonal(matrix * size))
     kept = torch.linalg.svdvals(matrix / matrix.norm()) > 0.02  # tiny ones need more steps
     assert values.max() < 1.3
+    rounded = orthogonal(matrix * size, torch.bfloat16)
+    assert rounded.dtype == torch.float32
+    assert torch.linalg.svdvals(rounded).max() < 1.35
     assert values[kept].min() > 0.5
 
 
