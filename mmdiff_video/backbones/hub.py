@@ -22,8 +22,13 @@ def is_hub_id(text: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) is not None
 
 
-def fetch(hub_id: str, patterns: Sequence[str]) -> Path:
+def fetch(hub_id: str, patterns: Sequence[str], *, instead: str = "diffusers folder") -> Path:
     """Download the matching files of a hub repository, or find them in the local hub cache.
+
+    Args:
+        hub_id: the repository.
+        patterns: of its files.
+        instead: the kind of local folder that does as well, for the message.
 
     Raises:
         InputError: not there and not to be had: offline, gated, or no such repository.
@@ -43,5 +48,5 @@ def fetch(hub_id: str, patterns: Sequence[str]) -> Path:
         reason = f"the hub cannot be reached ({cause}): go online, logged in if it is a gated model"
     raise InputError(
         f"no weights of '{hub_id}' on this machine, and {reason},"
-        " or give the path of a local diffusers folder"
+        f" or give the path of a local {instead}"
     )

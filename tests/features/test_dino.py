@@ -1,0 +1,162 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmdiff_video.errors import InputError
+from mmdiff_video.features.dino import DINO_MODELS, default_layers, load_dino
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small DINOv3 ViT with random weights, saved as the hub has it."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    torch.manual_seed(0)
+    model = DINOv3ViTModel(
+        DINOv3ViTConfig(
+            hidden_size=24,
+            intermediate_size=48,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            num_register_tokens=4,
+            initializer_range=0.3,
+        )
+    )
+    path = tmp_path_factory.mktemp("dino")
+    model.save_pretrained(path)
+    return path
+
+
+def clip(frames: int = 1, height: int = 32, width: int = 48, count: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, 3, frames, height, width, generator=generator)
+
+
+def test_layers_are_concatenated_on_the_grid(folder: Path) -> None:
+    dino = load_dino(folder, "cpu", layers=[3, 1])
+    both = dino(clip(), (1, 2, 3))
+    assert dino.channels == 48
+    assert both.shape == (2, 48, 1, 2, 3)
+    assert not both.requires_grad
+    parts = [load_dino(folder, "cpu", layers=[i])(clip(), (1, 2, 3)) for i in (3, 1)]
+    torch.testing.assert_close(both, torch.cat(parts, 1))
+
+
+def test_the_last_layer_is_the_librarys_own_output(folder: Path) -> None:
+    """Patch tokens after the final norm, in rows and columns, without class and registers."""
+    from transformers import DINOv3ViTModel
+
+    model: Any = DINOv3ViTModel.from_pretrained(folder)
+    pictures = clip()[:, :, 0]
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        output = model.eval()((pictures - mean[:, None, None]) / std[:, None, None])
+    tokens = output.last_hidden_state[:, 1 + 4 :]
+    got = load_dino(folder, "cpu", layers=[3])(clip(), (1, 2, 3))
+    torch.testing.assert_close(got[:, :, 0].flatten(2).transpose(1, 2), tokens)
+
+
+def test_a_change_in_a_corner_shows_most_in_that_corner(folder: Path) -> None:
+    dino = load_dino(folder, "cpu", layers=[0])
+    video = clip(count=1, height=64, width=96)
+    changed = video.clone()
+    changed[..., 48:, 80:] = 1 - changed[..., 48:, 80:]
+    difference = (dino(video, (1, 4, 6)) - dino(changed, (1, 4, 6)))[0, :, 0].norm(dim=0)
+    assert difference.argmax() == 4 * 6 - 1
+
+
+def test_maps_are_resized_to_any_grid(folder: Path) -> None:
+    dino = load_dino(folder, "cpu", layers=[1])
+    fine = dino(clip(height=64, width=96), (1, 4, 6))
+    coarse = dino(clip(height=64, width=96), (1, 2, 3))
+    # halving with antialiasing keeps the mean, but for the edges
+    torch.testing.assert_close(coarse.mean((3, 4)), fine.mean((3, 4)), atol=0.15, rtol=0)
+    assert dino(clip(height=64, width=96), (1, 9, 5)).shape == (2, 24, 1, 9, 5)
+    # sides that are no whole patches
+    assert dino(clip(height=40, width=100), (1, 2, 3)).shape == (2, 24, 1, 2, 3)
+
+
+def test_latent_frames_take_the_last_of_their_frames(folder: Path) -> None:
+    dino = load_dino(folder, "cpu", layers=[1])
+    video = clip(frames=9)
+    maps = dino(video, (3, 2, 3))
+    assert maps.shape == (2, 24, 3, 2, 3)
+    for i, frame in enumerate((0, 4, 8)):
+        alone = dino(video[:, :, [frame]], (1, 2, 3))
+        torch.testing.assert_close(maps[:, :, [i]], alone)
+    assert dino(video, (9, 2, 3)).shape[2] == 9
+
+
+def test_default_layers_lie_at_the_papers_depth(folder: Path) -> None:
+    assert load_dino(folder, "cpu").layers == (1, 3)
+    assert default_layers(12) == (2, 11)
+    assert default_layers(24) == (4, 23)
+
+
+def test_bfloat16(folder: Path) -> None:
+    exact = load_dino(folder, "cpu")(clip(), (1, 2, 3))
+    rough = load_dino(folder, "cpu", dtype=torch.bfloat16)(clip(), (1, 2, 3))
+    assert rough.dtype == torch.bfloat16
+    assert (rough.float() - exact).norm() / exact.norm() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([4], "no DINO layer 4; valid: 0 to 3"),
+        ([-1], "valid: 0 to 3"),
+        ([1, 1], "distinct"),
+        ([], "at least one"),
+    ],
+)
+def test_bad_layers_are_refused(folder: Path, layers: list[int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_dino(folder, "cpu", layers)
+
+
+def test_gated_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
+    asked: list[str] = []
+
+    def refuse(hub_id: str, **kwargs: Any) -> None:
+        asked.append(hub_id)
+        response: Any = type("Response", (), {"headers": {}, "request": None, "status_code": 403})()
+        raise GatedRepoError("Access to this repository is restricted", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    for name, hub_id in DINO_MODELS.items():
+        with pytest.raises(InputError) as error:
+            load_dino(name)
+        message = str(error.value)
+        assert asked[-1] == hub_id
+        assert "\n" not in message
+        assert f"'{hub_id}'" in message
+        assert "accept its licence" in message
+        assert "hf auth login" in message
+        assert "local folder of a DINOv3 ViT" in message
+
+
+def test_what_is_no_dinov3_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'dinov3-b'"):
+        load_dino("dinov3b")
+    with pytest.raises(InputError, match="cannot be loaded as a DINOv3 ViT"):
+        load_dino(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"model_type": "dinov2"}))
+    with pytest.raises(InputError, match="holds a dinov2 model"):
+        load_dino(other)
+    incomplete = tmp_path / "incomplete"
+    incomplete.mkdir()
+    (incomplete / "config.json").write_text((folder / "config.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: w for name, w in weights.items() if "norm1" not in name}
+    save_file(kept, incomplete / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="lacks 8 weights"):
+        load_dino(incomplete)
