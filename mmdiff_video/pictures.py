@@ -110,7 +110,7 @@ def stamp(frame: np.ndarray, note: str) -> np.ndarray:
     return np.asarray(image)
 
 
-def save_video(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
+def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
     """Encode uint8 [H, W, 3] frames as H.264 mp4, in one step.
 
     H.264 with 4:2:0 chroma wants even sides; an odd row or column is padded by repeating the edge.

@@ -44,6 +44,23 @@ def read_frames(path: Path, indices: Sequence[int]) -> np.ndarray:
     return _read_pyav(path, indices) if reader is None else _read_decord(path, reader, indices)
 
 
+def frame_rate(path: Path) -> float:
+    """Frames per second as the file states them; 25 where it does not.
+
+    Raises:
+        VideoError: missing or unreadable.
+    """
+    import av
+
+    _check_exists(path)
+    try:
+        with av.open(str(path)) as container:
+            rate = container.streams.video[0].average_rate if container.streams.video else None
+    except av.FFmpegError:
+        raise _cannot_open(path) from None
+    return float(rate) if rate else 25.0
+
+
 @functools.cache
 def _has_decord() -> bool:
     try:

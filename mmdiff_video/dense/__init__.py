@@ -1,0 +1,1 @@
+"""Dense perception from the same features: segmentation, depth, saliency."""

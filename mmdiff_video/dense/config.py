@@ -1,0 +1,119 @@
+"""Everything a dense run is made of, as one typed config."""
+
+from dataclasses import dataclass, field
+
+from mmdiff_video.datasets.image_card import EVAL_CROPS
+from mmdiff_video.dense.heads import DeepLabConfig, DPTConfig
+from mmdiff_video.dense.tasks.base import DenseLossConfig
+from mmdiff_video.errors import InputError
+from mmdiff_video.features.aggregator import AggregatorConfig
+from mmdiff_video.features.source import BackboneConfig, CacheConfig
+from mmdiff_video.training import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training views differ from the pictures (the paper: the same for all baselines).
+
+    Attributes:
+        crop: (least, most) share of the largest possible crop's sides.
+        mirror: chance of left and right changing places.
+        jitter: brightness and contrast change by up to this share.
+    """
+
+    crop: tuple[float, float] = (0.6, 1.0)
+    mirror: float = 0.5
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise InputError(f"data.augment.crop needs 0 < least <= most <= 1, not {self.crop}")
+        for name in ("mirror", "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"data.augment.{name} must be in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseDataConfig:
+    """Which pictures, and how they are seen. None means the backbone's or the card's default.
+
+    Attributes:
+        name: a card of labelled pictures (``mmdiff-video data list``).
+        root: the folder the data lies in.
+        train_split, eval_split: names of splits.
+        height, width: pixels of training views; scored pictures are resized whole to cover them.
+        views: draw this many fixed views of each picture instead of a fresh one each epoch, so that
+            the feature cache can serve them.
+        augment: how views differ from the picture.
+        max_images: train on a seeded choice of this many pictures.
+        max_eval_images: score a seeded choice of this many.
+        split_seed: the seed of both choices.
+        min_depth, max_depth: metres; depth beyond is neither trained on nor scored.
+        eval_crop: ``eigen`` or ``none``: where depth is scored.
+    """
+
+    name: str = "rooms"
+    root: str | None = None
+    train_split: str | None = None
+    eval_split: str | None = None
+    height: int | None = None
+    width: int | None = None
+    views: int | None = None
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    max_images: int | None = None
+    max_eval_images: int | None = None
+    split_seed: int = 0
+    min_depth: float | None = None
+    max_depth: float | None = None
+    eval_crop: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.views is not None and self.views < 1:
+            raise InputError(f"data.views must be at least 1, not {self.views}")
+        if self.eval_crop is not None and self.eval_crop not in EVAL_CROPS:
+            raise InputError(f"data.eval_crop is one of {', '.join(EVAL_CROPS)}")
+        depths = (self.min_depth, self.max_depth)
+        if any(d is not None and d <= 0 for d in depths):
+            raise InputError("data.min_depth and data.max_depth must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseConfig:
+    """A run of one dense task.
+
+    Attributes:
+        task: ``seg``, ``depth`` or ``saliency``.
+        input: what the head reads: ``features`` (aggregated taps) or ``latent`` (the VAE's latent,
+            the baseline).
+        aggregation: how taps are fused over timesteps: ``adaptive`` (the paper's), ``static``,
+            ``mean``, ``concat`` or ``single``.
+        head: ``deeplab`` or ``dpt``; None: the task's own.
+        concept_maps: read concept maps too, and give them to the head beside each fused map.
+        concepts: their words; None: the task's own.
+        head_lr_factor: the head's share of the learning rate (the paper: half the base rate).
+        backbone, aggregator, deeplab, dpt, data, cache, loss, train: see their classes.
+    """
+
+    task: str = "seg"
+    input: str = "features"
+    aggregation: str = "adaptive"
+    head: str | None = None
+    concept_maps: bool = False
+    concepts: tuple[str, ...] | None = None
+    head_lr_factor: float = 0.5
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(name="nano-flux"))
+    aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
+    deeplab: DeepLabConfig = field(default_factory=DeepLabConfig)
+    dpt: DPTConfig = field(default_factory=DPTConfig)
+    data: DenseDataConfig = field(default_factory=DenseDataConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    loss: DenseLossConfig = field(default_factory=DenseLossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.input not in ("features", "latent"):
+            raise InputError(f"input is 'features' or 'latent', not '{self.input}'")
+        if self.input == "latent" and self.concept_maps:
+            raise InputError("concept_maps come from the transformer: they need input=features")
+        if not self.head_lr_factor > 0:
+            raise InputError(f"head_lr_factor must be positive, not {self.head_lr_factor}")

@@ -1,0 +1,121 @@
+"""The trainable part: from what a backbone gives to a head's output.
+
+Pictures are videos of one frame; of a clip, every latent frame is decoded by itself.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.dense.config import DenseConfig
+from mmdiff_video.dense.heads import DenseHead, build_head
+from mmdiff_video.dense.tasks import Task
+from mmdiff_video.features.aggregator import SpatioTemporalAggregator, build_aggregator
+from mmdiff_video.features.types import DiTFeatures
+
+
+class LatentMaps(nn.Module):
+    """The VAE's latent as one map on the transformer's token grid: the baseline.
+
+    Neighbours that the transformer sees as one token become channels, then a projection to the
+    width of fused maps.
+    """
+
+    def __init__(self, channels: int, patch: int, width: int):
+        super().__init__()
+        self.fold = nn.PixelUnshuffle(patch)
+        self.project = nn.Conv2d(channels * patch**2, width, 1)
+
+    def forward(self, features: DiTFeatures) -> list[Tensor]:
+        """[B, c, F, h, w] to one map [B * F, D, H, W]."""
+        return [self.project(self.fold(_fold_frames(features.latent)))]
+
+
+class FusedMaps(nn.Module):
+    """Aggregated taps, with concept maps beside each where the run has them."""
+
+    def __init__(self, aggregator: SpatioTemporalAggregator):
+        super().__init__()
+        self.aggregator = aggregator
+
+    def forward(self, features: DiTFeatures) -> list[Tensor]:
+        """Fuse: one [B * F, D (+ concepts), H, W] for each tapped layer."""
+        maps = [_fold_frames(fused) for fused in self.aggregator(features.maps).values()]
+        if features.concepts is None:
+            return maps
+        concepts = _fold_frames(features.concepts).to(maps[0].dtype)
+        return [torch.cat([m, concepts], 1) for m in maps]
+
+
+class DenseNet(nn.Module):
+    """Maps and head. Build with :func:`build_model`."""
+
+    def __init__(self, maps: LatentMaps | FusedMaps, head: DenseHead):
+        super().__init__()
+        self.maps = maps
+        self.head = head
+
+    def forward(self, features: DiTFeatures) -> Tensor:
+        """Decode to [B, K, F, h, w]: F latent frames, h x w a multiple of the token grid."""
+        frames = features.latent.shape[2]
+        return self.head(self.maps(features)).unflatten(0, (-1, frames)).transpose(1, 2)
+
+
+def build_model(config: DenseConfig, backbone: Backbone, task: Task) -> DenseNet:
+    """Build what a complete config describes, with fresh weights.
+
+    Raises:
+        InputError: an unknown tap, aggregation or head.
+    """
+    geometry, width = backbone.geometry, config.aggregator.width
+    if config.input == "latent":
+        maps = LatentMaps(geometry.channels, geometry.patch, width)
+        channels = [width]
+    else:
+        taps = backbone.resolve_taps(config.backbone.taps)
+        maps = FusedMaps(
+            build_aggregator(
+                config.aggregation,
+                config.aggregator,
+                layers={tap.name: tap.width for tap in taps},
+                timesteps=config.backbone.timesteps or backbone.defaults.timesteps,
+            )
+        )
+        channels = [width + len(concepts_of(config, task))] * len(taps)
+    head = build_head(
+        config.head or task.head,
+        deeplab=config.deeplab,
+        dpt=config.dpt,
+        channels=channels,
+        outputs=task.outputs,
+    )
+    return DenseNet(maps, head)
+
+
+def concepts_of(config: DenseConfig, task: Task) -> Sequence[str]:
+    """The words whose maps a run reads."""
+    if not config.concept_maps:
+        return ()
+    return task.concepts if config.concepts is None else config.concepts
+
+
+def parameter_counts(model: DenseNet) -> Mapping[str, int]:
+    """Trainable parameters of the aggregators, of each, of the head, and in all."""
+
+    def count(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+    if isinstance(model.maps, FusedMaps):
+        each = model.maps.aggregator.parameter_counts()
+        parts = {"aggregators": count(model.maps)}
+        parts |= {f"  of {tap}": number for tap, number in each.items()}
+    else:
+        parts = {"latent projection": count(model.maps)}
+    return {**parts, "head": count(model.head), "total": count(model)}
+
+
+def _fold_frames(maps: Tensor) -> Tensor:
+    """[B, C, F, H, W] to [B * F, C, H, W]."""
+    return maps.transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,28 @@
+"""Pictures of dense predictions."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmdiff_video.dense.tasks import Task
+from mmdiff_video.dense.views import DenseSample
+from mmdiff_video.pictures import to_uint8
+
+_OVERLAY = 0.55
+
+
+def picture_row(
+    task: Task, sample: DenseSample, image: Tensor, prediction: Tensor
+) -> list[NDArray[np.uint8]]:
+    """Input, truth, prediction and error, each uint8 [H, W, 3]; ``image`` is [3, H, W]."""
+    return [
+        to_uint8(image.movedim(0, -1)),
+        task.color(sample.target),
+        task.color(prediction, sample.target),
+        task.error(prediction, sample.target, sample.valid),
+    ]
+
+
+def overlay(image: NDArray[np.uint8], colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay colours over a picture, both uint8 [H, W, 3]."""
+    return (image * (1 - _OVERLAY) + colors * _OVERLAY).round().astype(np.uint8)

@@ -1,0 +1,215 @@
+"""A trained run, opened for use: pictures or clips in, dense predictions out."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.config import load_config, save_config
+from mmdiff_video.datasets.labelled import Classes
+from mmdiff_video.dense.config import DenseConfig
+from mmdiff_video.dense.setup import DenseSetup, set_up_dense
+from mmdiff_video.dense.views import fit
+from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_aside, write_json
+
+CONFIG, FACTS, WEIGHTS = "config.yaml", "dense.json", "model.safetensors"
+"""The files of a saved model; a finished run folder has them too."""
+
+
+@dataclass(frozen=True)
+class DenseModel:
+    """Predicts with the averaged weights of a run.
+
+        model = DenseModel.from_pretrained("runs/depth")
+        depth = model.predict(images)             # [N, 3, H, W] in [0, 1] -> [N, H, W]
+
+    Attributes:
+        setup: what the run is made of; ``setup.model`` is the trained part.
+        classes: of a segmentation, else None.
+        step: how many steps it was trained.
+    """
+
+    setup: DenseSetup
+    classes: Classes | None
+    step: int
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, backbone: Backbone | None = None) -> "DenseModel":
+        """Open a run folder, or what :meth:`save_pretrained` wrote.
+
+        Args:
+            folder: a folder, or the id of a repository on the Hugging Face Hub.
+            backbone: the run's, if it is loaded already.
+
+        Raises:
+            InputError: no such folder or repository, an unfinished run, weights that do not fit.
+        """
+        folder = _find(folder)
+        config = load_config(DenseConfig, folder / CONFIG)
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        classes = _classes(facts["classes"])
+        setup = set_up_dense(config, classes, backbone)
+        try:
+            setup.model.load_state_dict(load_file(folder / WEIGHTS))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"'{folder / WEIGHTS}' is damaged or of another model: {reason}"
+            ) from None
+        setup.model.eval()
+        return cls(setup, classes, facts["step"])
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write config, facts and weights, without the backbone, into a folder."""
+        folder = Path(folder)
+        weights = {
+            n: t.detach().cpu().contiguous() for n, t in self.setup.model.state_dict().items()
+        }
+        with write_aside(folder / WEIGHTS) as aside:
+            save_file(weights, aside)
+        write_json(
+            folder / FACTS,
+            {
+                "task": self.setup.task.name,
+                "classes": None if self.classes is None else self.classes._asdict(),
+                "step": self.step,
+                "backbone": self.setup.backbone.name,
+                "backbone_fingerprint": self.setup.backbone.fingerprint,
+                "untrained_backbone": self.setup.backbone.untrained,
+                "notice": self.setup.notice,
+                "loss": asdict(self.setup.config.loss),
+            },
+        )
+        save_config(self.setup.config, folder / CONFIG)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> None:
+        """Upload what :meth:`save_pretrained` writes, without the path of the training data."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        data = replace(self.setup.config.data, root=None)
+        config = replace(self.setup.config, data=data)
+        with tempfile.TemporaryDirectory() as folder:
+            replace(self, setup=replace(self.setup, config=config)).save_pretrained(folder)
+            api.upload_folder(repo_id=repo_id, folder_path=folder)
+
+    def predict(
+        self,
+        images: Tensor,
+        captions: Sequence[str | None] | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> Tensor:
+        """Predict for pictures of one size.
+
+        Args:
+            images: [N, 3, H, W] in [0, 1], of any size; they are resized for the backbone.
+            captions: what each shows; where there is none, the run's prompt stands in.
+            keys: name the pictures for their noise; None: named by their pixels.
+
+        Returns:
+            [N, H, W] on the CPU: class ids, metres, or saliency from 0 to 1.
+
+        Raises:
+            InputError: not a stack of pictures.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(f"pictures must be [N, 3, H, W], not {list(images.shape)}")
+        output = self._output(images[:, :, None], captions, keys)
+        return self._decode(output[:, :, 0], images.shape[2:])
+
+    def predict_video(self, frames: Tensor, caption: str | None = None) -> Tensor:
+        """Predict for every frame of a clip.
+
+        A video backbone sees the clip at once: its F latent frames are decoded each by itself, and
+        the output is interpolated to the frames between. An image backbone takes frame by frame.
+
+        Args:
+            frames: [T, 3, H, W] in [0, 1]; a video backbone wants T = 1 + a multiple of its time
+                stride, and gets the last frame again until that is so.
+            caption: what the clip shows.
+
+        Returns:
+            [T, H, W] on the CPU.
+        """
+        count = len(frames)
+        stride = self.setup.backbone.geometry.time_stride
+        lacking = -(count - 1) % stride
+        padded = torch.cat([frames, frames[-1:].expand(lacking, -1, -1, -1)])
+        video = padded.transpose(0, 1)[None]
+        output = self._output(video, [caption], None)[0].transpose(0, 1)  # [F, K, h, w]
+        # latent frame 0 is frame 0, latent frame i the stride frames up to frame i * stride
+        place = ((torch.arange(count) + (stride - 1) / 2) / stride).clamp(0, len(output) - 1)
+        place[0] = 0
+        before = place.floor().long()
+        after = (before + 1).clamp_max(len(output) - 1)
+        share = (place - before)[:, None, None, None].to(output)
+        found = []
+        for i in range(count):  # one at a time: full-size scores of all frames may not fit
+            mixed = output[before[i]] * (1 - share[i]) + output[after[i]] * share[i]
+            found.append(self._decode(mixed[None], frames.shape[2:]))
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def _output(
+        self, video: Tensor, captions: Sequence[str | None] | None, keys: Sequence[str] | None
+    ) -> Tensor:
+        """[N, 3, T, H, W] to the head's output [N, K, F, h, w]."""
+        setup = self.setup
+        flat = video.transpose(1, 2).flatten(0, 1).float()
+        fitted = fit(flat, setup.height, setup.width, setup.unit)
+        video = fitted.unflatten(0, (len(video), -1)).transpose(1, 2)
+        if keys is None:
+            keys = [
+                hashlib.blake2b(v.cpu().numpy().tobytes(), digest_size=8).hexdigest() for v in video
+            ]
+        features = setup.source(video.to(setup.backbone.device), keys, captions)
+        return setup.model(features).float()
+
+    def _decode(self, output: Tensor, size: Sequence[int]) -> Tensor:
+        output = F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)
+        return self.setup.task.decode(output).cpu()
+
+
+def _find(folder: Path | str) -> Path:
+    path = Path(folder)
+    if not path.is_dir():
+        if str(folder).count("/") != 1:
+            raise InputError(f"'{folder}' is no folder, and no id of a repository (OWNER/NAME)")
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
+
+        try:
+            path = Path(snapshot_download(str(folder), allow_patterns=[CONFIG, FACTS, WEIGHTS]))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"'{folder}' is no folder, nor on the Hub: {reason}") from None
+    missing = [name for name in (CONFIG, FACTS, WEIGHTS) if not (path / name).is_file()]
+    if missing:
+        raise InputError(
+            f"'{folder}' is not a finished run of `mmdiff-video dense`: it has no"
+            f" {' and no '.join(missing)}"
+        )
+    return path
+
+
+def _classes(facts: dict | None) -> Classes | None:
+    if facts is None:
+        return None
+    colors = tuple((int(r), int(g), int(b)) for r, g, b in facts["colors"])
+    return Classes(tuple(facts["names"]), colors, facts["void"])

@@ -1,0 +1,164 @@
+"""``mmdiff-video predict``: a trained run on pictures, folders of pictures and videos."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.datasets.picture_files import PictureError, is_picture, read_rgb
+from mmdiff_video.datasets.video_reader import VideoError, count_frames, frame_rate, read_frames
+from mmdiff_video.dense.pictures import overlay
+from mmdiff_video.dense.pipeline import DenseModel
+from mmdiff_video.dense.views import to_tensor, to_tensors
+from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_json
+from mmdiff_video.pictures import save_png, save_video, stamp
+from mmdiff_video.skipped import Skipped
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+"""Names of videos end like this, in any case."""
+
+
+@dataclass
+class PredictReport:
+    """What was done.
+
+    Attributes:
+        out: the folder.
+        task: what was predicted.
+        notice: what must be said of the backbone; empty for nothing.
+        written: input -> the file or folder of its prediction.
+        skipped: inputs that could not be used.
+    """
+
+    out: Path
+    task: str
+    notice: str
+    written: dict[str, str] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.task} of {len(self.written)} inputs in {self.out}"]
+        lines += [f"skipped {key}: {reason}" for key, reason in self.skipped]
+        return "\n".join([*lines, self.notice] if self.notice else lines)
+
+
+def predict_paths(
+    run: Path | str,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    prompt: str | None = None,
+    backbone: Backbone | None = None,
+) -> PredictReport:
+    """Predict for files and folders, and write ``report.json`` beside the results.
+
+    Pictures are turned upright by their EXIF orientation. A folder's pictures and videos (not those
+    in folders below it) go into a folder of its name.
+
+    Args:
+        run: a run folder, or what :meth:`DenseModel.from_pretrained` takes.
+        paths: pictures, videos, folders.
+        out: where results go.
+        prompt: what the inputs show; None: the run's prompt.
+        backbone: the run's, if it is loaded already.
+
+    Raises:
+        InputError: no such run, a path that is neither picture, video nor folder, a folder without
+            either.
+    """
+    inputs = list(_inputs(paths))
+    model = DenseModel.from_pretrained(run, backbone)
+    report = PredictReport(out, model.setup.task.name, model.setup.notice)
+    for path, place in tqdm(inputs, desc="predict", unit="input", disable=None):
+        try:
+            if _is_video(path):
+                report.written[str(path)] = str(_video(model, path, out / place, prompt))
+            else:
+                report.written[str(path)] = str(_picture(model, path, out / place, prompt))
+        except (PictureError, VideoError) as error:
+            report.skipped.append(Skipped(str(path), str(error)))
+    write_json(
+        out / "report.json",
+        {
+            "task": report.task,
+            "run": str(run),
+            "notice": report.notice,
+            "written": report.written,
+            "skipped": [{"key": key, "reason": reason} for key, reason in report.skipped],
+        },
+    )
+    return report
+
+
+def _inputs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Pair every file with the place of its result below the output folder, without a suffix."""
+    found: list[tuple[Path, Path]] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if is_picture(p) or _is_video(p))
+            if not inside:
+                raise InputError(f"there is no picture and no video in '{path}'")
+            found += [(p, Path(path.resolve().name)) for p in inside]
+        elif not path.exists():
+            raise InputError(f"there is no '{path}'")
+        elif is_picture(path) or _is_video(path):
+            found.append((path, Path()))
+        else:
+            raise InputError(
+                f"'{path}' is neither a picture nor a video nor a folder (by the end of its name)"
+            )
+    stems = Counter(folder / path.stem for path, folder in found)
+    places: set[Path] = set()
+    for path, folder in found:
+        # a.jpg beside a.png: the whole name tells them apart
+        place = folder / (path.stem if stems[folder / path.stem] == 1 else path.name)
+        if place in places:
+            raise InputError(f"two inputs are called '{place}': predict them into two folders")
+        places.add(place)
+        yield path, place
+
+
+def _picture(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
+    image = read_rgb(path, upright=True)
+    prediction = model.predict(to_tensor(image)[None], [prompt])[0]
+    target = place.with_name(f"{place.name}.png")
+    save_png(model.setup.task.image(prediction), target)
+    painted = _painted(model, image, prediction, prediction)
+    save_png(Image.fromarray(painted), place.with_name(f"{place.name}_overlay.png"))
+    return target
+
+
+def _video(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
+    """Predict clip by clip, of as many frames as the backbone takes by default."""
+    count = count_frames(path)
+    length = max(model.setup.backbone.defaults.frames, 1)
+    painted: list[NDArray[np.uint8]] = []
+    like: Tensor | None = None  # one range of colours for the whole video
+    for start in range(0, count, length):
+        frames = read_frames(path, range(start, min(start + length, count)))
+        predictions = model.predict_video(to_tensors(frames), prompt)
+        like = predictions if like is None else like
+        for i, (frame, prediction) in enumerate(zip(frames, predictions, strict=True)):
+            save_png(model.setup.task.image(prediction), place / f"{start + i:06d}.png")
+            painted.append(_painted(model, frame, prediction, like))
+    save_video(painted, place.with_name(f"{place.name}_overlay.mp4"), fps=frame_rate(path))
+    return place
+
+
+def _painted(
+    model: DenseModel, image: NDArray[np.uint8], prediction: Tensor, like: Tensor
+) -> NDArray[np.uint8]:
+    painted = overlay(image, model.setup.task.color(prediction, like))
+    return stamp(painted, model.setup.notice) if model.setup.notice else painted
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")

@@ -1,0 +1,154 @@
+"""From a config to the things a dense run is made of."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, load_defaults
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.config import load_config
+from mmdiff_video.datasets.image_card import ImageCard, load_image_card
+from mmdiff_video.datasets.labelled import Classes
+from mmdiff_video.dense.config import DenseConfig
+from mmdiff_video.dense.model import DenseNet, build_model, concepts_of
+from mmdiff_video.dense.tasks import Task, build_task
+from mmdiff_video.dense.views import DenseBatch
+from mmdiff_video.features.source import FeatureSource
+from mmdiff_video.resources import find_config
+from mmdiff_video.training import this_device
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DenseSetup:
+    """Everything but the pictures.
+
+    Attributes:
+        config: complete: no field is left to a default that may change.
+        backbone: frozen.
+        card: of the data set.
+        task: what is predicted.
+        source: reads features.
+        model: fresh weights, on the backbone's device.
+        height, width: pixels of training views.
+    """
+
+    config: DenseConfig
+    backbone: Backbone
+    card: ImageCard
+    task: Task
+    source: FeatureSource
+    model: DenseNet
+    height: int
+    width: int
+
+    @property
+    def unit(self) -> int:
+        """Pixels that both sides of a picture must be a multiple of."""
+        return self.backbone.geometry.space_stride * self.backbone.geometry.patch
+
+    @property
+    def notice(self) -> str:
+        """What every table, picture and log line must say about the backbone; empty for nothing."""
+        return UNTRAINED_NOTICE if self.backbone.untrained else ""
+
+    def output(self, model: torch.nn.Module, batch: DenseBatch) -> Tensor:
+        """Run features and model on a batch; the output at the target's size, [B, K, h, w]."""
+        features = self.source(batch.images[:, :, None], batch.keys, batch.captions)
+        output = model(features)[:, :, 0]
+        size = batch.target.shape[1:]
+        return F.interpolate(output.float(), size, mode="bilinear", align_corners=False)
+
+
+def resolve_dense_config(file: str | None, overrides: Sequence[str]) -> DenseConfig:
+    """Build a run's config from a file (or the default for its backbone) and overrides.
+
+    Raises:
+        InputError: as :func:`mmdiff_video.config.load_config`, or an unknown backbone.
+    """
+    path = find_config(file) if file else None
+    name = load_config(DenseConfig, path, overrides).backbone.name
+    if path is None:
+        path = find_config("dense-nano" if name.startswith("nano-") else "dense")
+        logger.info("config: %s (the default for %s; --config takes another)", path.stem, name)
+    width = load_defaults(name).hidden_width
+    base = {"aggregator": {"width": width}, "backbone": {"name": name}}
+    return load_config(DenseConfig, path, overrides, base=base)
+
+
+def set_up_dense(
+    config: DenseConfig, classes: Classes | None, backbone: Backbone | None = None
+) -> DenseSetup:
+    """Load the backbone and build the model.
+
+    Args:
+        config: gaps (None) are filled with the backbone's and the card's defaults.
+        classes: of a segmentation.
+        backbone: one that is loaded already, when several runs share it.
+
+    Raises:
+        InputError: anything in the config that does not exist or fit.
+    """
+    card = load_image_card(config.data.name)
+    if backbone is None:
+        backbone = load_backbone(
+            config.backbone.name,
+            device=this_device(),
+            offload=config.backbone.offload,
+            vae_tiling=config.backbone.vae_tiling,
+        )
+    config = _complete(config, backbone, card)
+    data = config.data
+    height, width = _set(data.height), _set(data.width)
+    backbone.geometry.check_size(1, height, width)
+    task = build_task(
+        config.task,
+        config.loss,
+        classes=classes,
+        min_depth=_set(data.min_depth),
+        max_depth=_set(data.max_depth),
+        eval_crop=_set(data.eval_crop),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        model = build_model(config, backbone, task)
+    model.to(backbone.device)
+    source = FeatureSource(backbone, config, concepts_of(config, task))
+    return DenseSetup(config, backbone, card, task, source, model, height, width)
+
+
+def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> DenseConfig:
+    defaults, data, read = backbone.defaults, config.data, config.backbone
+    return replace(
+        config,
+        backbone=replace(
+            read,
+            taps=tuple(tap.name for tap in backbone.resolve_taps(read.taps)),
+            timesteps=defaults.timesteps if read.timesteps is None else read.timesteps,
+            prompt=defaults.prompt if read.prompt is None else read.prompt,
+        ),
+        data=replace(
+            data,
+            train_split=data.train_split or card.train,
+            eval_split=data.eval_split or card.held_out,
+            height=data.height or defaults.height,
+            width=data.width or defaults.width,
+            min_depth=data.min_depth or card.min_depth,
+            max_depth=data.max_depth or card.max_depth,
+            eval_crop=data.eval_crop or card.eval_crop,
+        ),
+    )
+
+
+def _set(value: T | None) -> T:
+    """Narrow a field that :func:`_complete` has filled."""
+    assert value is not None
+    return value

@@ -1,0 +1,172 @@
+"""``mmdiff-video dense``: train a head on labelled pictures, and score it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mmdiff_video import __version__
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.config import save_config
+from mmdiff_video.datasets.image_card import load_image_card
+from mmdiff_video.datasets.image_readers import load_images
+from mmdiff_video.datasets.labelled import LoadedImages
+from mmdiff_video.datasets.roots import find_root
+from mmdiff_video.dense.config import DenseConfig
+from mmdiff_video.dense.model import parameter_counts
+from mmdiff_video.dense.pictures import picture_row
+from mmdiff_video.dense.pipeline import DenseModel
+from mmdiff_video.dense.setup import DenseSetup, set_up_dense
+from mmdiff_video.dense.views import DenseBatch, DenseSample, TrainingViews, collate
+from mmdiff_video.files import write_json
+from mmdiff_video.pictures import side_by_side
+from mmdiff_video.tables import format_bytes, format_count, format_table
+from mmdiff_video.training import Trainer, TrainResult, load_model, processes
+
+logger = logging.getLogger(__name__)
+
+
+def train_dense(
+    config: DenseConfig, out: Path, *, resume: bool = False, backbone: Backbone | None = None
+) -> TrainResult:
+    """Train, and leave a run folder that :class:`DenseModel` opens.
+
+    Args:
+        config: see :class:`DenseConfig`.
+        out: the run folder.
+        resume: go on from its newest checkpoint.
+        backbone: one that is loaded already, when several runs share it.
+
+    Raises:
+        InputError: anything wrong with the config, the data or the run folder.
+    """
+    card = load_image_card(config.data.name)
+    with processes().main_process_first():  # which may make the procedural set for all
+        root = find_root(card, config.data.root)
+    loaded = load_images(
+        card,
+        root,
+        config.data.train_split or card.train,
+        config.task,
+        max_images=config.data.max_images,
+        split_seed=config.data.split_seed,
+    )
+    # absolute, so that the run can be scored from another folder
+    config = replace(config, data=replace(config.data, root=str(root.resolve())))
+    setup = set_up_dense(config, loaded.classes, backbone)
+    config = setup.config
+    views = TrainingViews(
+        loaded.images,
+        config.task,
+        height=setup.height,
+        width=setup.width,
+        void=card.void,
+        augment=config.data.augment,
+        seed=config.train.seed,
+        views=config.data.views,
+    )
+    trainer = Trainer(
+        out,
+        setup.model,
+        views,
+        _Loss(setup),
+        config.train,
+        collate=collate,
+        preview=_Preview(setup, views),
+        lr_factors={"head": config.head_lr_factor},
+        notice=setup.notice,
+        resume=resume,
+    )
+    if processes().is_main_process:
+        save_config(config, out / "config.yaml")
+        write_json(
+            out / "run.json",
+            {
+                "version": __version__,
+                "backbone_fingerprint": setup.backbone.fingerprint,
+                "untrained_backbone": setup.backbone.untrained,
+                "parameters": {
+                    name.strip(): n for name, n in parameter_counts(setup.model).items()
+                },
+                "pictures": len(loaded.images),
+                "note": loaded.note,
+                "skipped_pictures": [{"key": s.key, "reason": s.reason} for s in loaded.skipped],
+            },
+        )
+        logger.info("%s", _summary(setup, loaded, views))
+    result = trainer.fit()
+    if processes().is_main_process:
+        if setup.source.cache is not None:
+            logger.info("feature cache: %s", setup.source.cache.stats)
+        step = load_model(out, setup.model, ema=True)
+        DenseModel(setup, loaded.classes, step).save_pretrained(out)
+    return result
+
+
+class _Loss:
+    """The loss of one batch of views."""
+
+    def __init__(self, setup: DenseSetup):
+        self.setup = setup
+
+    def __call__(self, model: nn.Module, batch: DenseBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        output = self.setup.output(model, batch)
+        terms = self.setup.task.loss(output, batch.target, batch.valid)
+        return torch.stack(list(terms.values())).sum(), terms
+
+
+class _Preview:
+    """Draws the first views: input, truth, prediction, error."""
+
+    def __init__(self, setup: DenseSetup, views: TrainingViews):
+        self.setup = setup
+        self.views = views
+
+    def __call__(self, model: nn.Module, step: int, path: Path) -> None:
+        samples = [self.views.sample(i, 0) for i in range(min(3, len(self.views)))]
+        usable = [sample for sample in samples if isinstance(sample, DenseSample)]
+        if not usable:
+            return  # broken: the loop counts them
+        batch = collate(usable).to(self.setup.backbone.device)
+        found = self.setup.task.decode(self.setup.output(model, batch)).cpu()
+        rows = [
+            picture_row(self.setup.task, sample, sample.image, prediction)
+            for sample, prediction in zip(usable, found, strict=True)
+        ]
+        titles = ["training view", "truth", f"prediction, step {step}", "error"]
+        side_by_side(rows, titles, note=self.setup.notice).save(path)
+
+
+def _summary(setup: DenseSetup, loaded: LoadedImages, views: TrainingViews) -> str:
+    """Say before the run what it trains on and what it will take."""
+    config, data = setup.config, setup.config.data
+    grid = setup.backbone.geometry.token_grid(1, setup.height, setup.width)[1:]
+    captions = sum(image.caption is not None for image in loaded.images)
+    rows = [[name, format_count(n)] for name, n in parameter_counts(setup.model).items()]
+    lines = [
+        f"{setup.card.title}, {setup.task.name}: {len(views)} pictures, {captions} with a caption,"
+        f" {len(loaded.skipped)} left out (see run.json)",
+        f"{setup.backbone.name}: {setup.width}x{setup.height}, tokens {grid[0]} x {grid[1]},"
+        f" input {config.input}",
+        format_table(["trainable parameters", ""], rows),
+    ]
+    if loaded.note:
+        lines.append(loaded.note)
+    if setup.notice:
+        lines.insert(0, setup.notice)
+    if setup.source.cache is not None:
+        each = setup.source.bytes_per_sample(1, setup.height, setup.width)
+        size = each * len(views) * (data.views or 1)
+        lines.append(
+            f"feature cache in {config.cache.dir}: {format_bytes(each)} a view, up to"
+            f" {format_bytes(size)} of a budget of {format_bytes(config.cache.budget_gb * 2**30)}"
+            + (
+                ""
+                if data.views
+                else " per epoch, with fresh views each epoch: set data.views to make it serve"
+            )
+        )
+    return "\n".join(lines)
