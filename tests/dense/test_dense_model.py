@@ -1,0 +1,101 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mmdiff_video.datasets.labelled import Classes, voc_colors
+from mmdiff_video.dense.config import DenseConfig
+from mmdiff_video.dense.model import parameter_counts
+from mmdiff_video.dense.setup import resolve_dense_config, set_up_dense
+from mmdiff_video.errors import InputError
+
+CLASSES = Classes(("a", "b", "c"), voc_colors(3))
+
+
+def resolve(tiny, *overrides: str) -> DenseConfig:
+    return resolve_dense_config(None, ["backbone.name=nano-wan-random", *tiny, *overrides])
+
+
+@pytest.mark.parametrize("task", ["seg", "depth", "saliency"])
+@pytest.mark.parametrize("source", ["features", "latent"])
+@pytest.mark.parametrize("frames", [1, 5])
+def test_pictures_and_clips_end_in_maps_of_every_latent_frame(nano_wan, tiny, task, source, frames):
+    setup = set_up_dense(resolve(tiny, f"task={task}", f"input={source}"), CLASSES, nano_wan)
+    features = setup.source(torch.rand(2, 3, frames, 32, 48), ["a", "b"])
+    output = setup.model(features)
+    latent_frames = nano_wan.geometry.latent_frames(frames)
+    assert output.shape[:3] == (2, setup.task.outputs, latent_frames)
+    assert output.shape[4] * 32 == output.shape[3] * 48
+    output.square().mean().backward()
+    assert all(p.grad is not None for p in setup.model.head.parameters())
+
+
+def test_a_latent_run_never_runs_the_transformer(nano_wan, tiny, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the transformer ran")
+
+    setup = set_up_dense(resolve(tiny, "task=depth", "input=latent"), None, nano_wan)
+    monkeypatch.setattr(nano_wan.pipeline.transformer, "forward", refuse)
+    setup.model(setup.source(torch.rand(1, 3, 1, 32, 48), ["a"]))
+
+
+def test_concept_maps_reach_the_head_beside_every_layer(nano_wan, tiny):
+    setup = set_up_dense(resolve(tiny, "task=depth", "concept_maps=true"), None, nano_wan)
+    plain = set_up_dense(resolve(tiny, "task=depth"), None, nano_wan)
+    features = plain.source(torch.rand(1, 3, 1, 32, 48), ["a"])
+    grid = next(iter(features.maps.values())).shape[-3:]
+    concepts = torch.rand(1, len(setup.task.concepts), *grid, requires_grad=True)
+    setup.model(replace(features, concepts=concepts)).sum().backward()
+    assert concepts.grad is not None
+    assert (concepts.grad.abs().sum((0, 2, 3, 4)) > 0).all()
+
+
+def test_parameters_of_aggregators_and_head_are_counted_apart(nano_wan, tiny):
+    setup = set_up_dense(resolve(tiny, "task=seg"), CLASSES, nano_wan)
+    counts = parameter_counts(setup.model)
+    assert counts["total"] == counts["aggregators"] + counts["head"]
+    assert counts["total"] == sum(p.numel() for p in setup.model.parameters())
+    assert counts["aggregators"] == sum(n for name, n in counts.items() if "of block" in name)
+    latent = set_up_dense(resolve(tiny, "task=seg", "input=latent"), CLASSES, nano_wan)
+    assert "latent projection" in parameter_counts(latent.model)
+
+
+def test_gaps_are_filled_from_backbone_and_card(nano_wan, tiny):
+    config = resolve(tiny, "task=depth", "data.name=nyu", "data.max_depth=8")
+    data = set_up_dense(config, None, nano_wan).config.data
+    assert (data.train_split, data.eval_split) == ("train", "test")
+    assert (data.eval_crop, data.min_depth, data.max_depth) == ("eigen", 0.001, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.height=30", "height 30"),
+        ("data.name=vocc", "did you mean 'voc'"),
+        ("head=dtp", "did you mean 'dpt'"),
+        ("aggregation=median", "unknown aggregator 'median'"),
+        ("backbone.taps=[99]", "99"),
+        ("task=edges", "unknown task 'edges'"),
+        ("input=pixels", "'features' or 'latent'"),
+        ("data.views=0", "at least 1"),
+        ("data.augment.crop=[0.9,0.5]", "least <= most"),
+        ("data.eval_crop=garg", "none, eigen"),
+        ("data.heigth=32", "did you mean 'data.height'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(nano_wan, tiny, change, message):
+    with pytest.raises(InputError, match=message):
+        set_up_dense(resolve(tiny, "task=depth", change), None, nano_wan)
+
+
+def test_concepts_of_a_latent_are_refused(tiny):
+    with pytest.raises(InputError, match="concept_maps come from the transformer"):
+        resolve(tiny, "input=latent", "concept_maps=true")
+
+
+@pytest.mark.parametrize("name", ["flux", "wan", "nano-flux"])
+def test_shipped_configs_load_for_every_backbone(name):
+    config = resolve_dense_config(None, [f"backbone.name={name}"])
+    assert config.train.ema_decay >= 0.99
+    assert config.head_lr_factor == 0.5
+    assert config.data.views is not None

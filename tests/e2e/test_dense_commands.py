@@ -1,0 +1,204 @@
+"""`dense`, `eval-dense` and `predict` as a user types them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmdiff_video.cli import main
+from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.datasets.video_reader import count_frames
+from mmdiff_video.dense.pipeline import DenseModel
+from mmdiff_video.errors import InputError
+from mmdiff_video.pictures import save_video
+
+TINY = [
+    "data.height=32",
+    "data.width=48",
+    "aggregator.width=16",
+    "aggregator.depth=1",
+    "aggregator.heads=4",
+    "deeplab.width=16",
+    "dpt.width=16",
+    "dpt.stages=[8,8,8,8]",
+    "backbone.taps=[1,3]",
+    "train.batch_size=2",
+    "train.checkpoint_every=2",
+    "train.preview_every=3",
+    "train.log_every=1",
+    "train.steps=3",
+]
+
+
+@pytest.fixture(scope="module")
+def stills(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("stills") / "rooms"
+    return make_rooms(root, layout="folders", scenes=5, width=64, height=48, jobs=1)
+
+
+def dense(task: str, root: Path, out: Path, *more: str) -> int:
+    command = ["dense", "--task", task, "--data", "rooms", "--data-root", str(root)]
+    return main([*command, "--backbone", "nano-wan-random", "--out", str(out), *TINY, *more])
+
+
+@pytest.fixture(scope="module")
+def runs(stills, tmp_path_factory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("runs")
+    for task in ("seg", "depth", "saliency"):
+        assert dense(task, stills, base / task) == 0
+    return {task: base / task for task in ("seg", "depth", "saliency")}
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "constant"),
+    [
+        ("seg", "mIoU", "majority class"),
+        ("depth", "AbsRel", "median depth"),
+        ("saliency", "Sm", "centre prior (mean mask)"),
+    ],
+)
+def test_a_run_leaves_scores_beside_a_constant_and_pictures(runs, task, metric, constant):
+    run = runs[task]
+    report = json.loads((run / "eval.json").read_text())
+    assert report["pictures"] == 1
+    assert report["scores"][metric] is not None
+    assert report["constant"]["label"] == constant
+    assert report["constant"]["scores"][metric] is not None
+    assert "untrained" in report["notice"]
+    assert "resized to cover 48x32" in report["protocol"]
+    assert len(list((run / "eval").glob("*.png"))) == 1
+    assert (run / "previews" / "step-000003.png").is_file()
+    counts = json.loads((run / "run.json").read_text())["parameters"]
+    assert counts["aggregators"] + counts["head"] == counts["total"]
+
+
+def test_the_table_tells_protocol_and_notice(runs, stills, capsys):
+    assert main(["eval-dense", str(runs["depth"]), "--data-root", str(stills)]) == 0
+    table = capsys.readouterr().out
+    for text in ("head on features", "median depth", "AbsRel", "0.1 to 10 m", "untrained"):
+        assert text in table
+
+
+def test_predictions_are_files_that_other_programs_read(runs, stills, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(stills / "test/images/test00000.jpg", folder / "a.jpg")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (20, 50, 4), dtype=np.uint8)).save(folder / "b.png")
+    Image.fromarray(rng.integers(0, 65535, (33, 21), dtype=np.uint16)).save(folder / "c.png")
+    (folder / "broken.png").write_text("no picture")
+    for task, mode in (("seg", "P"), ("depth", "I;16"), ("saliency", "L")):
+        out = tmp_path / task
+        command = ["predict", str(runs[task]), str(folder), "--out", str(out)]
+        assert main([*command, "--prompt", "A room."]) == 0
+        assert "skipped" in capsys.readouterr().out
+        for name, size in (("a", (64, 48)), ("b", (50, 20)), ("c", (21, 33))):
+            with Image.open(out / "mine" / f"{name}.png") as picture:
+                assert (picture.mode, picture.size) == (mode, size)
+            with Image.open(out / "mine" / f"{name}_overlay.png") as picture:
+                assert (picture.mode, picture.size) == ("RGB", size)
+        report = json.loads((out / "report.json").read_text())
+        assert len(report["written"]) == 3
+        assert [Path(s["key"]).name for s in report["skipped"]] == ["broken.png"]
+    depth = np.array(Image.open(tmp_path / "depth/mine/a.png"))
+    assert 100 <= depth.min() <= depth.max() <= 10_000
+
+
+def test_a_video_gets_a_prediction_for_every_frame(runs, tmp_path):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (7, 32, 48, 3), dtype=np.uint8)
+    save_video(frames, tmp_path / "walk.mp4", fps=5)
+    out = tmp_path / "out"
+    assert main(["predict", str(runs["depth"]), str(tmp_path / "walk.mp4"), "--out", str(out)]) == 0
+    assert [p.name for p in sorted((out / "walk").iterdir())] == [f"{i:06d}.png" for i in range(7)]
+    assert count_frames(out / "walk_overlay.mp4") == 7
+
+
+def test_three_lines_to_a_prediction_and_a_saved_model_predicts_the_same(runs, tmp_path, nano_wan):
+    images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    model = DenseModel.from_pretrained(runs["depth"], nano_wan)
+    depth = model.predict(images)
+    assert depth.shape == (2, 40, 56)
+    model.save_pretrained(tmp_path / "saved")
+    saved = DenseModel.from_pretrained(tmp_path / "saved", nano_wan)
+    assert torch.equal(saved.predict(images), depth)
+    alone = model.predict(images[1:])
+    torch.testing.assert_close(alone[0], depth[1], atol=1e-4, rtol=1e-4)
+
+
+def test_clips_of_any_length_are_predicted_whole(runs, nano_wan):
+    model = DenseModel.from_pretrained(runs["seg"], nano_wan)
+    for count in (1, 4, 6):
+        assert model.predict_video(torch.rand(count, 3, 32, 48)).shape == (count, 32, 48)
+    with pytest.raises(InputError, match=r"\[N, 3, H, W\]"):
+        model.predict(torch.rand(3, 32, 48))
+
+
+def test_a_stopped_run_goes_on_where_it_was(runs, stills, tmp_path):
+    out = tmp_path / "resumed"
+    shutil.copytree(runs["depth"], out)
+    shutil.rmtree(out / "checkpoints" / "step-000003")
+    assert dense("depth", stills, out, "--resume") == 0
+    losses = [
+        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (out, runs["depth"])
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_an_image_backbone_and_the_latent_baseline_run_too(stills, tmp_path):
+    command = ["dense", "--task", "seg", "--data", "rooms", "--data-root", str(stills)]
+    command += ["--backbone", "nano-flux", *TINY]
+    for source in ("features", "latent"):
+        assert main([*command, "--input", source, "--out", str(tmp_path / source)]) == 0
+        report = json.loads((tmp_path / source / "eval.json").read_text())
+        assert report["input"] == source
+
+
+def test_the_cache_changes_no_loss(stills, tmp_path):
+    losses = []
+    for name, folder in (("none", "null"), ("cold", tmp_path / "c"), ("warm", tmp_path / "c")):
+        more = (f"cache.dir={folder}", "data.views=1", "train.steps=4")
+        assert dense("depth", stills, tmp_path / name, *more) == 0
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert losses[1] == losses[2]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=0)
+
+
+def test_broken_pictures_are_counted_and_training_goes_on(stills, tmp_path):
+    root = Path(shutil.copytree(stills, tmp_path / "rooms"))
+    (root / "train/images/train00001.jpg").write_bytes(b"\xff\xd8\xff")
+    Image.new("L", (64, 48)).save(root / "train/depth/train00002.png")
+    Image.new("I;16", (9, 9)).save(root / "test/depth/test00000.png")
+    assert dense("depth", root, tmp_path / "run", "train.steps=4") == 0
+    skipped = json.loads((tmp_path / "run" / "skipped.json").read_text())
+    assert set(json.dumps(skipped).split('"')) >= {"train00001", "train00002"}
+    report = json.loads((tmp_path / "run" / "eval.json").read_text())
+    assert report["pictures"] == 0
+    assert report["scores"]["AbsRel"] is None
+    assert "its label 9x9" in report["skipped"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["dense", "--task", "depth", "--data", "duts", "--data-root", "{root}"], "no labels for"),
+        (["dense", "--task", "seg", "--data", "voc", "--data-root", "{root}"], "no list"),
+        (["dense", "--task", "seg", "--data", "voc"], "needs a data root"),
+        (["dense", "--task", "seg", "--data", "coco"], "unknown data set of labelled pictures"),
+        (["predict", "{root}", "{root}/classes.txt"], "neither a picture nor a video"),
+        (["predict", "{root}", "{root}/train"], "no picture and no video"),
+        (["predict", "{root}", "{root}/train/images"], "not a finished run"),
+        (["predict", "{root}/nowhere/at/all", "{root}/train/images"], "no folder, and no id"),
+        (["predict", "{root}", "missing.png"], "there is no 'missing.png'"),
+    ],
+)
+def test_mistakes_are_one_sentence(stills, tmp_path, capsys, command, message):
+    words = [word.format(root=stills) for word in command]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
