@@ -86,6 +86,10 @@ class JointBlock(ABC):
         Called for every block but the last one read.
         """
 
+    def compared(self, outputs: Tensor) -> Tensor:
+        """What the picture's attention outputs are compared with; SD3.5 normalises it."""
+        return outputs
+
 
 class ConceptAttention(ConceptReader):
     """Concept maps in the attention output space.
@@ -154,7 +158,7 @@ class ConceptAttention(ConceptReader):
             outputs = outputs.transpose(1, 2).flatten(2)  # [N, K, heads * d]
             if i in self.chosen:
                 # the products are unscaled and grow with the width: never in bf16
-                scores = outputs.float() @ seen["outputs"].float().transpose(1, 2)
+                scores = block.compared(outputs).float() @ seen["outputs"].float().transpose(1, 2)
                 add(scores.softmax(dim=1))
             if i + 1 < len(self.blocks):
                 self._concepts = block.update(self._concepts, outputs, step.modulation)

@@ -6,7 +6,7 @@ import torch
 from flux_reference import FluxReference
 from torch import Tensor
 
-from mmdiff_video.backbones import Backbone
+from mmdiff_video.backbones import Backbone, load_backbone
 from mmdiff_video.backbones.flux import pack
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.concepts import PROMPT_WORDS, TASK_CONCEPTS, check_concepts
@@ -291,6 +291,33 @@ def test_own_words_end_before_the_end_token_and_padding(backbone: Backbone) -> N
     text = backbone.encode_text(["a red ball", "a room", "", "a " * 40])
     assert text.words.tolist() == [3, 2, 1, 15]
     assert text.rows(torch.tensor([1, 1])).words.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
+@pytest.mark.parametrize("family", ["wan", "flux"])
+def test_weights_may_come_and_go_layer_by_layer(
+    tiny_folders: dict, family: str, concepts: list[str]
+) -> None:
+    """Offloading brings a module's weights in for its own call alone."""
+    from accelerate import cpu_offload
+
+    backbone = load_backbone(str(tiny_folders[family]), device="cpu")
+    before = read(backbone, concepts=concepts)
+    model = cpu_offload(backbone.pipeline.transformer, execution_device=torch.device("cpu"))
+    after = read(backbone, concepts=concepts)
+    assert torch.equal(before.concepts, after.concepts)
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("family", ["wan", "flux"])
+def test_maps_in_bfloat16(tiny: dict[str, Backbone], tiny_folders: dict, family: str) -> None:
+    rough = load_backbone(str(tiny_folders[family]), device="cpu", dtype=torch.bfloat16)
+    for concepts in (CONCEPTS, [PROMPT_WORDS]):
+        exact = read(tiny[family], concepts=concepts).concepts
+        maps = read(rough, concepts=concepts).concepts
+        assert maps.dtype == torch.float32
+        # FLUX's own timestep embedding is already off by a step of bf16
+        assert (maps - exact).abs().mean() < 0.2 * exact.mean()
 
 
 @pytest.mark.parametrize(
