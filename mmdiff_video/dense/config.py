@@ -89,7 +89,8 @@ class DenseConfig:
             ``mean``, ``concat`` or ``single``.
         head: ``deeplab`` or ``dpt``; None: the task's own.
         concept_maps: read concept maps too, and give them to the head beside each fused map.
-        concepts: their words; None: the task's own.
+        concepts: their words; None: the task's own. ``["<prompt>"]``: instead, the share of
+            attention that goes to the prompt's words (the paper's cross-attention ablation).
         head_lr_factor: the head's share of the learning rate (the paper: half the base rate).
         backbone, aggregator, deeplab, dpt, data, cache, loss, train: see their classes.
     """

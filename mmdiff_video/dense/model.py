@@ -3,7 +3,7 @@
 Pictures are videos of one frame; of a clip, every latent frame is decoded by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.heads import DenseHead, build_head
 from mmdiff_video.dense.tasks import Task
 from mmdiff_video.features.aggregator import SpatioTemporalAggregator, build_aggregator
+from mmdiff_video.features.concepts import check_concepts
 from mmdiff_video.features.types import DiTFeatures
 
 
@@ -94,11 +95,15 @@ def build_model(config: DenseConfig, backbone: Backbone, task: Task) -> DenseNet
     return DenseNet(maps, head)
 
 
-def concepts_of(config: DenseConfig, task: Task) -> Sequence[str]:
-    """The words whose maps a run reads."""
+def concepts_of(config: DenseConfig, task: Task) -> tuple[str, ...]:
+    """The words whose maps a run reads; one map each.
+
+    Raises:
+        InputError: words that make no set of concepts.
+    """
     if not config.concept_maps:
         return ()
-    return task.concepts if config.concepts is None else config.concepts
+    return check_concepts(task.concepts if config.concepts is None else config.concepts)
 
 
 def parameter_counts(model: DenseNet) -> Mapping[str, int]:

@@ -39,12 +39,13 @@ def test_a_latent_run_never_runs_the_transformer(nano_wan, tiny, monkeypatch):
     setup.model(setup.source(torch.rand(1, 3, 1, 32, 48), ["a"]))
 
 
-def test_concept_maps_reach_the_head_beside_every_layer(nano_wan, tiny):
-    setup = set_up_dense(resolve(tiny, "task=depth", "concept_maps=true"), None, nano_wan)
-    plain = set_up_dense(resolve(tiny, "task=depth"), None, nano_wan)
-    features = plain.source(torch.rand(1, 3, 1, 32, 48), ["a"])
-    grid = next(iter(features.maps.values())).shape[-3:]
-    concepts = torch.rand(1, len(setup.task.concepts), *grid, requires_grad=True)
+@pytest.mark.parametrize("words", ["null", "[sofa,background]", "['<prompt>']"])
+def test_concept_maps_reach_the_head_beside_every_layer(nano_wan, tiny, words):
+    overrides = ("task=depth", "concept_maps=true", f"concepts={words}")
+    setup = set_up_dense(resolve(tiny, *overrides), None, nano_wan)
+    features = setup.source(torch.rand(1, 3, 1, 32, 48), ["a"])
+    assert features.concepts is not None
+    concepts = features.concepts.clone().requires_grad_()
     setup.model(replace(features, concepts=concepts)).sum().backward()
     assert concepts.grad is not None
     assert (concepts.grad.abs().sum((0, 2, 3, 4)) > 0).all()
@@ -78,6 +79,7 @@ def test_gaps_are_filled_from_backbone_and_card(nano_wan, tiny):
         ("task=edges", "unknown task 'edges'"),
         ("input=pixels", "'features' or 'latent'"),
         ("data.views=0", "at least 1"),
+        ("concept_maps=true concepts=[sofa]", "one concept alone"),
         ("data.augment.crop=[0.9,0.5]", "least <= most"),
         ("data.eval_crop=garg", "none, eigen"),
         ("data.heigth=32", "did you mean 'data.height'"),
@@ -85,7 +87,7 @@ def test_gaps_are_filled_from_backbone_and_card(nano_wan, tiny):
 )
 def test_what_does_not_fit_is_refused(nano_wan, tiny, change, message):
     with pytest.raises(InputError, match=message):
-        set_up_dense(resolve(tiny, "task=depth", change), None, nano_wan)
+        set_up_dense(resolve(tiny, "task=depth", *change.split()), None, nano_wan)
 
 
 def test_concepts_of_a_latent_are_refused(tiny):

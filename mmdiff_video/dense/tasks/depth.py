@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmdiff_video.dense.losses import gradient_matching, silog
 from mmdiff_video.dense.tasks.base import Constant, DenseLossConfig, Scores, Task, heat
+from mmdiff_video.features.concepts import TASK_CONCEPTS
 from mmdiff_video.pictures import colorize_depth, depth_range, to_uint8
 
 _EIGEN_CROP = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
@@ -35,7 +36,7 @@ class Depth(Task):
 
     name: ClassVar[str] = "depth"
     head: ClassVar[str] = "dpt"
-    concepts: ClassVar[tuple[str, ...]] = ("depth", "surface", "object", "near", "far")
+    concepts: ClassVar[tuple[str, ...]] = TASK_CONCEPTS["depth"]
     metrics: ClassVar[Mapping[str, bool]] = {
         "AbsRel": False,
         "RMSE": False,

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mmdiff_video.dense.losses import binary_cross_entropy, soft_iou
 from mmdiff_video.dense.tasks.base import Constant, DenseLossConfig, Scores, Task, heat
+from mmdiff_video.features.concepts import TASK_CONCEPTS
 
 _PRIOR_SIZE = 64
 
@@ -25,7 +26,7 @@ class Saliency(Task):
 
     name: ClassVar[str] = "saliency"
     head: ClassVar[str] = "dpt"
-    concepts: ClassVar[tuple[str, ...]] = ("background", "object", "edges", "salient", "contour")
+    concepts: ClassVar[tuple[str, ...]] = TASK_CONCEPTS["saliency"]
     metrics: ClassVar[Mapping[str, bool]] = {"Sm": True, "maxF": True, "MAE": False}
 
     def __init__(self, loss: DenseLossConfig):

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmdiff_video.datasets.labelled import Classes
 from mmdiff_video.dense.losses import cross_entropy
 from mmdiff_video.dense.tasks.base import UNKNOWN, Constant, DenseLossConfig, Scores, Task
+from mmdiff_video.features.concepts import TASK_CONCEPTS
 
 
 class Segmentation(Task):
@@ -24,7 +25,7 @@ class Segmentation(Task):
 
     name: ClassVar[str] = "seg"
     head: ClassVar[str] = "deeplab"
-    concepts: ClassVar[tuple[str, ...]] = ("object", "background", "detail", "edges")
+    concepts: ClassVar[tuple[str, ...]] = TASK_CONCEPTS["seg"]
     metrics: ClassVar[Mapping[str, bool]] = {"mIoU": True, "accuracy": True}
 
     def __init__(self, classes: Classes, loss: DenseLossConfig):
