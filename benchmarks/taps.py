@@ -1,11 +1,12 @@
-"""What tapping costs: time and memory against the untapped forward, and what batching T saves.
+"""What tapping costs: time and memory against the untapped forward, what batching T saves, and what
+concept maps add.
 
     laptop:  python benchmarks/taps.py
     GPU:     python benchmarks/taps.py --backbones flux wan --frames 17
 
 Times are medians over runs that take turns between the two things compared. Aims: tapped / untapped
 time at equal depth <= 1.02, extra memory / size of the taps about 1, four timesteps in one batch /
-four calls <= 0.9 in bfloat16.
+four calls <= 0.9 in bfloat16, with / without concepts <= 1.05.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import torch
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
 from mmdiff_video.backbones.noise import keyed_noise, noised
 from mmdiff_video.backbones.taps import run_up_to
+from mmdiff_video.features.concepts import TASK_CONCEPTS
 
 
 def main() -> None:
@@ -59,9 +61,15 @@ def measure(backbone: Backbone, frames: int | None, repeats: int) -> dict:
         for t in times:
             backbone.extract_latent(latent, timesteps=[t], keys=["a"])
 
+    def with_concepts() -> None:
+        backbone.extract_latent(
+            latent, timesteps=times, keys=["a"], concepts=TASK_CONCEPTS["saliency"]
+        )
+
     untapped = untapped_forward(backbone, latent, times)
     tapped_s, untapped_s = alternate(tapped, untapped, backbone.device, repeats)
     batch_s, calls_s = alternate(tapped, one_by_one, backbone.device, repeats)
+    concepts_s, plain_s = alternate(with_concepts, tapped, backbone.device, repeats)
     extra = peak_bytes(tapped, backbone.device) - peak_bytes(untapped, backbone.device)
     return {
         "backbone": backbone.name,
@@ -80,6 +88,9 @@ def measure(backbone: Backbone, frames: int | None, repeats: int) -> dict:
         "four_timesteps_batched_s": batch_s,
         "four_calls_s": calls_s,
         "batched_over_calls": batch_s / calls_s,
+        "with_concepts_s": concepts_s,
+        "without_concepts_s": plain_s,
+        "with_over_without_concepts": concepts_s / plain_s,
     }
 
 
@@ -167,6 +178,8 @@ def report(r: dict) -> str:
         f"   ({r['extra_bytes'] / 2**20:.2f} / {r['taps_bytes'] / 2**20:.2f} MiB)",
         f"  4 timesteps batched / 4 calls {r['batched_over_calls']:.3f}"
         f"   ({r['four_timesteps_batched_s'] * 1e3:.1f} / {r['four_calls_s'] * 1e3:.1f} ms)",
+        f"  with / without 5 concepts     {r['with_over_without_concepts']:.3f}"
+        f"   ({r['with_concepts_s'] * 1e3:.1f} / {r['without_concepts_s'] * 1e3:.1f} ms)",
     ]
     if r["untrained"]:
         lines.append(f"  {UNTRAINED_NOTICE}; timings do not depend on them")

@@ -340,9 +340,9 @@ examples:
   mmdiff-video concepts --prompt "a red ball on a table" --concepts ball,table,wall --out maps
   mmdiff-video concepts --image photo.jpg --backbone flux --concepts cat,sofa,background --out maps
 
-FLUX: concept attention. Wan: cross-attention, one map a latent frame. --concepts "<prompt>" draws
-the attention to the prompt's own words instead. Each map is stretched to its own range, which the
-sheet DIR/concepts.png states.""",
+FLUX: concept attention, by the first token of each concept. Wan: cross-attention, one map a latent
+frame. --concepts "<prompt>" draws the attention to the prompt's own words instead. Each map is
+stretched to its own range, which the sheet DIR/concepts.png states.""",
     )
     concepts.add_argument("--concepts", required=True, metavar="A,B,C", help="two words or more")
     concepts.add_argument("--prompt", help="what to draw, or what the image shows")

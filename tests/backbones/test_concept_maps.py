@@ -120,6 +120,18 @@ def test_maps_of_a_sample_are_those_of_its_own_forwards(backbone: Backbone) -> N
     torch.testing.assert_close(features.concepts, torch.stack(expected).mean(0))
 
 
+def test_concepts_cost_nothing_at_steps_that_are_not_read(tiny: dict[str, Backbone]) -> None:
+    flux = tiny["flux"]
+    calls: list[None] = []
+    projection = flux.pipeline.transformer.transformer_blocks[0].attn.add_q_proj
+    handle = projection.register_forward_hook(lambda *_: calls.append(None))
+    for concepts, expected in ((None, 12), (CONCEPTS, 12 + 2)):
+        calls.clear()
+        flux.generate("a red ball", steps=12, timesteps=(0.8, 0.4), concepts=concepts)
+        assert len(calls) == expected
+    handle.remove()
+
+
 def test_maps_average_over_blocks_and_timesteps(backbone: Backbone) -> None:
     blocks = [s.name for s in backbone.tap_specs() if s.stream == backbone.concept_stream]
     single = [
