@@ -105,6 +105,23 @@ def _predict(args: argparse.Namespace) -> int:
     return 0 if report.written else 2
 
 
+def _generate(args: argparse.Namespace) -> None:
+    from mmdiff_video.dense.generate import SampleConfig, generate_dense
+
+    sample = SampleConfig(
+        height=args.height,
+        width=args.width,
+        frames=args.frames,
+        steps=args.steps,
+        guidance=args.guidance,
+        seed=args.seed,
+    )
+    for file in generate_dense(
+        args.prompt, args.heads, args.out, backbone=args.backbone, sample=sample
+    ):
+        print(file)
+
+
 def _taps(args: argparse.Namespace) -> None:
     from mmdiff_video.backbones import describe_taps
 
@@ -473,6 +490,29 @@ video backbone sees the clip at once.""",
     predict.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     predict.add_argument("--out", type=Path, required=True, metavar="DIR")
     predict.add_argument("--prompt", metavar="TEXT", help="what the pictures show")
+
+    generate = _verb(
+        verbs,
+        "generate",
+        _generate,
+        "sample a picture or clip, with its dense maps in the same pass",
+        """\
+example:
+  mmdiff-video generate --prompt "A red sofa." --heads runs/seg runs/depth --out sofa
+
+Writes sample.png (or .mp4) and of each head what `predict` writes. The heads read the sampling run
+itself: the sample is the one that is drawn without them.""",
+    )
+    generate.add_argument("--prompt", required=True, metavar="TEXT")
+    generate.add_argument(
+        "--heads", nargs="*", default=[], metavar="RUN", help="runs of dense on one backbone"
+    )
+    generate.add_argument("--backbone", metavar="NAME", help="the heads' (without any: nano-flux)")
+    generate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    for name in ("height", "width", "frames", "steps"):
+        generate.add_argument(f"--{name}", type=int, metavar="N")
+    generate.add_argument("--guidance", type=float)
+    generate.add_argument("--seed", type=int, default=0)
 
 
 def _pretrain_verbs(verbs) -> None:

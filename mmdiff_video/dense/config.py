@@ -91,6 +91,9 @@ class DenseConfig:
         concept_maps: read concept maps too, and give them to the head beside each fused map.
         concepts: their words; None: the task's own. ``["<prompt>"]``: instead, the share of
             attention that goes to the prompt's words (the paper's cross-attention ablation).
+        dino: also read DINOv3 features, projected to the aggregator's width beside each fused map:
+            ``dinov3-b``, ``dinov3-s``, ``dinov3-l``, a hub id or a folder; None: do not.
+        dino_layers: its blocks, counted from 0; None: 2 and 11 of 12, as deep in other models.
         head_lr_factor: the head's share of the learning rate (the paper: half the base rate).
         backbone, aggregator, deeplab, dpt, data, cache, loss, train: see their classes.
     """
@@ -101,6 +104,8 @@ class DenseConfig:
     head: str | None = None
     concept_maps: bool = False
     concepts: tuple[str, ...] | None = None
+    dino: str | None = None
+    dino_layers: tuple[int, ...] | None = None
     head_lr_factor: float = 0.5
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(name="nano-flux"))
     aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)

@@ -35,37 +35,61 @@ class LatentMaps(nn.Module):
 
 
 class FusedMaps(nn.Module):
-    """Aggregated taps, with concept maps beside each where the run has them."""
+    """Aggregated taps, a map for each tapped layer."""
 
     def __init__(self, aggregator: SpatioTemporalAggregator):
         super().__init__()
         self.aggregator = aggregator
 
     def forward(self, features: DiTFeatures) -> list[Tensor]:
-        """Fuse: one [B * F, D (+ concepts), H, W] for each tapped layer."""
-        maps = [_fold_frames(fused) for fused in self.aggregator(features.maps).values()]
-        if features.concepts is None:
-            return maps
-        concepts = _fold_frames(features.concepts).to(maps[0].dtype)
-        return [torch.cat([m, concepts], 1) for m in maps]
+        """Fuse: one [B * F, D, H, W] for each tapped layer."""
+        return [_fold_frames(fused) for fused in self.aggregator(features.maps).values()]
 
 
 class DenseNet(nn.Module):
-    """Maps and head. Build with :func:`build_model`."""
+    """Maps and head; concept maps and DINO features stand beside every map, where a run has them.
 
-    def __init__(self, maps: LatentMaps | FusedMaps, head: DenseHead):
+    Build with :func:`build_model`.
+    """
+
+    def __init__(self, maps: LatentMaps | FusedMaps, head: DenseHead, dino: nn.Conv2d | None):
         super().__init__()
         self.maps = maps
         self.head = head
+        self.dino = dino
 
-    def forward(self, features: DiTFeatures) -> Tensor:
-        """Decode to [B, K, F, h, w]: F latent frames, h x w a multiple of the token grid."""
+    def forward(self, features: DiTFeatures, dino: Tensor | None = None) -> Tensor:
+        """Decode.
+
+        Args:
+            features: of the backbone.
+            dino: [B, C, F, H, W] on the token grid, where the run reads them.
+
+        Returns:
+            [B, K, F, h, w]: F latent frames, h x w a multiple of the token grid.
+        """
+        maps = self.maps(features)
+        beside: list[Tensor] = []
+        if features.concepts is not None:
+            beside.append(_fold_frames(features.concepts).to(maps[0].dtype))
+        if self.dino is not None:
+            assert dino is not None, "this run reads DINO features"
+            beside.append(self.dino(_fold_frames(dino).float()))
         frames = features.latent.shape[2]
-        return self.head(self.maps(features)).unflatten(0, (-1, frames)).transpose(1, 2)
+        output = self.head([torch.cat([m, *beside], 1) for m in maps])
+        return output.unflatten(0, (-1, frames)).transpose(1, 2)
 
 
-def build_model(config: DenseConfig, backbone: Backbone, task: Task) -> DenseNet:
+def build_model(
+    config: DenseConfig, backbone: Backbone, task: Task, dino_channels: int = 0
+) -> DenseNet:
     """Build what a complete config describes, with fresh weights.
+
+    Args:
+        config: complete.
+        backbone: whose features are read.
+        task: says how many outputs there are.
+        dino_channels: of the DINO features; 0: none.
 
     Raises:
         InputError: an unknown tap, aggregation or head.
@@ -73,9 +97,10 @@ def build_model(config: DenseConfig, backbone: Backbone, task: Task) -> DenseNet
     geometry, width = backbone.geometry, config.aggregator.width
     if config.input == "latent":
         maps = LatentMaps(geometry.channels, geometry.patch, width)
-        channels = [width]
+        layers = 1
     else:
         taps = backbone.resolve_taps(config.backbone.taps)
+        layers = len(taps)
         maps = FusedMaps(
             build_aggregator(
                 config.aggregation,
@@ -84,15 +109,15 @@ def build_model(config: DenseConfig, backbone: Backbone, task: Task) -> DenseNet
                 timesteps=config.backbone.timesteps or backbone.defaults.timesteps,
             )
         )
-        channels = [width + len(concepts_of(config, task))] * len(taps)
+    beside = len(concepts_of(config, task)) + (width if dino_channels else 0)
     head = build_head(
         config.head or task.head,
         deeplab=config.deeplab,
         dpt=config.dpt,
-        channels=channels,
+        channels=[width + beside] * layers,
         outputs=task.outputs,
     )
-    return DenseNet(maps, head)
+    return DenseNet(maps, head, nn.Conv2d(dino_channels, width, 1) if dino_channels else None)
 
 
 def concepts_of(config: DenseConfig, task: Task) -> tuple[str, ...]:
@@ -118,6 +143,8 @@ def parameter_counts(model: DenseNet) -> Mapping[str, int]:
         parts |= {f"  of {tap}": number for tap, number in each.items()}
     else:
         parts = {"latent projection": count(model.maps)}
+    if model.dino is not None:
+        parts["DINO projection"] = count(model.dino)
     return {**parts, "head": count(model.head), "total": count(model)}
 
 

@@ -19,6 +19,7 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.setup import DenseSetup, set_up_dense
 from mmdiff_video.dense.views import fit
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.files import write_aside, write_json
 
 CONFIG, FACTS, WEIGHTS = "config.yaml", "dense.json", "model.safetensors"
@@ -148,17 +149,37 @@ class DenseModel:
         lacking = -(count - 1) % stride
         padded = torch.cat([frames, frames[-1:].expand(lacking, -1, -1, -1)])
         video = padded.transpose(0, 1)[None]
-        output = self._output(video, [caption], None)[0].transpose(0, 1)  # [F, K, h, w]
+        output = self._output(video, [caption], None)
+        return self.decode_video(output[0].float(), count, frames.shape[2:])
+
+    @torch.no_grad()
+    def predict_features(self, features: DiTFeatures, video: Tensor) -> Tensor:
+        """Predict from what was read while sampling.
+
+        Args:
+            features: of one sample, with the run's taps, timesteps and concepts.
+            video: [1, 3, T, H, W], what was sampled.
+
+        Returns:
+            [T, H, W] on the CPU.
+        """
+        output = self.setup.decode(self.setup.model, features, video)
+        return self.decode_video(output[0].float(), video.shape[2], video.shape[3:])
+
+    def decode_video(self, output: Tensor, count: int, size: Sequence[int]) -> Tensor:
+        """Turn the output of F latent frames [K, F, h, w] into predictions [count, *size]."""
+        output = output.transpose(0, 1)
+        stride = self.setup.backbone.geometry.time_stride
         # latent frame 0 is frame 0, latent frame i the stride frames up to frame i * stride
         place = ((torch.arange(count) + (stride - 1) / 2) / stride).clamp(0, len(output) - 1)
         place[0] = 0
         before = place.floor().long()
         after = (before + 1).clamp_max(len(output) - 1)
-        share = (place - before)[:, None, None, None].to(output)
+        share = place - before
         found = []
         for i in range(count):  # one at a time: full-size scores of all frames may not fit
-            mixed = output[before[i]] * (1 - share[i]) + output[after[i]] * share[i]
-            found.append(self._decode(mixed[None], frames.shape[2:]))
+            mixed = torch.lerp(output[before[i]], output[after[i]], float(share[i]))
+            found.append(self._decode(mixed[None], size))
         return torch.cat(found)
 
     @torch.no_grad()
@@ -174,8 +195,7 @@ class DenseModel:
             keys = [
                 hashlib.blake2b(v.cpu().numpy().tobytes(), digest_size=8).hexdigest() for v in video
             ]
-        features = setup.source(video.to(setup.backbone.device), keys, captions)
-        return setup.model(features).float()
+        return setup.read(setup.model, video.to(setup.backbone.device), keys, captions).float()
 
     def _decode(self, output: Tensor, size: Sequence[int]) -> Tensor:
         output = F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)

@@ -1,7 +1,7 @@
 """``mmdiff-video predict``: a trained run on pictures, folders of pictures and videos."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,6 +129,29 @@ def _inputs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
 def _picture(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
     image = read_rgb(path, upright=True)
     prediction = model.predict(to_tensor(image)[None], [prompt])[0]
+    return write_picture(model, image, prediction, place)
+
+
+def _video(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
+    """Predict clip by clip, of as many frames as the backbone takes by default."""
+    count = count_frames(path)
+    length = max(model.setup.backbone.defaults.frames, 1)
+
+    def clips() -> Iterator[tuple[NDArray[np.uint8], Tensor]]:
+        for start in range(0, count, length):
+            frames = read_frames(path, range(start, min(start + length, count)))
+            yield frames, model.predict_video(to_tensors(frames), prompt)
+
+    return write_video(model, clips(), place, frame_rate(path))
+
+
+def write_picture(
+    model: DenseModel, image: NDArray[np.uint8], prediction: Tensor, place: Path
+) -> Path:
+    """Write the prediction of a picture, and an overlay; returns the former's file.
+
+    ``place``: path without a suffix.
+    """
     target = place.with_name(f"{place.name}.png")
     save_png(model.setup.task.image(prediction), target)
     painted = _painted(model, image, prediction, prediction)
@@ -136,20 +159,28 @@ def _picture(model: DenseModel, path: Path, place: Path, prompt: str | None) -> 
     return target
 
 
-def _video(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
-    """Predict clip by clip, of as many frames as the backbone takes by default."""
-    count = count_frames(path)
-    length = max(model.setup.backbone.defaults.frames, 1)
+def write_video(
+    model: DenseModel,
+    clips: Iterable[tuple[NDArray[np.uint8], Tensor]],
+    place: Path,
+    fps: float,
+) -> Path:
+    """Write the predictions of clips of a video, frame by frame, and an overlay video.
+
+    Args:
+        model: what predicted.
+        clips: frames uint8 [T, H, W, 3] and predictions [T, H, W].
+        place: becomes the folder of the frames; returned.
+        fps: of the overlay.
+    """
     painted: list[NDArray[np.uint8]] = []
     like: Tensor | None = None  # one range of colours for the whole video
-    for start in range(0, count, length):
-        frames = read_frames(path, range(start, min(start + length, count)))
-        predictions = model.predict_video(to_tensors(frames), prompt)
+    for frames, predictions in clips:
         like = predictions if like is None else like
-        for i, (frame, prediction) in enumerate(zip(frames, predictions, strict=True)):
-            save_png(model.setup.task.image(prediction), place / f"{start + i:06d}.png")
+        for frame, prediction in zip(frames, predictions, strict=True):
+            save_png(model.setup.task.image(prediction), place / f"{len(painted):06d}.png")
             painted.append(_painted(model, frame, prediction, like))
-    save_video(painted, place.with_name(f"{place.name}_overlay.mp4"), fps=frame_rate(path))
+    save_video(painted, place.with_name(f"{place.name}_overlay.mp4"), fps=fps)
     return place
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, load_defaults
@@ -18,7 +18,9 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of
 from mmdiff_video.dense.tasks import Task, build_task
 from mmdiff_video.dense.views import DenseBatch
+from mmdiff_video.features.dino import DinoFeatures, load_dino
 from mmdiff_video.features.source import FeatureSource
+from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.resources import find_config
 from mmdiff_video.training import this_device
 
@@ -37,6 +39,7 @@ class DenseSetup:
         card: of the data set.
         task: what is predicted.
         source: reads features.
+        dino: reads DINO features, where the run has them.
         model: fresh weights, on the backbone's device.
         height, width: pixels of training views.
     """
@@ -46,6 +49,7 @@ class DenseSetup:
     card: ImageCard
     task: Task
     source: FeatureSource
+    dino: DinoFeatures | None
     model: DenseNet
     height: int
     width: int
@@ -60,10 +64,26 @@ class DenseSetup:
         """What every table, picture and log line must say about the backbone; empty for nothing."""
         return UNTRAINED_NOTICE if self.backbone.untrained else ""
 
-    def output(self, model: torch.nn.Module, batch: DenseBatch) -> Tensor:
-        """Run features and model on a batch; the output at the target's size, [B, K, h, w]."""
-        features = self.source(batch.images[:, :, None], batch.keys, batch.captions)
-        output = model(features)[:, :, 0]
+    def read(
+        self,
+        model: nn.Module,
+        video: Tensor,
+        keys: Sequence[str],
+        captions: Sequence[str | None] | None,
+    ) -> Tensor:
+        """Run everything on clips [B, 3, F, H, W]; the output [B, K, F', h, w]."""
+        return self.decode(model, self.source(video, keys, captions), video)
+
+    def decode(self, model: nn.Module, features: DiTFeatures, video: Tensor) -> Tensor:
+        """Run the model on what was read of a clip; the output [B, K, F', h, w]."""
+        if self.dino is None:
+            return model(features)
+        grid = self.backbone.geometry.token_grid(*video.shape[2:])
+        return model(features, self.dino(video, grid))
+
+    def output(self, model: nn.Module, batch: DenseBatch) -> Tensor:
+        """Run everything on a batch; the output at the target's size, [B, K, h, w]."""
+        output = self.read(model, batch.images[:, :, None], batch.keys, batch.captions)[:, :, 0]
         size = batch.target.shape[1:]
         return F.interpolate(output.float(), size, mode="bilinear", align_corners=False)
 
@@ -117,12 +137,15 @@ def set_up_dense(
         max_depth=_set(data.max_depth),
         eval_crop=_set(data.eval_crop),
     )
+    dino = None
+    if config.dino is not None:
+        dino = load_dino(config.dino, backbone.device, config.dino_layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        model = build_model(config, backbone, task)
+        model = build_model(config, backbone, task, dino.channels if dino else 0)
     model.to(backbone.device)
     source = FeatureSource(backbone, config, concepts_of(config, task))
-    return DenseSetup(config, backbone, card, task, source, model, height, width)
+    return DenseSetup(config, backbone, card, task, source, dino, model, height, width)
 
 
 def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> DenseConfig:

@@ -1,10 +1,9 @@
-"""A small backbone and small pictures for all dense tests."""
+"""Small things for all dense tests."""
 
 from pathlib import Path
 
 import pytest
-
-from mmdiff_video.datasets.rooms.make import make_rooms
+import torch
 
 TINY = [
     "data.height=32",
@@ -30,7 +29,14 @@ def tiny() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def stills(tmp_path_factory) -> Path:
-    """Procedural rooms as own folders: four pictures in train and one in test, 64x48."""
-    root = tmp_path_factory.mktemp("stills") / "rooms"
-    return make_rooms(root, layout="folders", scenes=5, width=64, height=48, jobs=1)
+def dino_folder(tmp_path_factory) -> Path:
+    """A small DINOv3 ViT with random weights, saved as the hub has it."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    torch.manual_seed(0)
+    config = DINOv3ViTConfig(
+        hidden_size=24, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2
+    )
+    path = tmp_path_factory.mktemp("dino")
+    DINOv3ViTModel(config).save_pretrained(path)
+    return path

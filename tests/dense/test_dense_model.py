@@ -51,6 +51,20 @@ def test_concept_maps_reach_the_head_beside_every_layer(nano_wan, tiny, words):
     assert (concepts.grad.abs().sum((0, 2, 3, 4)) > 0).all()
 
 
+@pytest.mark.parametrize("frames", [1, 5])
+def test_dino_features_stand_beside_every_layer(nano_wan, tiny, dino_folder, frames):
+    overrides = ("task=depth", f"dino={dino_folder}", "dino_layers=[1,3]")
+    setup = set_up_dense(resolve(tiny, *overrides), None, nano_wan)
+    video = torch.rand(2, 3, frames, 32, 48)
+    output = setup.read(setup.model, video, ["a", "b"], None)
+    assert output.shape[:3] == (2, 1, nano_wan.geometry.latent_frames(frames))
+    output.square().mean().backward()
+    assert setup.model.dino is not None
+    assert setup.model.dino.weight.grad is not None
+    assert setup.model.dino.weight.grad.abs().sum() > 0
+    assert "DINO projection" in parameter_counts(setup.model)
+
+
 def test_parameters_of_aggregators_and_head_are_counted_apart(nano_wan, tiny):
     setup = set_up_dense(resolve(tiny, "task=seg"), CLASSES, nano_wan)
     counts = parameter_counts(setup.model)
@@ -93,6 +107,13 @@ def test_what_does_not_fit_is_refused(nano_wan, tiny, change, message):
 def test_concepts_of_a_latent_are_refused(tiny):
     with pytest.raises(InputError, match="concept_maps come from the transformer"):
         resolve(tiny, "input=latent", "concept_maps=true")
+
+
+def test_dino_weights_that_are_not_there_are_one_sentence(nano_wan, tiny, tmp_path):
+    (tmp_path / "empty").mkdir()
+    config = resolve(tiny, "task=depth", f"dino={tmp_path / 'empty'}")
+    with pytest.raises(InputError, match="cannot be loaded as a DINOv3 ViT"):
+        set_up_dense(config, None, nano_wan)
 
 
 @pytest.mark.parametrize("name", ["flux", "wan", "nano-flux"])

@@ -12,6 +12,7 @@ from PIL import Image
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.datasets.video_reader import count_frames
+from mmdiff_video.dense.generate import SampleConfig, draw, part_of
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
@@ -128,6 +129,46 @@ def test_three_lines_to_a_prediction_and_a_saved_model_predicts_the_same(runs, t
     assert torch.equal(saved.predict(images), depth)
     alone = model.predict(images[1:])
     torch.testing.assert_close(alone[0], depth[1], atol=1e-4, rtol=1e-4)
+
+
+def test_heads_read_the_sampling_run_and_leave_the_sample_as_it_is(runs, tmp_path, nano_wan):
+    command = ["generate", "--prompt", "A red sofa.", "--steps", "6", "--frames", "5"]
+    command += ["--height", "32", "--width", "48", "--seed", "3"]
+    heads = [str(runs[task]) for task in ("seg", "depth", "saliency")]
+    assert main([*command, "--heads", *heads, "--out", str(tmp_path / "with")]) == 0
+    assert main([*command, "--backbone", "nano-wan-random", "--out", str(tmp_path / "bare")]) == 0
+    assert (tmp_path / "with/sample.mp4").read_bytes() == (
+        tmp_path / "bare/sample.mp4"
+    ).read_bytes()
+    for task, mode in (("seg", "P"), ("depth", "I;16"), ("saliency", "L")):
+        frames = sorted((tmp_path / "with" / task).glob("*.png"))
+        assert len(frames) == 5
+        with Image.open(frames[4]) as picture:
+            assert (picture.mode, picture.size) == (mode, (48, 32))
+        assert count_frames(tmp_path / "with" / f"{task}_overlay.mp4") == 5
+    report = json.loads((tmp_path / "with" / "report.json").read_text())
+    assert len(report["read_at_sigmas"]) == len(report["asked_timesteps"]) == 4
+
+
+def test_heads_with_other_taps_and_timesteps_share_one_run(runs, stills, tmp_path, nano_wan):
+    other = tmp_path / "other"
+    assert dense("depth", stills, other, "backbone.taps=[0]", "backbone.timesteps=[0.6]") == 0
+    models = [DenseModel.from_pretrained(run, nano_wan) for run in (runs["depth"], other)]
+    sample = SampleConfig(height=32, width=48, frames=1, steps=8)
+    found = draw(nano_wan, models, "A chair.", sample)
+    alone = draw(nano_wan, models[1:], "A chair.", sample)
+    assert torch.equal(found.video, alone.video)
+    together, single = (
+        models[1].predict_features(part_of(read.features, models[1]), read.video)
+        for read in (found, alone)
+    )
+    torch.testing.assert_close(together, single)
+
+
+def test_heads_on_another_backbone_are_refused(runs, tmp_path, capsys):
+    command = ["generate", "--prompt", "x", "--heads", str(runs["seg"]), "--backbone", "nano-flux"]
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert "must share a backbone" in capsys.readouterr().err
 
 
 def test_clips_of_any_length_are_predicted_whole(runs, nano_wan):

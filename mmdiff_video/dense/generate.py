@@ -1,0 +1,169 @@
+"""``mmdiff-video generate``: sample a picture or clip, with its dense maps in the same pass."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from mmdiff_video.backbones import load_backbone
+from mmdiff_video.backbones.base import Backbone, Generated
+from mmdiff_video.dense.model import concepts_of
+from mmdiff_video.dense.pipeline import DenseModel
+from mmdiff_video.dense.predict import write_picture, write_video
+from mmdiff_video.errors import InputError
+from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.files import write_json
+from mmdiff_video.pictures import save_png, save_video, to_uint8
+from mmdiff_video.training import this_device
+
+logger = logging.getLogger(__name__)
+
+_FPS = 16
+"""Of sampled clips, as Wan draws them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """What is sampled. None means the backbone's default."""
+
+    height: int | None = None
+    width: int | None = None
+    frames: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+
+
+def generate_dense(
+    prompt: str,
+    heads: Sequence[Path | str],
+    out: Path,
+    *,
+    backbone: str | None = None,
+    sample: SampleConfig | None = None,
+) -> list[Path]:
+    """Sample once, and let every head read that very run.
+
+    Writes ``sample.png`` (or ``.mp4``), for each head what ``predict`` writes, and ``report.json``.
+
+    Args:
+        prompt: what to draw.
+        heads: run folders of ``dense``, or what :meth:`DenseModel.from_pretrained` takes; they must
+            share a backbone. None at all: the sample alone.
+        out: the folder of the results.
+        backbone: what samples, where there is no head to say so.
+        sample: sizes, steps and seed.
+
+    Raises:
+        InputError: heads that cannot read one run, or sizes that the backbone cannot draw.
+    """
+    sample = sample or SampleConfig()
+    drawer, models = _open(heads, backbone)
+    found = draw(drawer, models, prompt, sample)
+    frames = to_uint8(found.video[0].permute(1, 2, 3, 0))  # [T, H, W, 3]
+    written = [out / ("sample.png" if len(frames) == 1 else "sample.mp4")]
+    if len(frames) == 1:
+        save_png(Image.fromarray(frames[0]), written[0])
+    else:
+        save_video(frames, written[0], fps=_FPS)
+    names = _names(models, heads)
+    for name, model in zip(names, models, strict=True):
+        predictions = model.predict_features(part_of(found.features, model), found.video)
+        if len(frames) == 1:
+            written.append(write_picture(model, frames[0], predictions[0], out / name))
+        else:
+            written.append(write_video(model, [(frames, predictions)], out / name, _FPS))
+    write_json(
+        out / "report.json",
+        {
+            "prompt": prompt,
+            "backbone": drawer.name,
+            "untrained_backbone": drawer.untrained,
+            "seed": sample.seed,
+            "heads": {n: str(h) for n, h in zip(names, heads, strict=True)},
+            "asked_timesteps": list(found.features.timesteps),
+            "read_at_sigmas": [float(s) for s in found.features.sigmas],
+        },
+    )
+    return written
+
+
+def draw(
+    backbone: Backbone, models: Sequence[DenseModel], prompt: str, sample: SampleConfig
+) -> Generated:
+    """Sample, reading whatever any of the models reads.
+
+    Raises:
+        InputError: models that read different concepts: a map depends on the whole set.
+    """
+    taps: dict[str, None] = {}
+    timesteps: dict[float, None] = {}
+    concepts: dict[tuple[str, ...], None] = {}
+    for model in models:
+        config = model.setup.config
+        if config.input == "features":
+            taps |= dict.fromkeys(config.backbone.taps or ())
+            timesteps |= dict.fromkeys(config.backbone.timesteps or ())
+        if words := concepts_of(config, model.setup.task):
+            concepts[words] = None
+    if len(concepts) > 1:
+        sets = " and ".join("'" + ", ".join(words) + "'" for words in concepts)
+        raise InputError(f"the heads read different concepts ({sets}): sample for one at a time")
+    return backbone.generate(
+        prompt,
+        list(taps),
+        list(timesteps) or None,
+        height=sample.height,
+        width=sample.width,
+        frames=sample.frames,
+        steps=sample.steps,
+        guidance=sample.guidance,
+        seed=sample.seed,
+        concepts=next(iter(concepts), None),
+    )
+
+
+def _open(heads: Sequence[Path | str], backbone: str | None) -> tuple[Backbone, list[DenseModel]]:
+    if not heads:
+        return load_backbone(backbone or "nano-flux", device=this_device()), []
+    models = [DenseModel.from_pretrained(heads[0])]
+    drawer = models[0].setup.backbone
+    for head in heads[1:]:
+        models.append(DenseModel.from_pretrained(head, drawer))
+    for head, model in zip(heads, models, strict=True):
+        name = model.setup.config.backbone.name
+        if name != models[0].setup.config.backbone.name or name != (backbone or name):
+            raise InputError(
+                f"'{head}' reads {name}, but {backbone or drawer.name} is to sample: heads and"
+                " sampler must share a backbone"
+            )
+    return drawer, models
+
+
+def _names(models: Sequence[DenseModel], heads: Sequence[Path | str]) -> list[str]:
+    """The task, or where two have the same the name of the run."""
+    tasks = [model.setup.task.name for model in models]
+    return [
+        task if tasks.count(task) == 1 else f"{task}-{Path(head).name}"
+        for task, head in zip(tasks, heads, strict=True)
+    ]
+
+
+def part_of(features: DiTFeatures, model: DenseModel) -> DiTFeatures:
+    """Pick out the taps and timesteps, in their order, that one model reads."""
+    config = model.setup.config
+    if config.input == "latent":
+        return replace(features, maps={}, concepts=None)
+    times = config.backbone.timesteps or ()
+    chosen = torch.tensor([features.timesteps.index(t) for t in times])
+    return DiTFeatures(
+        maps={tap: features.maps[tap][:, chosen] for tap in config.backbone.taps or ()},
+        timesteps=times,
+        sigmas=tuple(features.sigmas[i] for i in chosen.tolist()),
+        latent=features.latent,
+        untrained=features.untrained,
+        concepts=features.concepts if concepts_of(config, model.setup.task) else None,
+    )
