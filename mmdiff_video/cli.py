@@ -80,14 +80,16 @@ def _compare(args: argparse.Namespace) -> None:
 
 def _dense(args: argparse.Namespace) -> None:
     from mmdiff_video.dense.evaluate import eval_dense
+    from mmdiff_video.dense.multitask import parse_task, train_tasks
     from mmdiff_video.dense.setup import resolve_dense_config
-    from mmdiff_video.dense.train import train_dense
     from mmdiff_video.training import processes
 
-    config = resolve_dense_config(args.config, [f"task={args.task}", *_overrides(args)])
-    result = train_dense(config, args.out, resume=args.resume)
+    tasks = [parse_task(text) for text in args.task]
+    config = resolve_dense_config(args.config, [f"task={tasks[0].task}", *_overrides(args)])
+    result, folders = train_tasks(config, tasks, args.out, resume=args.resume)
     if result.finished and processes().is_main_process:
-        print(eval_dense(args.out))
+        for folder in folders:
+            print(eval_dense(folder))
     processes().destroy_process_group()
 
 
@@ -446,11 +448,19 @@ examples:
   laptop   mmdiff-video dense --task depth --data rooms --out runs/depth cache.dir=cache
   own      mmdiff-video dense --task seg --data folders --data-root DIR --out runs/own
   GPU      mmdiff-video dense --task seg --data voc --data-root DIR --backbone flux --out runs/voc
+  joint    mmdiff-video dense --task seg=voc:DIR --task saliency=duts:DIR --out runs/joint
 
 The run folder receives config.yaml, checkpoints/, metrics.jsonl, previews/, the finished model, and
-eval.json with pictures in eval/. A run that was stopped goes on with --resume.""",
+eval.json with pictures in eval/; a joint run leaves a finished run of each task in RUN/TASK. A run
+that was stopped goes on with --resume.""",
     )
-    dense.add_argument("--task", required=True, choices=("seg", "depth", "saliency"))
+    dense.add_argument(
+        "--task",
+        required=True,
+        action="append",
+        metavar="TASK[=DATA[:DIR]]",
+        help="seg, depth or saliency; given several times, one decoder learns them all",
+    )
     _task_arguments(dense, data="voc, duts, nyu, folders, rooms (default)", backbone="nano-flux")
     dense.add_argument(
         "--input",

@@ -154,9 +154,10 @@ def read_classes(path: Path) -> Classes:
     colors: list[tuple[int, int, int]] = []
     lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     for number, words in enumerate((w for w in lines if w), start=1):
-        place = len(names)
-        if words[0].isdigit() and len(words) > 1 and int(words.pop(0)) != place:
-            raise InputError(f"{path}, class {number}: ids must count up from 0")
+        if words[0].isdigit() and len(words) > 1:
+            if int(words[0]) != len(names):
+                raise InputError(f"{path}, class {number}: ids must count up from 0")
+            words = words[1:]
         rgb = words[-3:]
         if len(words) > 3 and all(w.isdigit() and int(w) < 256 for w in rgb):
             colors.append((int(rgb[0]), int(rgb[1]), int(rgb[2])))

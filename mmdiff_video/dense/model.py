@@ -81,14 +81,22 @@ class DenseNet(nn.Module):
 
 
 def build_model(
-    config: DenseConfig, backbone: Backbone, task: Task, dino_channels: int = 0
+    config: DenseConfig,
+    backbone: Backbone,
+    *,
+    outputs: int,
+    head: str,
+    beside: int = 0,
+    dino_channels: int = 0,
 ) -> DenseNet:
     """Build what a complete config describes, with fresh weights.
 
     Args:
         config: complete.
         backbone: whose features are read.
-        task: says how many outputs there are.
+        outputs: channels K of the output.
+        head: a key of :data:`mmdiff_video.dense.heads.HEADS`.
+        beside: concept maps.
         dino_channels: of the DINO features; 0: none.
 
     Raises:
@@ -109,15 +117,15 @@ def build_model(
                 timesteps=config.backbone.timesteps or backbone.defaults.timesteps,
             )
         )
-    beside = len(concepts_of(config, task)) + (width if dino_channels else 0)
-    head = build_head(
-        config.head or task.head,
+    channels = width + beside + (width if dino_channels else 0)
+    built = build_head(
+        head,
         deeplab=config.deeplab,
         dpt=config.dpt,
-        channels=[width + beside] * layers,
-        outputs=task.outputs,
+        channels=[channels] * layers,
+        outputs=outputs,
     )
-    return DenseNet(maps, head, nn.Conv2d(dino_channels, width, 1) if dino_channels else None)
+    return DenseNet(maps, built, nn.Conv2d(dino_channels, width, 1) if dino_channels else None)
 
 
 def concepts_of(config: DenseConfig, task: Task) -> tuple[str, ...]:

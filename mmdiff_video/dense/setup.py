@@ -142,7 +142,14 @@ def set_up_dense(
         dino = load_dino(config.dino, backbone.device, config.dino_layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        model = build_model(config, backbone, task, dino.channels if dino else 0)
+        model = build_model(
+            config,
+            backbone,
+            outputs=task.outputs,
+            head=config.head or task.head,
+            beside=len(concepts_of(config, task)),
+            dino_channels=dino.channels if dino else 0,
+        )
     model.to(backbone.device)
     source = FeatureSource(backbone, config, concepts_of(config, task))
     return DenseSetup(config, backbone, card, task, source, dino, model, height, width)

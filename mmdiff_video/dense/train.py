@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import save_config
-from mmdiff_video.datasets.image_card import load_image_card
+from mmdiff_video.datasets.image_card import ImageCard, load_image_card
 from mmdiff_video.datasets.image_readers import load_images
 from mmdiff_video.datasets.labelled import LoadedImages
 from mmdiff_video.datasets.roots import find_root
@@ -43,31 +43,10 @@ def train_dense(
     Raises:
         InputError: anything wrong with the config, the data or the run folder.
     """
-    card = load_image_card(config.data.name)
-    with processes().main_process_first():  # which may make the procedural set for all
-        root = find_root(card, config.data.root)
-    loaded = load_images(
-        card,
-        root,
-        config.data.train_split or card.train,
-        config.task,
-        max_images=config.data.max_images,
-        split_seed=config.data.split_seed,
-    )
-    # absolute, so that the run can be scored from another folder
-    config = replace(config, data=replace(config.data, root=str(root.resolve())))
+    config, loaded = load_training_images(config, load_image_card(config.data.name))
     setup = set_up_dense(config, loaded.classes, backbone)
     config = setup.config
-    views = TrainingViews(
-        loaded.images,
-        config.task,
-        height=setup.height,
-        width=setup.width,
-        void=card.void,
-        augment=config.data.augment,
-        seed=config.train.seed,
-        views=config.data.views,
-    )
+    views = training_views(setup, loaded)
     trainer = Trainer(
         out,
         setup.model,
@@ -104,6 +83,41 @@ def train_dense(
         step = load_model(out, setup.model, ema=True)
         DenseModel(setup, loaded.classes, step).save_pretrained(out)
     return result
+
+
+def load_training_images(config: DenseConfig, card: ImageCard) -> tuple[DenseConfig, LoadedImages]:
+    """Find the training pictures; the config comes back with the absolute path of their root.
+
+    Raises:
+        InputError: no data, or none for the task.
+    """
+    data = config.data
+    with processes().main_process_first():  # which may make the procedural set for all
+        root = find_root(card, data.root)
+    loaded = load_images(
+        card,
+        root,
+        data.train_split or card.train,
+        config.task,
+        max_images=data.max_images,
+        split_seed=data.split_seed,
+    )
+    # absolute, so that the run can be scored from another folder
+    return replace(config, data=replace(data, root=str(root.resolve()))), loaded
+
+
+def training_views(setup: DenseSetup, loaded: LoadedImages) -> TrainingViews:
+    """Make the views that a run trains on."""
+    return TrainingViews(
+        loaded.images,
+        setup.task.name,
+        height=setup.height,
+        width=setup.width,
+        void=setup.card.void,
+        augment=setup.config.data.augment,
+        seed=setup.config.train.seed,
+        views=setup.config.data.views,
+    )
 
 
 class _Loss:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from mmdiff_video.cli import main
 from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.datasets.video_reader import count_frames
 from mmdiff_video.dense.generate import SampleConfig, draw, part_of
+from mmdiff_video.dense.model import build_model
+from mmdiff_video.dense.multitask import TaskData, give_share, members_of
 from mmdiff_video.dense.pipeline import DenseModel
+from mmdiff_video.dense.setup import resolve_dense_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
 
@@ -211,6 +215,52 @@ def test_the_cache_changes_no_loss(stills, tmp_path):
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=0)
 
 
+def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(stills, tmp_path, nano_wan, capsys):
+    command = ["dense", "--task", f"seg=rooms:{stills}", "--task", "depth", "--task", "saliency"]
+    command += ["--data", "rooms", "--data-root", str(stills), "--backbone", "nano-wan-random"]
+    command += [*TINY, "concept_maps=true", f"cache.dir={tmp_path / 'cache'}"]
+    joint = tmp_path / "joint"
+    assert main([*command, "--out", str(joint), "train.steps=4"]) == 0
+    assert "head on features" in capsys.readouterr().out
+    facts = json.loads((joint / "run.json").read_text())
+    weights = facts["task_weights"]
+    assert sum(weights.values()) == pytest.approx(3)
+    images = torch.rand(1, 3, 32, 48)
+    models = [DenseModel.from_pretrained(joint / t, nano_wan) for t in weights]
+    shared = [m.setup.model.maps.state_dict() for m in models]
+    assert all(torch.equal(s[name], shared[0][name]) for s in shared for name in s)
+    assert models[0].predict(images).max() < 20
+    assert 0.1 <= models[1].predict(images).min() <= models[1].predict(images).max() <= 10
+    assert 0 <= models[2].predict(images).min() <= models[2].predict(images).max() <= 1
+    assert all((joint / t / "eval.json").is_file() for t in weights)
+    # all of them read the same concepts, so that they can share one sampling run
+    sample = SampleConfig(height=32, width=48, frames=1, steps=6)
+    assert draw(nano_wan, models, "A chair.", sample).features.concepts is not None
+
+    shutil.rmtree(joint / "checkpoints" / "step-000004")
+    before = (joint / "metrics.jsonl").read_text()
+    assert main([*command, "--out", str(joint), "--resume", "train.steps=4"]) == 0
+    losses = [
+        [json.loads(line)["loss"] for line in text.splitlines()]
+        for text in (before, (joint / "metrics.jsonl").read_text())
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_joint_model_gives_each_task_what_it_computes(stills, nano_wan, tmp_path):
+    config = resolve_dense_config(None, ["backbone.name=nano-wan-random", *TINY])
+    data = replace(config.data, root=str(stills))
+    members = members_of(replace(config, data=data), [TaskData("depth"), TaskData("seg")], nano_wan)
+    setup = members["depth"].setup
+    joint = build_model(setup.config, nano_wan, outputs=21, head="dpt").eval()
+    features = setup.source(torch.rand(1, 3, 1, 32, 48), ["a"])
+    whole = joint(features)
+    for member in members.values():
+        give_share(joint, member)
+        own = member.setup.model.eval()(features)
+        torch.testing.assert_close(own, whole[:, member.outputs])
+
+
 def test_broken_pictures_are_counted_and_training_goes_on(stills, tmp_path):
     root = Path(shutil.copytree(stills, tmp_path / "rooms"))
     (root / "train/images/train00001.jpg").write_bytes(b"\xff\xd8\xff")
@@ -231,6 +281,8 @@ def test_broken_pictures_are_counted_and_training_goes_on(stills, tmp_path):
         (["dense", "--task", "depth", "--data", "duts", "--data-root", "{root}"], "no labels for"),
         (["dense", "--task", "seg", "--data", "voc", "--data-root", "{root}"], "no list"),
         (["dense", "--task", "seg", "--data", "voc"], "needs a data root"),
+        (["dense", "--task", "depht"], "did you mean 'depth'"),
+        (["dense", "--task", "seg", "--task", "seg"], "joint training needs different tasks"),
         (["dense", "--task", "seg", "--data", "coco"], "unknown data set of labelled pictures"),
         (["predict", "{root}", "{root}/classes.txt"], "neither a picture nor a video"),
         (["predict", "{root}", "{root}/train"], "no picture and no video"),

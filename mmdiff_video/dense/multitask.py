@@ -1,0 +1,316 @@
+"""One decoder for several tasks (paper, App. C): shared aggregators and head, outputs side by side.
+
+The head's outputs are the tasks' own, concatenated; its last layer is a 1x1 convolution, so that a
+task's share of it makes an ordinary single-task model. Training leaves one of those for each task
+in a folder of its own, which evaluation, ``predict`` and ``generate`` open like any other.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmdiff_video import __version__
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.config import save_config
+from mmdiff_video.datasets.image_card import load_image_card
+from mmdiff_video.datasets.labelled import TASKS, LoadedImages
+from mmdiff_video.dense.config import DenseConfig
+from mmdiff_video.dense.model import DenseNet, build_model, concepts_of, parameter_counts
+from mmdiff_video.dense.pipeline import DenseModel
+from mmdiff_video.dense.setup import DenseSetup, set_up_dense
+from mmdiff_video.dense.train import load_training_images, train_dense, training_views
+from mmdiff_video.dense.views import DenseBatch, DenseSample, TrainingViews, collate
+from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.features.concepts import TASK_CONCEPTS
+from mmdiff_video.files import write_json
+from mmdiff_video.skipped import Skipped
+from mmdiff_video.tables import format_count, format_table
+from mmdiff_video.training import Trainer, TrainResult, load_model, processes
+from mmdiff_video.training.data import sample_at
+
+logger = logging.getLogger(__name__)
+
+_HEAD = "dpt"
+"""The shared decoder unless the config names one (the paper does not say which)."""
+
+_WEIGHT_SAMPLES = 16
+"""Samples of each task whose losses under fresh weights set the tasks' weights."""
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task and where its pictures come from; None: what the config says."""
+
+    task: str
+    name: str | None = None
+    root: str | None = None
+
+
+def parse_task(text: str) -> TaskData:
+    """Read ``TASK``, ``TASK=DATA`` or ``TASK=DATA:ROOT``.
+
+    Raises:
+        InputError: an unknown task.
+    """
+    task, _, data = text.partition("=")
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    name, _, root = data.partition(":")
+    return TaskData(task, name or None, root or None)
+
+
+def train_tasks(
+    config: DenseConfig, tasks: Sequence[TaskData], out: Path, *, resume: bool = False
+) -> tuple[TrainResult, list[Path]]:
+    """Train a head for one task, or one decoder for several; see :func:`train_joint`."""
+    if len(tasks) == 1:
+        return train_dense(_of_task(config, tasks[0]), out, resume=resume), [out]
+    return train_joint(config, tasks, out, resume=resume)
+
+
+def _of_task(config: DenseConfig, member: TaskData) -> DenseConfig:
+    """The config of a task alone, with its data in place of the whole's."""
+    data = config.data
+    if member.name is not None:
+        data = replace(data, name=member.name, root=member.root)
+    return replace(config, task=member.task, data=data)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One task of a joint run.
+
+    Attributes:
+        setup: of an ordinary run of this task; its model receives the task's share in the end.
+        views: what it trains on.
+        loaded: the pictures behind them.
+        outputs: its channels among those of the shared head.
+    """
+
+    setup: DenseSetup
+    views: TrainingViews
+    loaded: LoadedImages
+    outputs: slice
+
+
+@dataclass(frozen=True)
+class JointBatch:
+    """The samples of each task that is in a batch."""
+
+    parts: dict[str, DenseBatch]
+
+    def to(self, device: torch.device | str) -> "JointBatch":
+        """Move the tensors."""
+        return JointBatch({task: part.to(device) for task, part in self.parts.items()})
+
+
+def train_joint(
+    config: DenseConfig,
+    tasks: Sequence[TaskData],
+    out: Path,
+    *,
+    resume: bool = False,
+    backbone: Backbone | None = None,
+) -> tuple[TrainResult, list[Path]]:
+    """Train one decoder for several tasks.
+
+    Args:
+        config: of the whole; ``task`` is not read.
+        tasks: at least two different ones, each with its own data or the config's.
+        out: the run folder; ``out/TASK`` becomes a finished single-task run.
+        resume: go on from its newest checkpoint.
+        backbone: one that is loaded already.
+
+    Returns:
+        How training ended, and the folders of the tasks.
+
+    Raises:
+        InputError: a task that comes twice, or anything wrong with config, data or run folder.
+    """
+    names = [member.task for member in tasks]
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise InputError(f"joint training needs different tasks, not {', '.join(names)}")
+    members = members_of(config, tasks, backbone)
+    first = members[names[0]].setup
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        model = build_model(
+            first.config,
+            first.backbone,
+            outputs=sum(m.setup.task.outputs for m in members.values()),
+            head=first.config.head or _HEAD,
+            beside=len(concepts_of(first.config, first.task)),
+            dino_channels=first.dino.channels if first.dino else 0,
+        )
+    model.to(first.backbone.device)
+    weights = _task_weights(members, model, config.train.seed)
+    views = _JointViews(members)
+    trainer = Trainer(
+        out,
+        model,
+        views,
+        _JointLoss(members, weights),
+        replace(config.train, preview_every=0),
+        collate=_collate,
+        lr_factors={"head": config.head_lr_factor},
+        notice=first.notice,
+        resume=resume,
+    )
+    if processes().is_main_process:
+        save_config(first.config, out / "config.yaml")
+        counts = {name.strip(): n for name, n in parameter_counts(model).items()}
+        write_json(
+            out / "run.json",
+            {
+                "version": __version__,
+                "tasks": names,
+                "task_weights": weights,
+                "parameters": counts,
+                "pictures": {name: len(m.views) for name, m in members.items()},
+                "skipped_pictures": [
+                    {"key": s.key, "reason": s.reason}
+                    for m in members.values()
+                    for s in m.loaded.skipped
+                ],
+            },
+        )
+        logger.info("%s", _summary(members, weights, counts))
+    result = trainer.fit()
+    folders = [out / name for name in names]
+    if processes().is_main_process:
+        step = load_model(out, model, ema=True)
+        for folder, member in zip(folders, members.values(), strict=True):
+            give_share(model, member)
+            DenseModel(member.setup, member.loaded.classes, step).save_pretrained(folder)
+    return result, folders
+
+
+def members_of(
+    config: DenseConfig, tasks: Sequence[TaskData], backbone: Backbone | None
+) -> dict[str, Member]:
+    """Set up every task as a run of its own, with the shared head and the union of concepts."""
+    if config.concept_maps and config.concepts is None:
+        words = dict.fromkeys(word for member in tasks for word in TASK_CONCEPTS[member.task])
+        config = replace(config, concepts=tuple(words))
+    members: dict[str, Member] = {}
+    start = 0
+    for member in tasks:
+        own = replace(_of_task(config, member), head=config.head or _HEAD)
+        own, loaded = load_training_images(own, load_image_card(own.data.name))
+        setup = set_up_dense(own, loaded.classes, backbone)
+        backbone = setup.backbone
+        end = start + setup.task.outputs
+        members[member.task] = Member(
+            setup, training_views(setup, loaded), loaded, slice(start, end)
+        )
+        start = end
+    return members
+
+
+class _JointViews:
+    """Samples of all tasks in equal number: a set with fewer pictures takes turns more often."""
+
+    def __init__(self, members: Mapping[str, Member]):
+        self.members = members
+        self.longest = max(len(m.views) for m in members.values())
+
+    def __len__(self) -> int:
+        return self.longest * len(self.members)
+
+    def sample(self, index: int, epoch: int) -> tuple[str, DenseSample] | Skipped:
+        number, place = divmod(index, self.longest)
+        task = list(self.members)[number]
+        views = self.members[task].views
+        turns = -(-self.longest // len(views))
+        sample = views.sample(place % len(views), epoch * turns + place // len(views))
+        if isinstance(sample, Skipped):
+            return Skipped(f"{task}:{sample.key}", sample.reason)
+        return task, sample
+
+
+def _collate(samples: Sequence[tuple[str, DenseSample]]) -> JointBatch:
+    tasks = dict.fromkeys(task for task, _ in samples)
+    return JointBatch({t: collate([s for task, s in samples if task == t]) for t in tasks})
+
+
+class _JointLoss:
+    """The tasks' losses, weighted by task and by how many samples of it a batch has."""
+
+    def __init__(self, members: Mapping[str, Member], weights: Mapping[str, float]):
+        self.members, self.weights = members, weights
+
+    def __call__(self, model: nn.Module, batch: JointBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        count = sum(len(part.keys) for part in batch.parts.values())
+        losses = {task: self.task_loss(model, task, part) for task, part in batch.parts.items()}
+        shares = (
+            self.weights[task] * len(batch.parts[task].keys) / count * loss
+            for task, loss in losses.items()
+        )
+        return torch.stack(list(shares)).sum(), losses
+
+    def task_loss(self, model: nn.Module, task: str, batch: DenseBatch) -> Tensor:
+        """The unweighted loss of one task's samples."""
+        member = self.members[task]
+        setup = member.setup
+        output = setup.read(model, batch.images[:, :, None], batch.keys, batch.captions)
+        output = F.interpolate(
+            output[:, member.outputs, 0].float(),
+            batch.target.shape[1:],
+            mode="bilinear",
+            align_corners=False,
+        )
+        terms = setup.task.loss(output, batch.target, batch.valid)
+        return torch.stack(list(terms.values())).sum()
+
+
+@torch.no_grad()
+def _task_weights(members: Mapping[str, Member], model: DenseNet, seed: int) -> dict[str, float]:
+    """Make every task weigh alike at the start: inverse to its loss under fresh weights, mean 1.
+
+    The paper sets the weights "from the relative loss magnitudes early in training". A function of
+    config and data alone, so that resuming and several processes agree on it.
+    """
+    loss = _JointLoss(members, {})
+    magnitudes: dict[str, float] = {}
+    for task, member in members.items():
+        size = len(member.views)
+        places = (sample_at(i, size, seed)[0] for i in range(min(_WEIGHT_SAMPLES, size)))
+        samples = (member.views.sample(place, 0) for place in places)
+        usable = [s for s in samples if isinstance(s, DenseSample)]
+        if not usable:
+            raise InputError(f"none of {_WEIGHT_SAMPLES} pictures for {task} is usable")
+        device = member.setup.backbone.device
+        values = [float(loss.task_loss(model, task, collate([s]).to(device))) for s in usable]
+        magnitudes[task] = max(sum(values) / len(values), 1e-6)
+    inverse = {task: 1 / magnitude for task, magnitude in magnitudes.items()}
+    mean = sum(inverse.values()) / len(inverse)
+    return {task: value / mean for task, value in inverse.items()}
+
+
+def give_share(joint: DenseNet, member: Member) -> None:
+    """Copy the joint weights into a task's own model, of the last layer its outputs alone."""
+    own = member.setup.model.state_dict()
+    for name, tensor in joint.state_dict().items():
+        own[name] = tensor if tensor.shape == own[name].shape else tensor[member.outputs]
+    member.setup.model.load_state_dict(own)
+
+
+def _summary(
+    members: Mapping[str, Member], weights: Mapping[str, float], counts: Mapping[str, int]
+) -> str:
+    rows = [
+        [task, m.setup.card.title, str(len(m.views)), f"{weights[task]:.3f}"]
+        for task, m in members.items()
+    ]
+    parts = [[name, format_count(n)] for name, n in counts.items()]
+    first = next(iter(members.values())).setup
+    lines = [
+        format_table(["task", "data", "pictures", "weight"], rows),
+        format_table(["trainable parameters", ""], parts),
+    ]
+    return "\n\n".join([first.notice, *lines] if first.notice else lines)
