@@ -19,6 +19,7 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.setup import DenseSetup, set_up_dense
 from mmdiff_video.dense.views import fit
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.source import CacheConfig
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.files import write_aside, write_json
 
@@ -55,7 +56,8 @@ class DenseModel:
             InputError: no such folder or repository, an unfinished run, weights that do not fit.
         """
         folder = _find(folder)
-        config = load_config(DenseConfig, folder / CONFIG)
+        # what is predicted for is seen once: no cache of the training run fills up with it
+        config = replace(load_config(DenseConfig, folder / CONFIG), cache=CacheConfig())
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         classes = _classes(facts["classes"])
         setup = set_up_dense(config, classes, backbone)
