@@ -18,8 +18,8 @@ namespace {
 // One view between its forward and its backward pass.
 struct View {
   Array<Splat> splats;    // [count]
-  Array<uint32_t> ids;    // [slots] splats of tile after tile, nearest first
-  Array<int64_t> starts;  // [tiles + 1] where each tile's ids begin
+  Array<Entry> entries;   // [slots + tiles] tile after tile; each ends with an empty one
+  Array<int64_t> starts;  // [tiles + 1] where each tile's pairs begin, not counting empty ones
   Array<int64_t> used;    // [tiles] how many of them were blended before all pixels were full
   int64_t slots = 0;
 };
@@ -72,9 +72,8 @@ Picture picture_of(const ReconPictures& pictures, const ReconCameras& cameras, i
 TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras& cameras,
                    const TileGrid& grid, int64_t tile) {
   TileList list;
-  list.splats = view.splats.data();
   list.colors = scene.colors;
-  list.ids = view.ids.data() + view.starts[tile];
+  list.entries = view.entries.data() + view.starts[tile] + tile;
   list.count = view.starts[tile + 1] - view.starts[tile];
   list.channels = scene.channels;
   list.tile_x = static_cast<int32_t>(tile % grid.across);
@@ -99,7 +98,7 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
   });
 
   TileBins bins = bin_splats(view.splats.data(), scene.count, grid, threads);
-  view.ids = Array<uint32_t>(bins.slots);
+  view.entries = Array<Entry>(bins.slots + tiles);
   view.used = Array<int64_t>(tiles);
   view.slots = bins.slots;
 
@@ -109,10 +108,11 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
       cameras.backgrounds ? cameras.backgrounds + int64_t{index} * scene.channels : nullptr;
   view.starts = std::move(bins.starts);
   parallel_for(tiles, threads, [&](int64_t tile, int worker) {
-    sort_tile(bins, view.starts[tile], view.starts[tile + 1], view.ids.data());
-    view.used[tile] =
-        kernels.composite(tile_list(view, scene, cameras, grid, tile), background,
-                          scratch.data() + worker * scratch_size, picture);
+    const TileList list = tile_list(view, scene, cameras, grid, tile);
+    const uint32_t* ids = sort_tile(bins, view.starts[tile], view.starts[tile + 1]);
+    kernels.enter(list, view.splats.data(), ids);
+    view.used[tile] = kernels.composite(list, background, scratch.data() + worker * scratch_size,
+                                        picture);
   });
   return view;
 }

@@ -11,7 +11,7 @@ namespace recon {
 namespace RECON_ISA {
 
 extern const Kernels kernels;
-const Kernels kernels = {RECON_TEXT(RECON_ISA), project, project_backward, composite,
+const Kernels kernels = {RECON_TEXT(RECON_ISA), project, project_backward, enter, composite,
                          composite_backward};
 
 }  // namespace RECON_ISA

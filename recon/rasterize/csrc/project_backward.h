@@ -6,21 +6,6 @@
 namespace recon {
 namespace RECON_ISA {
 
-// Adds up the slots of one splat, one for each tile that its box touches: moments and depth into
-// ``sum``, channels into ``color``.
-RECON_INLINE void add_slots(const Splat& s, int shift, int channels, const float* slots,
-                            float (&sum)[kSlotColors], float* color) {
-  const int stride = slot_stride(channels);
-  const int tiles = ((s.right >> shift) - (s.left >> shift) + 1) *
-                    ((s.bottom >> shift) - (s.top >> shift) + 1);
-  const float* slot = slots + (int64_t)s.first_slot * stride;
-  for (int k = 0; k < kSlotColors; ++k) sum[k] = 0;
-  for (int tile = 0; tile < tiles; ++tile, slot += stride) {
-    for (int k = 0; k < kSlotColors; ++k) sum[k] += slot[k];
-    for (int k = 0; k < channels; ++k) color[k] += slot[kSlotColors + k];
-  }
-}
-
 // Gradients of the projection's outputs, one Gaussian in each lane; 0 where it is not visible.
 struct SplatGradient {
   vd mean_x, mean_y;
@@ -140,44 +125,99 @@ RECON_INLINE GaussianGradientLanes pull_back(const GaussianLanes& g, const Ewa& 
   return out;
 }
 
+// Adds up the floats [from, from + count) of the slots of one splat, of which there is one for each
+// tile that its box touches.
+RECON_INLINE void add_slots(const Splat& s, int shift, int stride, const float* slots, int from,
+                            int count, float* sum) {
+  const int tiles = ((s.right >> shift) - (s.left >> shift) + 1) *
+                    ((s.bottom >> shift) - (s.top >> shift) + 1);
+  const float* slot = slots + (int64_t)s.first_slot * stride + from;
+  for (int tile = 0; tile < tiles; ++tile, slot += stride)
+    for (int k = 0; k < count; ++k) sum[k] += slot[k];
+}
+
+// Adds lanes as rows of ``width`` floats to the rows [first, first + kLanes) of a table, up to
+// ``end``, where ``visible``.
+template <int width>
+RECON_INLINE void add_rows(float* table, int64_t first, int64_t end, const vi& visible, vf a, vf b,
+                           vf c, vf d) {
+  float rows[kLanes][4];
+  float* out[kLanes];
+  for (int i = 0; i < kLanes; ++i) out[i] = rows[i];
+  store_columns(out, 0, a, b, c, d);
+  for (int i = 0; i < kLanes && first + i < end; ++i)
+    if (visible[i])
+      for (int k = 0; k < width; ++k) table[width * (first + i) + k] += rows[i][k];
+}
+
 static void project_backward(const Gaussians& scene, const Camera& camera, int64_t begin,
                              int64_t end, const Splat* splats, int shift, const float* slots,
                              const GaussianGradients& to_scene, CameraGradient* to_camera) {
   CameraGradientLanes camera_lanes = {};
-  const int channels = scene.channels;
-  for (int64_t first = begin; first < end; first += kDoubles) {
-    const int lanes = end - first < kDoubles ? (int)(end - first) : kDoubles;
-    vl visible = {};
-    vd moments[kMoments] = {}, depth = {};
-    vd ux = {}, uy = {}, wy = {};
+  const int channels = scene.channels, stride = slot_stride(channels);
+  for (int64_t first = begin; first < end; first += kLanes) {
+    const int lanes = end - first < kLanes ? (int)(end - first) : kLanes;
+    // The first three quads of every sum: moments, and the channels if they are three.
+    float sums[kLanes][12] = {};
+    const float *rows[kLanes], *shapes[kLanes];
+    vi visible = {};
     bool some = false;
-    for (int i = 0; i < lanes; ++i) {
-      const Splat& splat = splats[first + i];
-      if (splat.left > splat.right) continue;
+    for (int i = 0; i < kLanes; ++i) {
+      const Splat& splat = splats[first + (i < lanes ? i : 0)];
+      rows[i] = sums[i];
+      shapes[i] = &splat.x;
+      if (i >= lanes || splat.left > splat.right) continue;
       some = true;
       visible[i] = -1;
-      float sum[kSlotColors];
-      add_slots(splat, shift, channels, slots, sum, to_scene.colors + (first + i) * channels);
-      for (int k = 0; k < kMoments; ++k) moments[k][i] = sum[k];
-      depth[i] = sum[kSlotDepth];
-      ux[i] = splat.ux;
-      uy[i] = splat.uy;
-      wy[i] = splat.wy;
+      if (channels == 3) {
+        add_slots(splat, shift, stride, slots, 0, 12, sums[i]);
+      } else {
+        add_slots(splat, shift, stride, slots, 0, kMoments, sums[i]);
+        add_slots(splat, shift, stride, slots, kSlotValues + channels, 1, sums[i] + 11);
+        add_slots(splat, shift, stride, slots, kSlotValues, channels,
+                  to_scene.colors + (first + i) * channels);
+      }
     }
     if (!some) continue;
+    vf low[4], high[4], values[4], place[4], shape[4], unused[4];
+    load_columns(rows, 0, low);
+    load_columns(rows, 4, high);
+    load_columns(rows, 8, values);
+    load_columns(shapes, 0, place);
+    load_columns(shapes, 4, shape);
+    if (channels == 3)
+      add_rows<3>(to_scene.colors, first, end, visible, values[0], values[1], values[2], vf{});
 
-    const GaussianLanes g = load_gaussians(scene, first, end);
-    const Ewa e = project_lanes(g, camera);
-    const SplatGradient d = unwhiten(moments, ux, uy, wy, depth);
-    const GaussianGradientLanes out = pull_back(g, e, camera, d, visible, camera_lanes);
-    for (int i = 0; i < lanes; ++i) {
-      if (!visible[i]) continue;
-      const int64_t at = first + i;
-      for (int k = 0; k < 3; ++k) to_scene.means[3 * at + k] += (float)out.mean[k][i];
-      for (int k = 0; k < 4; ++k) to_scene.quats[4 * at + k] += (float)out.quat[k][i];
-      for (int k = 0; k < 3; ++k) to_scene.scales[3 * at + k] += (float)out.scale[k][i];
-      to_scene.opacities[at] += (float)out.opacity[i];
+    const vf narrow_moments[kMoments] = {low[0], low[1], low[2], low[3], high[0], high[1]};
+    vd moments[kMoments][2], depth[2], ux[2], uy[2], wy[2];
+    for (int k = 0; k < kMoments; ++k) widen(narrow_moments[k], moments[k]);
+    widen(values[3], depth);
+    widen(place[2], ux);
+    widen(place[3], uy);
+    widen(shape[0], wy);
+    vd seen[2];
+    widen(__builtin_convertvector(visible, vf), seen);
+    GaussianLanes g[2];
+    load_gaussians(scene, first, end, g, unused);
+    GaussianGradientLanes out[2];
+    for (int half = 0; half < 2; ++half) {
+      vd of_half[kMoments];
+      for (int k = 0; k < kMoments; ++k) of_half[k] = moments[k][half];
+      out[half] = pull_back(g[half], project_lanes(g[half], camera), camera,
+                            unwhiten(of_half, ux[half], uy[half], wy[half], depth[half]),
+                            seen[half] != 0.0, camera_lanes);
     }
+    const GaussianGradientLanes &a = out[0], &b = out[1];
+    add_rows<3>(to_scene.means, first, end, visible, narrow(a.mean[0], b.mean[0]),
+                narrow(a.mean[1], b.mean[1]), narrow(a.mean[2], b.mean[2]), vf{});
+    add_rows<4>(to_scene.quats, first, end, visible, narrow(a.quat[0], b.quat[0]),
+                narrow(a.quat[1], b.quat[1]), narrow(a.quat[2], b.quat[2]),
+                narrow(a.quat[3], b.quat[3]));
+    add_rows<3>(to_scene.scales, first, end, visible, narrow(a.scale[0], b.scale[0]),
+                narrow(a.scale[1], b.scale[1]), narrow(a.scale[2], b.scale[2]), vf{});
+    const vf opacity = narrow(a.opacity, b.opacity);
+    for (int i = 0; i < lanes; ++i)
+      if (visible[i]) to_scene.opacities[first + i] += opacity[i];
   }
   for (int k = 0; k < 9; ++k) to_camera->rotation[k] += sum_lanes(camera_lanes.rotation[k]);
   for (int k = 0; k < 3; ++k) to_camera->translation[k] += sum_lanes(camera_lanes.translation[k]);

@@ -83,7 +83,7 @@ TileBins bin_splats(Splat* splats, int64_t count, const TileGrid& grid, int thre
   return bins;
 }
 
-void sort_tile(const TileBins& bins, int64_t begin, int64_t end, uint32_t* ids) {
+const uint32_t* sort_tile(const TileBins& bins, int64_t begin, int64_t end) {
   const int64_t count = end - begin;
   uint64_t* from = bins.pairs.data() + begin;
   uint64_t* to = bins.spare.data() + begin;
@@ -109,7 +109,9 @@ void sort_tile(const TileBins& bins, int64_t begin, int64_t end, uint32_t* ids) 
       std::swap(from, to);
     }
   }
-  for (int64_t i = 0; i < count; ++i) ids[begin + i] = static_cast<uint32_t>(from[i]);
+  uint32_t* ids = reinterpret_cast<uint32_t*>(to);
+  for (int64_t i = 0; i < count; ++i) ids[i] = static_cast<uint32_t>(from[i]);
+  return ids;
 }
 
 }  // namespace recon

@@ -1,0 +1,224 @@
+// What a tile keeps of each of its splats: where it lies, and which cells it reaches.
+#pragma once
+
+#include "simd.h"
+
+namespace recon {
+namespace RECON_ISA {
+
+// Exponents below log2(1/255) are contributions below 1/255.
+constexpr float kExponentMin = -7.9943534f;
+
+// The cells that the rows of pixels [first, first + 4) of a tile reach, a byte for each splat.
+//
+// An ellipse u^2 + w^2 = budget spans, at height dy, ux dx = -uy dy +- sqrt(budget - w^2). Over a
+// range of heights it ends furthest right at ``furthest`` or, beyond, at the end of the range that is
+// nearest to it; furthest left at the height opposite. All in pixels from the splats' centres.
+struct Ellipses {
+  vf slope, per_ux, wy, budget, height, furthest;
+};
+
+RECON_INLINE Ellipses ellipses(vf ux, vf uy, vf wy, vf log2_opacity) {
+  Ellipses e;
+  e.budget = log2_opacity - (kExponentMin - 1e-3f);
+  e.per_ux = 1.0f / larger(ux, all(1e-30f));
+  e.slope = -uy * e.per_ux;
+  e.wy = wy;
+  const vf root = square_root_above(e.budget), safe = larger(wy, all(1e-30f));
+  e.height = root / safe;
+  e.furthest = -e.height * uy / square_root_above(safe * safe + uy * uy);
+  return e;
+}
+
+RECON_INLINE vu cells_in_rows(const Ellipses& e, vf top, vf x0, int size) {
+  constexpr float kSlack = 1e-2f;  // pixels, against rounding
+  const vf from = larger(top, -e.height), to = smaller(top + (float)(kCellSide - 1), e.height);
+  const auto half_width = [&](vf dy) {
+    const vf w = e.wy * dy;
+    return square_root_above(larger(e.budget - w * w, vf{})) * e.per_ux + kSlack;
+  };
+  const vf dy_high = smaller(larger(e.furthest, from), to);
+  const vf dy_low = smaller(larger(-e.furthest, from), to);
+  const vf high = e.slope * dy_high + half_width(dy_high) - x0;
+  const vf low = e.slope * dy_low - half_width(dy_low) - x0;
+  // Bounded before the conversion to integers: a needle may cross far outside. What is not a number
+  // becomes a bound.
+  const vi last = to_int(larger(smaller(high, all((float)(size - 1))), all(-1.0f)) + 1.0f) - 1;
+  const vi first = to_int(smaller(larger(low, all(-1.0f)), all((float)size)) + 1.0f);
+  const vu bits = ((vu{} + 2u) << (vu)(last >> 2)) - ((vu{} + 1u) << (vu)(first >> 2));
+  return bits & (vu)((first <= last) & (from <= to));
+}
+
+static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids) {
+  const int size = 1 << tile.shift, half = size / 2;
+  const int middle_x = tile.tile_x * size + half, middle_y = tile.tile_y * size + half;
+  for (int64_t k = 0; k < tile.count; k += kLanes) {
+    // Splats are read in depth order, which jumps about in memory: ask for them ahead of time.
+    constexpr int64_t kAhead = 2 * kLanes;
+    for (int64_t a = k + kAhead; a < k + kAhead + kLanes && a < tile.count; ++a)
+      __builtin_prefetch(splats + ids[a]);
+
+    // Beyond the end, the last splat again, to nowhere.
+    const float* rows[kLanes];
+    float* out[kLanes];
+    uint32_t id[kLanes];
+    Entry nowhere;
+    for (int i = 0; i < kLanes; ++i) {
+      const bool here = k + i < tile.count;
+      id[i] = ids[here ? k + i : tile.count - 1];
+      rows[i] = &splats[id[i]].x;
+      out[i] = &(here ? tile.entries[k + i] : nowhere).u0;
+    }
+    vf place[4], shape[4], value[4], box[4];
+    load_columns(rows, 0, place);   // x, y, ux, uy
+    load_columns(rows, 4, shape);   // wy, log2_opacity, first_slot, ..
+    load_columns(rows, 8, value);   // color, depth
+    load_columns(rows, 12, box);    // left, right, top, bottom
+    const vi left = (vi)box[0], right = (vi)box[1], top = (vi)box[2];
+    const vi first_x = left >> tile.shift;
+    const vi across = (right >> tile.shift) - first_x + 1;
+    const vi slot =
+        (vi)shape[2] + (tile.tile_y - (top >> tile.shift)) * across + (tile.tile_x - first_x);
+
+    const vf ux = place[2], uy = place[3], wy = shape[0], log2_opacity = shape[1];
+    const vf dx = __builtin_convertvector(middle_x - left, vf) + (0.5f - place[0]);
+    const vf dy = __builtin_convertvector(middle_y - top, vf) + (0.5f - place[1]);
+    const Ellipses reach = ellipses(ux, uy, wy, log2_opacity);
+    const auto four_rows = [&](int first) {
+      vu cells = {};
+      for (int row = 0; row < 4; ++row)
+        cells |= cells_in_rows(reach, dy + (float)((first + row) * kCellSide - half),
+                               dx - (float)half, size)
+                 << (8 * row);
+      return cells;
+    };
+    const vu upper = four_rows(0), lower = size > 4 * kCellSide ? four_rows(4) : vu{};
+
+    vu numbers;
+    std::memcpy(&numbers, id, sizeof numbers);
+    store_columns(out, 0, ux * dx + uy * dy, wy * dy, ux, uy);
+    store_columns(out, 4, wy, log2_opacity, (vf)slot, (vf)numbers);
+    store_columns(out, 8, value[0], value[1], value[2], value[3]);
+    store_columns(out, 12, (vf)upper, (vf)lower, vf{}, vf{});
+  }
+  tile.entries[tile.count] = Entry{0, 0, 0, 0, 0, -1e3f, 0, 0, {0, 0, 0}, 0, 0};
+}
+
+// ---- cells -----------------------------------------------------------------------------------
+
+// Of a matrix of 64 x 64 bits, swaps the blocks of ``side`` beside the diagonal in all blocks twice
+// as large (Warren, Hacker's Delight, 7-3).
+template <int side>
+RECON_INLINE void swap_blocks(uint64_t* rows, uint64_t low_half) {
+  for (int block = 0; block < 64; block += 2 * side)
+    for (int i = block; i < block + side; ++i) {
+      const uint64_t differ = (rows[i] >> side ^ rows[i + side]) & low_half;
+      rows[i + side] ^= differ;
+      rows[i] ^= differ << side;
+    }
+}
+
+// Bit k of row i becomes bit i of row k.
+RECON_INLINE void transpose_bits(uint64_t* rows) {
+  swap_blocks<32>(rows, 0x00000000ffffffff);
+  swap_blocks<16>(rows, 0x0000ffff0000ffff);
+  swap_blocks<8>(rows, 0x00ff00ff00ff00ff);
+  swap_blocks<4>(rows, 0x0f0f0f0f0f0f0f0f);
+  swap_blocks<2>(rows, 0x3333333333333333);
+  swap_blocks<1>(rows, 0x5555555555555555);
+}
+
+// Finds which of a tile's entries [begin, end) reach each of its cells.
+RECON_INLINE void start_round(const TileList& tile, int64_t begin, int64_t end, Round& round) {
+  round.begin = begin;
+  round.groups = 0;
+  for (int64_t first = begin; first < end; first += 64, ++round.groups) {
+    uint64_t* reached = round.reached[round.groups];
+    for (int i = 0; i < 64; ++i) reached[i] = first + i < end ? tile.entries[first + i].cells : 0;
+    transpose_bits(reached);
+  }
+}
+
+// Lists the entries of a round that reach a cell, filled up with the one that covers nothing; returns
+// how many.
+RECON_INLINE int list_entries(const TileList& tile, const Round& round, int cell, uint32_t* list) {
+  int count = 0;
+  for (int group = 0; group < round.groups; ++group) {
+    uint64_t entries = round.reached[group][cell];
+    const uint32_t first = (uint32_t)round.begin + 64 * (uint32_t)group;
+    const int end = count + __builtin_popcountll(entries);
+    // Eight at a time, some of them in vain: how many there are cannot be predicted.
+    do {
+      for (int i = 0; i < 8; ++i) {
+        list[count + i] = first + (uint32_t)__builtin_ctzll(entries | uint64_t{1} << 63);
+        entries &= entries - 1;
+      }
+      count += 8;
+    } while (count < end);
+    count = end;
+  }
+  for (int i = 0; i < kQuads - 1; ++i) list[count + i] = (uint32_t)tile.count;
+  return count;
+}
+
+// A block of a tile: its first pixel, and where its values lie in the planes.
+struct Block {
+  int cell;  // bit in Entry::cells
+  vf x, y;   // its pixels, from the middle of the tile
+  float* planes;
+};
+
+RECON_INLINE float* plane(const Block& block, int which) {
+  return block.planes + which * kCellPixels;
+}
+
+// Calls visit(block) for every block of the tile.
+template <class Visit>
+RECON_INLINE void for_each_block(const TileList& tile, float* planes, const Visit& visit) {
+  const int side = (1 << tile.shift) / kCellSide, count = plane_count(tile.channels);
+  const int middle = (1 << tile.shift) / 2;
+  for (int y = 0; y < side; ++y)
+    for (int x = 0; x < side; ++x) {
+      float* cell = planes + (int64_t)(y * side + x) * count * kCellPixels;
+      for (int part = 0; part < kBlocksPerCell; ++part)
+        visit(Block{kMaxCellsAcross * y + x, kBlockColumns + (float)(x * kCellSide - middle),
+                    kBlockRows + (float)(y * kCellSide + part * kQuads - middle),
+                    cell + part * kLanes});
+    }
+}
+
+// Calls visit(values of the pixel's planes, kCellPixels apart; index in the picture) for the pixels
+// of the tile that lie on the picture.
+template <class Visit>
+RECON_INLINE void for_each_pixel(const TileList& tile, float* planes, const Visit& visit) {
+  const int size = 1 << tile.shift, side = size / kCellSide, count = plane_count(tile.channels);
+  const int left = tile.tile_x * size, top = tile.tile_y * size;
+  const int columns = size < tile.width - left ? size : tile.width - left;
+  const int rows = size < tile.height - top ? size : tile.height - top;
+  for (int row = 0; row < rows; ++row) {
+    const int64_t pixel = (int64_t)(top + row) * tile.width + left;
+    float* cells = planes + (int64_t)(row / kCellSide * side) * count * kCellPixels +
+                   row % kCellSide * kCellSide;
+    for (int column = 0; column < columns; ++column)
+      visit(cells + (column / kCellSide) * count * kCellPixels + column % kCellSide,
+            pixel + column);
+  }
+}
+
+// Alpha of kQuads entries over a block, 0 out of reach.
+RECON_INLINE void cover(const Entry* const (&entries)[kQuads], const Block& block,
+                        vf (&alpha)[kQuads]) {
+  vf exponent[kQuads];
+  for (int i = 0; i < kQuads; ++i) {
+    const Entry& e = *entries[i];
+    const vf u = e.u0 + e.ux * block.x + e.uy * block.y;
+    const vf w = e.w0 + e.wy * block.y;
+    exponent[i] = e.log2_opacity - u * u - w * w;
+  }
+  exp2_small(exponent, alpha);
+  for (int i = 0; i < kQuads; ++i)
+    alpha[i] = keep(at_least(exponent[i], all(kExponentMin)), smaller(alpha[i], all(kAlphaMax)));
+}
+
+}  // namespace RECON_ISA
+}  // namespace recon
