@@ -26,33 +26,29 @@ RECON_INLINE void composite_block(const TileList& tile, const Round& round, cons
   vf sums[kChannels ? kChannels : 1];
   for (int c = 0; c < kChannels; ++c) sums[c] = load(plane(block, kValues + c));
 
-  uint32_t list[Round::kEntries + 8];
-  const int count = list_entries(tile, round, block.cell, list);
-  for (int i = 0; i < count; i += kQuads) {
-    const Entry* entries[kQuads];
-    for (int k = 0; k < kQuads; ++k) entries[k] = tile.entries + list[i + k];
-    vf alpha[kQuads];
-    cover(entries, block, alpha);
+  const auto blend = [&](const Group& group) {
     mask drawn;
     for (int k = 0; k < kQuads; ++k) {
-      const vf after = light - light * alpha[k];
+      const Entry& entry = *group.entries[k];
+      const vf alpha = group.alpha[k], after = light - light * alpha;
       drawn = above(after, all(kTransmittanceMin));
-      const vf weight = keep_product(drawn, light, alpha[k]);
+      const vf weight = keep_product(drawn, light, alpha);
       light = after;
       alphas += weight;
-      depths += weight * entries[k]->depth;
+      depths += weight * entry.depth;
       if (kChannels) {
-        for (int c = 0; c < kChannels; ++c) sums[c] += weight * entries[k]->color[c];
+        for (int c = 0; c < kChannels; ++c) sums[c] += weight * entry.color[c];
       } else {  // too many for registers
-        const float* color = tile.colors + (int64_t)entries[k]->id * channels;
+        const float* color = tile.colors + (int64_t)entry.id * channels;
         for (int c = 0; c < channels; ++c) {
           float* const sum = plane(block, kValues + c);
           store(sum, load(sum) + weight * color[c]);
         }
       }
     }
-    if (!any(drawn)) break;
-  }
+    return any(drawn);
+  };
+  for_each_group(tile, round, block, blend, [](const Group&) {});
 
   store(plane(block, kLight), light);
   store(plane(block, kAlpha), alphas);

@@ -61,96 +61,104 @@ RECON_INLINE float background_part(const TileList& tile, const Picture& picture,
   return (float)sum;
 }
 
-// Adds quad i of the sums to the slots of entry i, ``offset`` floats in.
-RECON_INLINE void add_to_slots(const Entry* const (&entries)[kQuads], float* slots, int stride,
-                               int offset, vf sums) {
-  float* at[kQuads];
-  for (int i = 0; i < kQuads; ++i) at[i] = slots + (int64_t)entries[i]->slot * stride + offset;
-  store_quads(at, load_quads(at) + sums);
+// Quad i of sums[k] holds numbers 4 k to 4 k + 3 of entry i: adds them to the 16 at its slot.
+RECON_INLINE void add_to_slots(float* const (&slots)[kQuads], const vf (&sums)[4]) {
+  for (int first = 0; first < 4; first += kQuads) {
+    vf rows[kQuads];
+    for (int i = 0; i < kQuads; ++i) rows[i] = sums[first + i];
+    turn_quads(rows);
+    for (int i = 0; i < kQuads; ++i) {
+      float* const at = slots[i] + 4 * first;
+      store(at, load(at) + rows[i]);
+    }
+  }
 }
 
-// Moments of the flows of kQuads entries over a block, added to their slots.
-RECON_INLINE void add_moments(const Entry* const (&entries)[kQuads], const Block& block,
-                              vf (&flows)[kQuads], float* slots, int stride) {
+// Moments of the flows of a group over a block, in the order of a slot.
+RECON_INLINE void moments(const Group& group, const Block& block, vf (&flows)[kQuads], vf& first,
+                          vf& second) {
   // Moments of the rows in every column.
   turn_quads(flows);
   vf one = flows[0], r = {}, rr = {};
   for (int i = 1; i < kQuads; ++i) {
     one += flows[i];
-    r += (float)i * flows[i];
-    rr += (float)(i * i) * flows[i];
+    r = i == 1 ? flows[i] : r + (float)i * flows[i];
+    rr = i == 1 ? flows[i] : rr + (float)(i * i) * flows[i];
   }
   // The same in u = u0 + uy r and w = w0 + wy r, where u0 and w0 belong to the first row.
-  const float* rows[kQuads];
-  for (int i = 0; i < kQuads; ++i) rows[i] = &entries[i]->u0;
-  const vf place = load_quads(rows);  // u0, w0, ux, uy
-  for (int i = 0; i < kQuads; ++i) rows[i] = &entries[i]->wy;
-  const vf uy = spread<3>(place), wy = spread<0>(load_quads(rows));
+  const float *places[kQuads], *shapes[kQuads];
+  for (int i = 0; i < kQuads; ++i) {
+    places[i] = &group.entries[i]->u0;
+    shapes[i] = &group.entries[i]->wy;
+  }
+  const vf place = load_quads(places);  // u0, w0, ux, uy
+  const vf uy = spread<3>(place), wy = spread<0>(load_quads(shapes));
   const float y = block.y[0];
   const vf u0 = spread<0>(place) + spread<2>(place) * block.x + uy * y;
   const vf w0 = spread<1>(place) + wy * y;
   const vf u = u0 * one + uy * r, ur = u0 * r + uy * rr;
   const vf w = w0 * one + wy * r, wr = w0 * r + wy * rr;
-  add_to_slots(entries, slots, stride, 0, sum_quads(one, u, w, u0 * u + uy * ur));
-  add_to_slots(entries, slots, stride, 4, sum_quads(u0 * w + uy * wr, w0 * w + wy * wr));
-}
-
-// Sums of weight times gradient, for every channel and depth. kValueCount at compile time, or 0.
-template <int kValueCount>
-RECON_INLINE void add_values(const Entry* const (&entries)[kQuads], const Block& block, int count,
-                             vf (&weights)[kQuads], float* slots, int stride) {
-  turn_quads(weights);
-  const auto weighted = [&](int value) {
-    const float* g = plane(block, kValues + value);
-    vf sum = weights[0] * repeat_quad(g);
-    for (int i = 1; i < kQuads; ++i) sum += weights[i] * repeat_quad(g + 4 * i);
-    return sum;
-  };
-  const int values = kValueCount ? kValueCount : count;
-  for (int v = 0; v < values; v += 4)
-    add_to_slots(entries, slots, stride, kSlotValues + v,
-                 sum_quads(weighted(v), v + 1 < values ? weighted(v + 1) : vf{},
-                           v + 2 < values ? weighted(v + 2) : vf{},
-                           v + 3 < values ? weighted(v + 3) : vf{}));
+  first = sum_quads(one, u, w, u0 * u + uy * ur);
+  second = sum_quads(u0 * w + uy * wr, w0 * w + wy * wr);
 }
 
 // Walks a round through one block. kDepth: whether the depth has a gradient.
 template <int kChannels, bool kDepth>
 RECON_INLINE void composite_block_backward(const TileList& tile, const Round& round,
                                            const Block& block, float* slots) {
-  const int channels = kChannels ? kChannels : tile.channels;
+  const int channels = kChannels ? kChannels : tile.channels, values = channels + kDepth;
   const int stride = slot_stride(channels);
   vf light = load(plane(block, kLight)), behind = load(plane(block, kBehind));
-  uint32_t list[Round::kEntries + 8];
-  const int count = list_entries(tile, round, block.cell, list);
-  for (int i = 0; i < count; i += kQuads) {
-    const Entry* entries[kQuads];
-    for (int k = 0; k < kQuads; ++k) entries[k] = tile.entries + list[i + k];
-    vf alpha[kQuads], ratio[kQuads], flow[kQuads], weight[kQuads];
-    cover(entries, block, alpha);
-    for (int k = 0; k < kQuads; ++k) ratio[k] = alpha[k] / (1.0f - alpha[k]);
+  vf flow[kQuads], weight[kQuads];
+  const auto blend = [&](const Group& group) {
     mask drawn;
     for (int k = 0; k < kQuads; ++k) {
-      const vf after = light - light * alpha[k];
+      const Entry& entry = *group.entries[k];
+      const vf alpha = group.alpha[k], after = light - light * alpha;
       drawn = above(after, all(kTransmittanceMin));
-      weight[k] = keep_product(drawn, light, alpha[k]);
+      weight[k] = keep_product(drawn, light, alpha);
       light = after;
-      const float* color =
-          kChannels ? entries[k]->color : tile.colors + (int64_t)entries[k]->id * channels;
+      const float* color = kChannels ? entry.color : tile.colors + (int64_t)entry.id * channels;
       vf worth = load(plane(block, kValues)) * color[0];
       for (int c = 1; c < channels; ++c) worth += load(plane(block, kValues + c)) * color[c];
-      if (kDepth) worth += load(plane(block, kValues + channels)) * entries[k]->depth;
+      if (kDepth) worth += load(plane(block, kValues + channels)) * entry.depth;
       worth *= weight[k];
       behind -= worth;
       // d loss / d log alpha; where alpha is clamped it does not move.
-      const mask moves = both(drawn, above(all(kAlphaMax), alpha[k]));
-      flow[k] = keep(moves, worth - behind * ratio[k]);
+      const mask moves = both(drawn, above(all(kAlphaMax), alpha));
+      flow[k] = keep(moves, worth - behind * (alpha / (1.0f - alpha)));
     }
-    add_moments(entries, block, flow, slots, stride);
-    add_values<kChannels ? kChannels + kDepth : 0>(entries, block, channels + kDepth, weight,
-                                                   slots, stride);
-    if (!any(drawn)) break;
-  }
+    return any(drawn);
+  };
+  const auto add_up = [&](const Group& group) {
+    float* at[kQuads];
+    for (int k = 0; k < kQuads; ++k) at[k] = slots + (int64_t)group.entries[k]->slot * stride;
+    vf sums[4];
+    moments(group, block, flow, sums[0], sums[1]);
+    // Weight times gradient, summed over the block.
+    turn_quads(weight);
+    const auto weighted = [&](int value) {
+      if (value >= values) return vf{};
+      const float* g = plane(block, kValues + value);
+      vf sum = weight[0] * repeat_quad(g);
+      for (int i = 1; i < kQuads; ++i) sum += weight[i] * repeat_quad(g + 4 * i);
+      return sum;
+    };
+    const auto four = [&](int first) {
+      return first < values ? sum_quads(weighted(first), weighted(first + 1), weighted(first + 2),
+                                        weighted(first + 3))
+                            : vf{};
+    };
+    sums[2] = four(0);
+    sums[3] = four(4);
+    add_to_slots(at, sums);
+    for (int value = 8; value < values; value += 16) {
+      for (int k = 0; k < 4; ++k) sums[k] = four(value + 4 * k);
+      for (int k = 0; k < kQuads; ++k) at[k] += 16;
+      add_to_slots(at, sums);
+    }
+  };
+  for_each_group(tile, round, block, blend, add_up);
   store(plane(block, kLight), light);
   store(plane(block, kBehind), behind);
 }

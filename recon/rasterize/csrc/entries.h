@@ -139,25 +139,31 @@ RECON_INLINE void start_round(const TileList& tile, int64_t begin, int64_t end, 
   }
 }
 
-// Lists the entries of a round that reach a cell, filled up with the one that covers nothing; returns
-// how many.
-RECON_INLINE int list_entries(const TileList& tile, const Round& round, int cell, uint32_t* list) {
+// What list_entries writes at most, and may write beyond it.
+constexpr int kListSize = Round::kEntries + kLanes + 2 * kQuads;
+
+// Lists the entries of a round that reach a cell, filled up with the one that covers nothing so that
+// two groups of kQuads can be read at the end; returns how many.
+RECON_INLINE int list_entries(const TileList& tile, const Round& round, int cell,
+                              uint32_t (&list)[kListSize]) {
   int count = 0;
   for (int group = 0; group < round.groups; ++group) {
     uint64_t entries = round.reached[group][cell];
     const uint32_t first = (uint32_t)round.begin + 64 * (uint32_t)group;
-    const int end = count + __builtin_popcountll(entries);
-    // Eight at a time, some of them in vain: how many there are cannot be predicted.
-    do {
-      for (int i = 0; i < 8; ++i) {
-        list[count + i] = first + (uint32_t)__builtin_ctzll(entries | uint64_t{1} << 63);
-        entries &= entries - 1;
-      }
-      count += 8;
-    } while (count < end);
-    count = end;
+#if defined(__AVX512F__)
+    constexpr vu kNumbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (uint32_t part = 0; part < 64; part += kLanes, entries >>= kLanes) {
+      const __mmask16 some = (__mmask16)entries;
+      _mm512_storeu_si512(list + count,
+                          _mm512_maskz_compress_epi32(some, (__m512i)(kNumbers + (first + part))));
+      count += __builtin_popcount(some);
+    }
+#else
+    for (; entries; entries &= entries - 1)
+      list[count++] = first + (uint32_t)__builtin_ctzll(entries);
+#endif
   }
-  for (int i = 0; i < kQuads - 1; ++i) list[count + i] = (uint32_t)tile.count;
+  for (int i = 0; i < 2 * kQuads; ++i) list[count + i] = (uint32_t)tile.count;
   return count;
 }
 
@@ -205,19 +211,45 @@ RECON_INLINE void for_each_pixel(const TileList& tile, float* planes, const Visi
   }
 }
 
-// Alpha of kQuads entries over a block, 0 out of reach.
-RECON_INLINE void cover(const Entry* const (&entries)[kQuads], const Block& block,
-                        vf (&alpha)[kQuads]) {
+// kQuads entries, and their alpha over a block: 0 out of reach.
+struct Group {
+  const Entry* entries[kQuads];
+  vf alpha[kQuads];
+};
+
+RECON_INLINE Group cover(const TileList& tile, const uint32_t* list, const Block& block) {
+  Group group;
   vf exponent[kQuads];
   for (int i = 0; i < kQuads; ++i) {
-    const Entry& e = *entries[i];
+    const Entry& e = tile.entries[list[i]];
+    group.entries[i] = &e;
     const vf u = e.u0 + e.ux * block.x + e.uy * block.y;
     const vf w = e.w0 + e.wy * block.y;
     exponent[i] = e.log2_opacity - u * u - w * w;
   }
-  exp2_small(exponent, alpha);
+  exp2_small(exponent, group.alpha);
   for (int i = 0; i < kQuads; ++i)
-    alpha[i] = keep(at_least(exponent[i], all(kExponentMin)), smaller(alpha[i], all(kAlphaMax)));
+    group.alpha[i] = keep(at_least(exponent[i], all(kExponentMin)),
+                          smaller(group.alpha[i], all(kAlphaMax)));
+  return group;
+}
+
+// Calls blend(group), which returns whether light is left, then finish(group), for the entries of a
+// round that reach a block, front to back. Alpha is computed one group ahead, between the two: steps
+// that need nothing of each other, while the results of one are on their way.
+template <class Blend, class Finish>
+RECON_INLINE void for_each_group(const TileList& tile, const Round& round, const Block& block,
+                                 const Blend& blend, const Finish& finish) {
+  uint32_t list[kListSize];
+  const int count = list_entries(tile, round, block.cell, list);
+  Group group = cover(tile, list, block);
+  for (int i = 0; i < count; i += kQuads) {
+    const bool lit = blend(group);
+    const Group next = cover(tile, list + i + kQuads, block);
+    finish(group);
+    if (!lit) return;
+    group = next;
+  }
 }
 
 }  // namespace RECON_ISA

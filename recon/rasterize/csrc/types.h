@@ -110,10 +110,10 @@ struct PictureGradient {
 };
 
 // The gradient of one (tile, splat) pair in floats: the six moments 1, u, w, u^2, uw, w^2 of the
-// flow over its pixels, then from kSlotValues on every channel, and depth.
+// flow over its pixels, then from kSlotValues on every channel, and depth; in whole cache lines.
 constexpr int kMoments = 6;
 constexpr int kSlotValues = 8;
-constexpr int slot_stride(int channels) { return kSlotValues + (channels + 1 + 3) / 4 * 4; }
+constexpr int slot_stride(int channels) { return (kSlotValues + channels + 1 + 15) / 16 * 16; }
 
 // Planes of a tile, one value per pixel each. They lie side by side within a cell.
 enum { kLight, kAlpha, kValues };  // values: every channel, and depth
@@ -122,7 +122,7 @@ constexpr int plane_count(int channels) { return kValues + channels + 1; }
 
 // A tile's entries are blended some hundred at a time, so that they stay in the cache.
 struct Round {
-  static constexpr int kEntries = 512;
+  static constexpr int kEntries = 2048;
   int64_t begin;
   int32_t groups;                            // of 64 entries
   uint64_t reached[kEntries / 64][kMaxCells];  // cell by cell, a bit for each entry
