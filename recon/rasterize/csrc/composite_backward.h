@@ -191,6 +191,7 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
     });
     open = still_open;
   }
+  if (!to_background) return;
   for (int c = 0; c < channels; ++c) to_background[c] = background_part(tile, picture, gradient, c);
 }
 

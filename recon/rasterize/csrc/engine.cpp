@@ -120,19 +120,21 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
 void draw_view_backward(const Kernels& kernels, const View& view, const Gaussians& scene,
                         const ReconCameras& cameras, int index, const TileGrid& grid,
                         const Picture& picture, const PictureGradient& gradient,
-                        const GaussianGradients& to_scene, CameraGradient* to_camera,
+                        bool add, const GaussianGradients& to_scene, CameraGradient* to_camera,
                         float* to_background, int threads) {
   const int64_t tiles = int64_t{grid.across} * grid.down;
   const int64_t scratch_size = tile_scratch(grid.shift, scene.channels);
   Array<float> scratch(scratch_size * threads);
   Array<float> slots(view.slots * slot_stride(scene.channels));
-  Array<float> tile_backgrounds(tiles * scene.channels);
+  Array<float> tile_backgrounds(to_background ? tiles * scene.channels : 0);
   parallel_for(tiles, threads, [&](int64_t tile, int worker) {
     kernels.composite_backward(tile_list(view, scene, cameras, grid, tile), view.used[tile],
                                picture, gradient, scratch.data() + worker * scratch_size,
-                               slots.data(), tile_backgrounds.data() + tile * scene.channels);
+                               slots.data(),
+                               to_background ? tile_backgrounds.data() + tile * scene.channels
+                                             : nullptr);
   });
-  for (int c = 0; c < scene.channels; ++c) {
+  for (int c = 0; to_background && c < scene.channels; ++c) {
     double sum = 0;
     for (int64_t tile = 0; tile < tiles; ++tile)
       sum += tile_backgrounds[tile * scene.channels + c];
@@ -142,13 +144,14 @@ void draw_view_backward(const Kernels& kernels, const View& view, const Gaussian
   const Camera camera = make_camera(cameras, index);
   const int64_t jobs = (scene.count + kProjectedTogether - 1) / kProjectedTogether;
   // Apart for every job, then in order: the sum does not depend on the number of threads.
-  std::vector<CameraGradient> parts(jobs, CameraGradient{});
+  std::vector<CameraGradient> parts(to_camera ? jobs : 0, CameraGradient{});
   parallel_for(jobs, threads, [&](int64_t job, int) {
     const int64_t begin = job * kProjectedTogether;
     const int64_t end = std::min(begin + kProjectedTogether, scene.count);
     kernels.project_backward(scene, camera, begin, end, view.splats.data(), grid.shift,
-                             slots.data(), to_scene, &parts[job]);
+                             slots.data(), add, to_scene, to_camera ? &parts[job] : nullptr);
   });
+  if (!to_camera) return;
   *to_camera = CameraGradient{};
   for (const CameraGradient& part : parts) {
     for (int k = 0; k < 9; ++k) to_camera->rotation[k] += part.rotation[k];
@@ -173,18 +176,6 @@ void write_camera_gradient(const CameraGradient& gradient, int view, const Recon
   K[4] = static_cast<float>(gradient.fy);
   K[2] = static_cast<float>(gradient.cx);
   K[5] = static_cast<float>(gradient.cy);
-}
-
-void zero(const Gaussians& scene, const GaussianGradients& out, int threads) {
-  constexpr int64_t kTogether = 1 << 14;
-  parallel_for((scene.count + kTogether - 1) / kTogether, threads, [&](int64_t job, int) {
-    const int64_t begin = job * kTogether, n = std::min(kTogether, scene.count - begin);
-    std::fill_n(out.means + 3 * begin, 3 * n, 0.0f);
-    std::fill_n(out.quats + 4 * begin, 4 * n, 0.0f);
-    std::fill_n(out.scales + 3 * begin, 3 * n, 0.0f);
-    std::fill_n(out.opacities + begin, n, 0.0f);
-    std::fill_n(out.colors + scene.channels * begin, scene.channels * n, 0.0f);
-  });
 }
 
 template <class Work>
@@ -252,16 +243,18 @@ int recon_render_backward(const ReconFrame* frame, const ReconScene* scene,
     const Gaussians gaussians = make_gaussians(*scene);
     const GaussianGradients to_scene = {out->means, out->quats, out->scales, out->opacities,
                                         out->colors};
-    zero(gaussians, to_scene, threads);
     for (int view = 0; view < cameras->views; ++view) {
       const Picture g = picture_of(*gradients, *cameras, scene->channels, view);
       CameraGradient to_camera;
       draw_view_backward(*frame->kernels, frame->views[static_cast<size_t>(view)], gaussians,
                          *cameras, view, frame->grid,
                          picture_of(*pictures, *cameras, scene->channels, view),
-                         {g.image, g.depth, g.alpha}, to_scene, &to_camera,
-                         out->backgrounds + int64_t{view} * scene->channels, threads);
-      write_camera_gradient(to_camera, view, *out);
+                         {g.image, g.depth, g.alpha}, view > 0, to_scene,
+                         out->viewmats ? &to_camera : nullptr,
+                         out->backgrounds ? out->backgrounds + int64_t{view} * scene->channels
+                                          : nullptr,
+                         threads);
+      if (out->viewmats) write_camera_gradient(to_camera, view, *out);
     }
   });
 }

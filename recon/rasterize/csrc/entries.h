@@ -140,7 +140,7 @@ RECON_INLINE void start_round(const TileList& tile, int64_t begin, int64_t end, 
 }
 
 // What list_entries writes at most, and may write beyond it.
-constexpr int kListSize = Round::kEntries + kLanes + 2 * kQuads;
+constexpr int kListSize = Round::kEntries + 8 + 2 * kQuads;
 
 // Lists the entries of a round that reach a cell, filled up with the one that covers nothing so that
 // two groups of kQuads can be read at the end; returns how many.
@@ -150,18 +150,17 @@ RECON_INLINE int list_entries(const TileList& tile, const Round& round, int cell
   for (int group = 0; group < round.groups; ++group) {
     uint64_t entries = round.reached[group][cell];
     const uint32_t first = (uint32_t)round.begin + 64 * (uint32_t)group;
-#if defined(__AVX512F__)
-    constexpr vu kNumbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (uint32_t part = 0; part < 64; part += kLanes, entries >>= kLanes) {
-      const __mmask16 some = (__mmask16)entries;
-      _mm512_storeu_si512(list + count,
-                          _mm512_maskz_compress_epi32(some, (__m512i)(kNumbers + (first + part))));
-      count += __builtin_popcount(some);
-    }
-#else
-    for (; entries; entries &= entries - 1)
-      list[count++] = first + (uint32_t)__builtin_ctzll(entries);
-#endif
+    const int end = count + __builtin_popcountll(entries);
+    // Eight at a time, some of them in vain: how many there are cannot be predicted.
+    do {
+#pragma GCC unroll 1
+      for (int i = 0; i < 8; ++i) {
+        list[count + i] = first + lowest_bit(entries);
+        entries &= entries - 1;
+      }
+      count += 8;
+    } while (count < end);
+    count = end;
   }
   for (int i = 0; i < 2 * kQuads; ++i) list[count + i] = (uint32_t)tile.count;
   return count;

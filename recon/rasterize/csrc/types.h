@@ -142,16 +142,16 @@ struct Kernels {
   // Writes splats[begin .. end), all but first_slot.
   void (*project)(const Gaussians&, const Camera&, int64_t begin, int64_t end, Splat* splats);
   // Adds up the gradient slots of the Gaussians [begin, end) and carries them back to the scene
-  // (added to what is there) and to the camera (added).
+  // (overwritten, or added to what is there) and to the camera (added), unless that is null.
   void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end,
-                           const Splat* splats, int shift, const float* slots,
+                           const Splat* splats, int shift, const float* slots, bool add,
                            const GaussianGradients&, CameraGradient*);
   // Fills the entries of a tile's splats ``ids`` [list.count].
   void (*enter)(const TileList&, const Splat*, const uint32_t* ids);
   // Draws one tile; returns how many of its entries were looked at before all its pixels were full.
   int64_t (*composite)(const TileList&, const float* background, float* scratch, const Picture&);
   // Writes the slots of one tile's splats, and the tile's part of the background's gradient
-  // [channels]; ``used`` is what composite returned.
+  // [channels], unless that is null; ``used`` is what composite returned.
   void (*composite_backward)(const TileList&, int64_t used, const Picture&, const PictureGradient&,
                              float* scratch, float* slots, float* to_background);
 };
