@@ -18,8 +18,8 @@ namespace {
 // One view between its forward and its backward pass.
 struct View {
   Array<Splat> splats;    // [count]
-  Array<Entry> entries;   // [slots + tiles] tile after tile; each ends with an empty one
-  Array<int64_t> starts;  // [tiles + 1] where each tile's pairs begin, not counting empty ones
+  Array<Entry> entries;   // tile after tile, each with its spare ones
+  Array<int64_t> starts;  // [tiles + 1] where each tile's pairs begin, not counting spare entries
   Array<int64_t> used;    // [tiles] how many of them were blended before all pixels were full
   int64_t slots = 0;
 };
@@ -73,7 +73,7 @@ TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras&
                    const TileGrid& grid, int64_t tile) {
   TileList list;
   list.colors = scene.colors;
-  list.entries = view.entries.data() + view.starts[tile] + tile;
+  list.entries = view.entries.data() + view.starts[tile] + kSpareEntries * tile;
   list.count = view.starts[tile + 1] - view.starts[tile];
   list.channels = scene.channels;
   list.tile_x = static_cast<int32_t>(tile % grid.across);
@@ -98,7 +98,7 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
   });
 
   TileBins bins = bin_splats(view.splats.data(), scene.count, grid, threads);
-  view.entries = Array<Entry>(bins.slots + tiles);
+  view.entries = Array<Entry>(bins.slots + kSpareEntries * tiles);
   view.used = Array<int64_t>(tiles);
   view.slots = bins.slots;
 

@@ -101,7 +101,8 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids
     store_columns(out, 8, value[0], value[1], value[2], value[3]);
     store_columns(out, 12, (vf)upper, (vf)lower, vf{}, vf{});
   }
-  tile.entries[tile.count] = Entry{0, 0, 0, 0, 0, -1e3f, 0, 0, {0, 0, 0}, 0, 0};
+  for (int i = 0; i < kSpareEntries; ++i)
+    tile.entries[tile.count + i] = Entry{0, 0, 0, 0, 0, -1e3f, 0, 0, {0, 0, 0}, 0, 0};
 }
 
 // ---- cells -----------------------------------------------------------------------------------
@@ -139,32 +140,43 @@ RECON_INLINE void start_round(const TileList& tile, int64_t begin, int64_t end, 
   }
 }
 
-// What list_entries writes at most, and may write beyond it.
-constexpr int kListSize = Round::kEntries + 8 + 2 * kQuads;
-
-// Lists the entries of a round that reach a cell, filled up with the one that covers nothing so that
-// two groups of kQuads can be read at the end; returns how many.
-RECON_INLINE int list_entries(const TileList& tile, const Round& round, int cell,
-                              uint32_t (&list)[kListSize]) {
-  int count = 0;
-  for (int group = 0; group < round.groups; ++group) {
-    uint64_t entries = round.reached[group][cell];
-    const uint32_t first = (uint32_t)round.begin + 64 * (uint32_t)group;
-    const int end = count + __builtin_popcountll(entries);
-    // Eight at a time, some of them in vain: how many there are cannot be predicted.
-    do {
-#pragma GCC unroll 1
-      for (int i = 0; i < 8; ++i) {
-        list[count + i] = first + lowest_bit(entries);
-        entries &= entries - 1;
-      }
-      count += 8;
-    } while (count < end);
-    count = end;
+// The entries of a round that reach a cell, front to back; then, kSpareEntries of them, those that
+// cover nothing. There is no branch that depends on where they lie: that cannot be predicted.
+class CellEntries {
+ public:
+  RECON_INLINE CellEntries(const TileList& tile, const Round& round, int cell)
+      : entries_(tile.entries) {
+    int words = 0;
+    for (int group = 0; group < round.groups; ++group) {
+      words_[words] = round.reached[group][cell];
+      firsts_[words] = (uint32_t)(round.begin + 64 * group);
+      count_ += __builtin_popcountll(words_[words]);
+      words += words_[words] != 0;
+    }
+    words_[words] = ~uint64_t{0} >> (64 - kSpareEntries);
+    firsts_[words] = (uint32_t)tile.count;
+    bits_ = words_[0];
   }
-  for (int i = 0; i < 2 * kQuads; ++i) list[count + i] = (uint32_t)tile.count;
-  return count;
-}
+
+  RECON_INLINE int count() const { return count_; }
+
+  RECON_INLINE const Entry& next() {
+    const uint32_t index = firsts_[word_] + (uint32_t)__builtin_ctzll(bits_);
+    bits_ &= bits_ - 1;
+    const int64_t done = bits_ == 0;
+    word_ += done;
+    bits_ |= words_[word_] & (uint64_t)-done;
+    return entries_[index];
+  }
+
+ private:
+  const Entry* entries_;
+  int count_ = 0;
+  int64_t word_ = 0;
+  uint64_t bits_;
+  uint64_t words_[Round::kEntries / 64 + 1];
+  uint32_t firsts_[Round::kEntries / 64 + 1];
+};
 
 // A block of a tile: its first pixel, and where its values lie in the planes.
 struct Block {
@@ -216,11 +228,11 @@ struct Group {
   vf alpha[kQuads];
 };
 
-RECON_INLINE Group cover(const TileList& tile, const uint32_t* list, const Block& block) {
+RECON_INLINE Group cover(CellEntries& entries, const Block& block) {
   Group group;
   vf exponent[kQuads];
   for (int i = 0; i < kQuads; ++i) {
-    const Entry& e = tile.entries[list[i]];
+    const Entry& e = entries.next();
     group.entries[i] = &e;
     const vf u = e.u0 + e.ux * block.x + e.uy * block.y;
     const vf w = e.w0 + e.wy * block.y;
@@ -239,12 +251,11 @@ RECON_INLINE Group cover(const TileList& tile, const uint32_t* list, const Block
 template <class Blend, class Finish>
 RECON_INLINE void for_each_group(const TileList& tile, const Round& round, const Block& block,
                                  const Blend& blend, const Finish& finish) {
-  uint32_t list[kListSize];
-  const int count = list_entries(tile, round, block.cell, list);
-  Group group = cover(tile, list, block);
-  for (int i = 0; i < count; i += kQuads) {
+  CellEntries entries(tile, round, block.cell);
+  Group group = cover(entries, block);
+  for (int i = 0; i < entries.count(); i += kQuads) {
     const bool lit = blend(group);
-    const Group next = cover(tile, list + i + kQuads, block);
+    const Group next = cover(entries, block);
     finish(group);
     if (!lit) return;
     group = next;

@@ -234,15 +234,6 @@ RECON_INLINE double sum_lanes(vd a) {
   return sum;
 }
 
-// Index of the lowest bit that is set; without any, any number.
-RECON_INLINE uint32_t lowest_bit(uint64_t bits) {
-#if defined(__BMI__)
-  return (uint32_t)_tzcnt_u64(bits);
-#else
-  return (uint32_t)__builtin_ctzll(bits | uint64_t{1} << 63);
-#endif
-}
-
 // ---- functions -------------------------------------------------------------------------------
 
 // 2^t for t in [-126, 1], to 2 units in the last place: a minimax polynomial of degree 5 in the

@@ -87,11 +87,13 @@ struct alignas(64) Entry {
   uint64_t cells;  // that the splat reaches: bit 8 * row + column
 };
 
-// What one tile of one view blends, nearest first, and one entry that covers nothing: splats are
-// taken several at a time.
+// Entries that cover nothing, behind the others: splats are taken several at a time.
+constexpr int kSpareEntries = 8;
+
+// What one tile of one view blends, nearest first.
 struct TileList {
   const float* colors;  // [.., channels], by id
-  Entry* entries;       // [count + 1]
+  Entry* entries;       // [count + kSpareEntries]
   int64_t count;
   int32_t channels;
   int32_t tile_x, tile_y;  // in tiles
