@@ -58,9 +58,26 @@ RECON_INLINE void composite_block(const TileList& tile, const Round& round, cons
 
 // Clears the planes; light falls on the pixels of the picture alone.
 RECON_INLINE void clear_planes(const TileList& tile, float* planes) {
-  const int64_t size = planes_size(tile.shift, tile.channels);
-  for (int64_t i = 0; i < size; i += kLanes) store(planes + i, vf{});
-  for_each_pixel(tile, planes, [](float* values, int64_t) { *values = 1; });
+  for_each_block(tile, planes, [&](const Block& block) {
+    store(plane(block, kLight), Pixels(tile, block).keep(all(1.0f)));
+    for (int p = kLight + 1; p < plane_count(tile.channels); ++p) store(plane(block, p), vf{});
+  });
+}
+
+RECON_INLINE void write_picture(const TileList& tile, const float* background, float* planes,
+                                const Picture& picture) {
+  for_each_block(tile, planes, [&](const Block& block) {
+    const Pixels pixels(tile, block);
+    const vf alpha = load(plane(block, kAlpha)), left_over = 1.0f - alpha;
+    const vf depth = load(plane(block, kValues + tile.channels)) / alpha;
+    pixels.store(picture.alpha, 1, 0, alpha);
+    pixels.store(picture.depth, 1, 0, keep(above(alpha, vf{}), depth));
+    for (int c = 0; c < tile.channels; ++c) {
+      const vf sum = load(plane(block, kValues + c));
+      pixels.store(picture.image, tile.channels, c,
+                   background ? sum + left_over * background[c] : sum);
+    }
+  });
 }
 
 template <int kChannels>
@@ -85,15 +102,7 @@ static int64_t composite_channels(const TileList& tile, const float* background,
     open = still_open;
   }
 
-  for_each_pixel(tile, scratch, [&](const float* values, int64_t pixel) {
-    const float alpha = values[kAlpha * kCellPixels], left_over = 1 - alpha;
-    values += kValues * kCellPixels;
-    picture.alpha[pixel] = alpha;
-    picture.depth[pixel] = alpha > 0 ? values[channels * kCellPixels] / alpha : 0;
-    float* out = picture.image + pixel * channels;
-    for (int c = 0; c < channels; ++c)
-      out[c] = values[c * kCellPixels] + (background ? left_over * background[c] : 0);
-  });
+  write_picture(tile, background, scratch, picture);
   return used;
 }
 

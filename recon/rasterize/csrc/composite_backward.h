@@ -23,26 +23,30 @@ namespace RECON_ISA {
 // so that the whole sum is image . gImage + E gE - T_end (gA - gE E / a).
 RECON_INLINE void load_gradients(const TileList& tile, const Picture& picture,
                                  const PictureGradient& gradient, int channels, float* planes) {
-  const int64_t size = planes_size(tile.shift, channels);
-  for (int64_t i = 0; i < size; i += kLanes) store(planes + i, vf{});
-  for_each_pixel(tile, planes, [&](float* values, int64_t pixel) {
-    const float alpha = picture.alpha[pixel];
-    float total = 0, to_alpha = gradient.alpha ? gradient.alpha[pixel] : 0;
-    if (gradient.depth && alpha > 0) {
-      const float expected = picture.depth[pixel], g = gradient.depth[pixel];
-      values[(kValues + channels) * kCellPixels] = g / alpha;
-      to_alpha -= g * expected / alpha;
-      total += g * expected;
+  for_each_block(tile, planes, [&](const Block& block) {
+    const Pixels pixels(tile, block);
+    const vf alpha = pixels.load(picture.alpha, 1, 0);
+    vf total = {}, to_alpha = {}, to_depth = {};
+    if (gradient.alpha) to_alpha = pixels.load(gradient.alpha, 1, 0);
+    if (gradient.depth) {
+      const vf g = pixels.load(gradient.depth, 1, 0);
+      const vf to_ratio = keep(above(alpha, vf{}), g * pixels.load(picture.depth, 1, 0));
+      to_depth = keep(above(alpha, vf{}), g / alpha);
+      to_alpha -= keep(above(alpha, vf{}), to_ratio / alpha);
+      total += to_ratio;
     }
-    total -= (1 - alpha) * to_alpha;
-    if (gradient.image)
-      for (int c = 0; c < channels; ++c) {
-        const float g = gradient.image[pixel * channels + c];
-        values[(kValues + c) * kCellPixels] = g;
-        total += g * picture.image[pixel * channels + c];
+    total -= (1.0f - alpha) * to_alpha;
+    for (int c = 0; c < channels; ++c) {
+      vf g = {};
+      if (gradient.image) {
+        g = pixels.keep(pixels.load(gradient.image, channels, c));
+        total += g * pixels.load(picture.image, channels, c);
       }
-    values[kLight * kCellPixels] = 1;
-    values[kBehind * kCellPixels] = total;
+      store(plane(block, kValues + c), g);
+    }
+    store(plane(block, kValues + channels), pixels.keep(to_depth));
+    store(plane(block, kLight), pixels.keep(all(1.0f)));
+    store(plane(block, kBehind), pixels.keep(total));
   });
 }
 
@@ -176,8 +180,10 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
   for (int64_t begin = 0; begin < tile.count; begin += Round::kEntries) {
     const int64_t end = begin + Round::kEntries < tile.count ? begin + Round::kEntries : tile.count;
     for (int64_t k = begin; k < end; ++k) {
+      constexpr int64_t kAhead = 32;
+      __builtin_prefetch(slots + (int64_t)tile.entries[k + kAhead < end ? k + kAhead : k].slot * stride, 1);
       float* slot = slots + (int64_t)tile.entries[k].slot * stride;
-      for (int i = 0; i < stride; ++i) slot[i] = 0;
+      for (int i = 0; i < stride; i += kLanes) store(slot + i, vf{});
     }
     if (begin >= used) continue;
     start_round(tile, begin, end, round);

@@ -58,16 +58,17 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids
     for (int64_t a = k + kAhead; a < k + kAhead + kLanes && a < tile.count; ++a)
       __builtin_prefetch(splats + ids[a]);
 
-    // Beyond the end, the last splat again, to nowhere.
+    // Beyond the end, the last splat again, into the spare entries.
+    uint32_t id[kLanes];
+    if (k + kLanes <= tile.count)
+      std::memcpy(id, ids + k, sizeof id);
+    else
+      for (int i = 0; i < kLanes; ++i) id[i] = ids[k + i < tile.count ? k + i : tile.count - 1];
     const float* rows[kLanes];
     float* out[kLanes];
-    uint32_t id[kLanes];
-    Entry nowhere;
     for (int i = 0; i < kLanes; ++i) {
-      const bool here = k + i < tile.count;
-      id[i] = ids[here ? k + i : tile.count - 1];
       rows[i] = &splats[id[i]].x;
-      out[i] = &(here ? tile.entries[k + i] : nowhere).u0;
+      out[i] = &tile.entries[k + i].u0;
     }
     vf place[4], shape[4], value[4], box[4];
     load_columns(rows, 0, place);   // x, y, ux, uy
@@ -178,10 +179,11 @@ class CellEntries {
   uint32_t firsts_[Round::kEntries / 64 + 1];
 };
 
-// A block of a tile: its first pixel, and where its values lie in the planes.
+// A block of a tile.
 struct Block {
-  int cell;  // bit in Entry::cells
-  vf x, y;   // its pixels, from the middle of the tile
+  int cell;         // bit in Entry::cells
+  int column, row;  // its first pixel in the picture
+  vf x, y;          // its pixels, from the middle of the tile
   float* planes;
 };
 
@@ -192,35 +194,41 @@ RECON_INLINE float* plane(const Block& block, int which) {
 // Calls visit(block) for every block of the tile.
 template <class Visit>
 RECON_INLINE void for_each_block(const TileList& tile, float* planes, const Visit& visit) {
-  const int side = (1 << tile.shift) / kCellSide, count = plane_count(tile.channels);
-  const int middle = (1 << tile.shift) / 2;
-  for (int y = 0; y < side; ++y)
-    for (int x = 0; x < side; ++x) {
-      float* cell = planes + (int64_t)(y * side + x) * count * kCellPixels;
-      for (int part = 0; part < kBlocksPerCell; ++part)
-        visit(Block{kMaxCellsAcross * y + x, kBlockColumns + (float)(x * kCellSide - middle),
-                    kBlockRows + (float)(y * kCellSide + part * kQuads - middle),
-                    cell + part * kLanes});
-    }
+  const int size = 1 << tile.shift, middle = size / 2, count = plane_count(tile.channels);
+  float* cell = planes;
+  for (int y = 0; y < size; y += kCellSide)
+    for (int x = 0; x < size; x += kCellSide, cell += count * kCellPixels)
+      for (int part = 0; part < kBlocksPerCell; ++part) {
+        const int row = y + part * kQuads;
+        visit(Block{y / kCellSide * kMaxCellsAcross + x / kCellSide, tile.tile_x * size + x,
+                    tile.tile_y * size + row, kBlockColumns + (float)(x - middle),
+                    kBlockRows + (float)(row - middle), cell + part * kLanes});
+      }
 }
 
-// Calls visit(values of the pixel's planes, kCellPixels apart; index in the picture) for the pixels
-// of the tile that lie on the picture.
-template <class Visit>
-RECON_INLINE void for_each_pixel(const TileList& tile, float* planes, const Visit& visit) {
-  const int size = 1 << tile.shift, side = size / kCellSide, count = plane_count(tile.channels);
-  const int left = tile.tile_x * size, top = tile.tile_y * size;
-  const int columns = size < tile.width - left ? size : tile.width - left;
-  const int rows = size < tile.height - top ? size : tile.height - top;
-  for (int row = 0; row < rows; ++row) {
-    const int64_t pixel = (int64_t)(top + row) * tile.width + left;
-    float* cells = planes + (int64_t)(row / kCellSide * side) * count * kCellPixels +
-                   row % kCellSide * kCellSide;
-    for (int column = 0; column < columns; ++column)
-      visit(cells + (column / kCellSide) * count * kCellPixels + column % kCellSide,
-            pixel + column);
+// Where the pixels of a block lie in the picture; outside, any pixel.
+struct Pixels {
+  int64_t index[kLanes];
+  vi inside;
+
+  RECON_INLINE Pixels(const TileList& tile, const Block& block) {
+    for (int i = 0; i < kLanes; ++i) {
+      const int column = block.column + i % 4, row = block.row + i / 4;
+      inside[i] = column < tile.width && row < tile.height ? -1 : 0;
+      index[i] = inside[i] ? (int64_t)row * tile.width + column : 0;
+    }
   }
-}
+  RECON_INLINE vf keep(vf a) const { return (vf)(inside & (vi)a); }
+  RECON_INLINE vf load(const float* map, int channels, int channel) const {
+    vf values;
+    for (int i = 0; i < kLanes; ++i) values[i] = map[index[i] * channels + channel];
+    return values;
+  }
+  RECON_INLINE void store(float* map, int channels, int channel, vf values) const {
+    for (int i = 0; i < kLanes; ++i)
+      if (inside[i]) map[index[i] * channels + channel] = values[i];
+  }
+};
 
 // kQuads entries, and their alpha over a block: 0 out of reach.
 struct Group {

@@ -88,7 +88,7 @@ struct alignas(64) Entry {
 };
 
 // Entries that cover nothing, behind the others: splats are taken several at a time.
-constexpr int kSpareEntries = 8;
+constexpr int kSpareEntries = 16;
 
 // What one tile of one view blends, nearest first.
 struct TileList {
