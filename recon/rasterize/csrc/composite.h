@@ -83,15 +83,12 @@ RECON_INLINE void write_picture(const TileList& tile, const float* background, f
 template <int kChannels>
 static int64_t composite_channels(const TileList& tile, const float* background, float* scratch,
                                   const Picture& picture) {
-  const int channels = kChannels ? kChannels : tile.channels;
-  Round& round = *(Round*)(scratch + planes_size(tile.shift, channels));
   clear_planes(tile, scratch);
 
   int64_t used = 0;
   for (uint64_t open = ~uint64_t{0}; open && used < tile.count;) {
-    const int64_t end = used + Round::kEntries < tile.count ? used + Round::kEntries : tile.count;
-    start_round(tile, used, end, round);
-    used = end;
+    const Round round = round_from(tile, used);
+    used = round.end;
     uint64_t still_open = 0;
     for_each_block(tile, scratch, [&](const Block& block) {
       if (!(open >> block.cell & 1)) return;

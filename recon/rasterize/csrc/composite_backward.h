@@ -173,20 +173,20 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
                                         float* scratch, float* slots, float* to_background) {
   const int channels = kChannels ? kChannels : tile.channels;
   const int stride = slot_stride(channels);
-  Round& round = *(Round*)(scratch + planes_size(tile.shift, channels));
   load_gradients(tile, picture, gradient, channels, scratch);
 
   uint64_t open = ~uint64_t{0};
-  for (int64_t begin = 0; begin < tile.count; begin += Round::kEntries) {
-    const int64_t end = begin + Round::kEntries < tile.count ? begin + Round::kEntries : tile.count;
-    for (int64_t k = begin; k < end; ++k) {
-      constexpr int64_t kAhead = 32;
-      __builtin_prefetch(slots + (int64_t)tile.entries[k + kAhead < end ? k + kAhead : k].slot * stride, 1);
+  for (int64_t begin = 0; begin < tile.count;) {
+    const Round round = round_from(tile, begin);
+    for (int64_t k = begin; k < round.end; ++k) {
+      constexpr int64_t kAhead = 16;
+      const Entry& later = tile.entries[k + kAhead < tile.count ? k + kAhead : k];
+      __builtin_prefetch(slots + (int64_t)later.slot * stride, 1);
       float* slot = slots + (int64_t)tile.entries[k].slot * stride;
       for (int i = 0; i < stride; i += kLanes) store(slot + i, vf{});
     }
-    if (begin >= used) continue;
-    start_round(tile, begin, end, round);
+    begin = round.end;
+    if (round.begin >= used) continue;
     uint64_t still_open = 0;
     for_each_block(tile, scratch, [&](const Block& block) {
       if (!(open >> block.cell & 1)) return;

@@ -19,6 +19,7 @@ namespace {
 struct View {
   Array<Splat> splats;    // [count]
   Array<Entry> entries;   // tile after tile, each with its spare ones
+  Array<Reach> reach;     // tile after tile
   Array<int64_t> starts;  // [tiles + 1] where each tile's pairs begin, not counting spare entries
   Array<int64_t> used;    // [tiles] how many of them were blended before all pixels were full
   int64_t slots = 0;
@@ -74,6 +75,7 @@ TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras&
   TileList list;
   list.colors = scene.colors;
   list.entries = view.entries.data() + view.starts[tile] + kSpareEntries * tile;
+  list.reach = view.reach.data() + view.starts[tile] / 64 + tile;  // each ends with a part of 64
   list.count = view.starts[tile + 1] - view.starts[tile];
   list.channels = scene.channels;
   list.tile_x = static_cast<int32_t>(tile % grid.across);
@@ -99,6 +101,7 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
 
   TileBins bins = bin_splats(view.splats.data(), scene.count, grid, threads);
   view.entries = Array<Entry>(bins.slots + kSpareEntries * tiles);
+  view.reach = Array<Reach>(bins.slots / 64 + tiles);
   view.used = Array<int64_t>(tiles);
   view.slots = bins.slots;
 

@@ -49,9 +49,32 @@ RECON_INLINE vu cells_in_rows(const Ellipses& e, vf top, vf x0, int size) {
   return bits & (vu)((first <= last) & (from <= to));
 }
 
+// Of a matrix of 64 x 64 bits, swaps the blocks of ``side`` beside the diagonal in all blocks twice
+// as large (Warren, Hacker's Delight, 7-3).
+template <int side>
+RECON_INLINE void swap_blocks(uint64_t* rows, uint64_t low_half) {
+  for (int block = 0; block < 64; block += 2 * side)
+    for (int i = block; i < block + side; ++i) {
+      const uint64_t differ = (rows[i] >> side ^ rows[i + side]) & low_half;
+      rows[i + side] ^= differ;
+      rows[i] ^= differ << side;
+    }
+}
+
+// Bit k of row i becomes bit i of row k.
+RECON_INLINE void transpose_bits(uint64_t* rows) {
+  swap_blocks<32>(rows, 0x00000000ffffffff);
+  swap_blocks<16>(rows, 0x0000ffff0000ffff);
+  swap_blocks<8>(rows, 0x00ff00ff00ff00ff);
+  swap_blocks<4>(rows, 0x0f0f0f0f0f0f0f0f);
+  swap_blocks<2>(rows, 0x3333333333333333);
+  swap_blocks<1>(rows, 0x5555555555555555);
+}
+
 static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids) {
   const int size = 1 << tile.shift, half = size / 2;
   const int middle_x = tile.tile_x * size + half, middle_y = tile.tile_y * size + half;
+  uint64_t cells[64];  // of every entry, bit kMaxCellsAcross * row + column
   for (int64_t k = 0; k < tile.count; k += kLanes) {
     // Splats are read in depth order, which jumps about in memory: ask for them ahead of time.
     constexpr int64_t kAhead = 2 * kLanes;
@@ -86,12 +109,12 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids
     const vf dy = __builtin_convertvector(middle_y - top, vf) + (0.5f - place[1]);
     const Ellipses reach = ellipses(ux, uy, wy, log2_opacity);
     const auto four_rows = [&](int first) {
-      vu cells = {};
+      vu bits = {};
       for (int row = 0; row < 4; ++row)
-        cells |= cells_in_rows(reach, dy + (float)((first + row) * kCellSide - half),
+        bits |= cells_in_rows(reach, dy + (float)((first + row) * kCellSide - half),
                                dx - (float)half, size)
                  << (8 * row);
-      return cells;
+      return bits;
     };
     const vu upper = four_rows(0), lower = size > 4 * kCellSide ? four_rows(4) : vu{};
 
@@ -100,45 +123,34 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids
     store_columns(out, 0, ux * dx + uy * dy, wy * dy, ux, uy);
     store_columns(out, 4, wy, log2_opacity, (vf)slot, (vf)numbers);
     store_columns(out, 8, value[0], value[1], value[2], value[3]);
-    store_columns(out, 12, (vf)upper, (vf)lower, vf{}, vf{});
+    uint32_t halves[2][kLanes];
+    std::memcpy(halves[0], &upper, sizeof upper);
+    std::memcpy(halves[1], &lower, sizeof lower);
+    for (int i = 0; i < kLanes; ++i)
+      cells[k % 64 + i] = (uint64_t)halves[1][i] << 32 | halves[0][i];
+    if (k % 64 + kLanes == 64 || k + kLanes >= tile.count) {
+      for (int64_t i = tile.count - k / 64 * 64; i < 64; ++i) cells[i] = 0;
+      transpose_bits(cells);
+      std::memcpy(tile.reach + k / 64, cells, sizeof cells);
+    }
   }
   for (int i = 0; i < kSpareEntries; ++i)
-    tile.entries[tile.count + i] = Entry{0, 0, 0, 0, 0, -1e3f, 0, 0, {0, 0, 0}, 0, 0};
+    tile.entries[tile.count + i] = Entry{0, 0, 0, 0, 0, -1e3f, 0, 0, {0, 0, 0}, 0};
 }
 
 // ---- cells -----------------------------------------------------------------------------------
 
-// Of a matrix of 64 x 64 bits, swaps the blocks of ``side`` beside the diagonal in all blocks twice
-// as large (Warren, Hacker's Delight, 7-3).
-template <int side>
-RECON_INLINE void swap_blocks(uint64_t* rows, uint64_t low_half) {
-  for (int block = 0; block < 64; block += 2 * side)
-    for (int i = block; i < block + side; ++i) {
-      const uint64_t differ = (rows[i] >> side ^ rows[i + side]) & low_half;
-      rows[i + side] ^= differ;
-      rows[i] ^= differ << side;
-    }
-}
+// Entries are taken in rounds of so many times 64.
+constexpr int kRoundGroups = 32;
 
-// Bit k of row i becomes bit i of row k.
-RECON_INLINE void transpose_bits(uint64_t* rows) {
-  swap_blocks<32>(rows, 0x00000000ffffffff);
-  swap_blocks<16>(rows, 0x0000ffff0000ffff);
-  swap_blocks<8>(rows, 0x00ff00ff00ff00ff);
-  swap_blocks<4>(rows, 0x0f0f0f0f0f0f0f0f);
-  swap_blocks<2>(rows, 0x3333333333333333);
-  swap_blocks<1>(rows, 0x5555555555555555);
-}
+struct Round {
+  const Reach* reach;
+  int64_t begin, end;  // entries
+};
 
-// Finds which of a tile's entries [begin, end) reach each of its cells.
-RECON_INLINE void start_round(const TileList& tile, int64_t begin, int64_t end, Round& round) {
-  round.begin = begin;
-  round.groups = 0;
-  for (int64_t first = begin; first < end; first += 64, ++round.groups) {
-    uint64_t* reached = round.reached[round.groups];
-    for (int i = 0; i < 64; ++i) reached[i] = first + i < end ? tile.entries[first + i].cells : 0;
-    transpose_bits(reached);
-  }
+RECON_INLINE Round round_from(const TileList& tile, int64_t begin) {
+  const int64_t end = begin + 64 * kRoundGroups;
+  return {tile.reach + begin / 64, begin, end < tile.count ? end : tile.count};
 }
 
 // The entries of a round that reach a cell, front to back; then, kSpareEntries of them, those that
@@ -148,9 +160,10 @@ class CellEntries {
   RECON_INLINE CellEntries(const TileList& tile, const Round& round, int cell)
       : entries_(tile.entries) {
     int words = 0;
-    for (int group = 0; group < round.groups; ++group) {
-      words_[words] = round.reached[group][cell];
-      firsts_[words] = (uint32_t)(round.begin + 64 * group);
+    const Reach* reach = round.reach;
+    for (int64_t first = round.begin; first < round.end; first += 64, ++reach) {
+      words_[words] = reach->entries[cell];
+      firsts_[words] = (uint32_t)first;
       count_ += __builtin_popcountll(words_[words]);
       words += words_[words] != 0;
     }
@@ -175,8 +188,8 @@ class CellEntries {
   int count_ = 0;
   int64_t word_ = 0;
   uint64_t bits_;
-  uint64_t words_[Round::kEntries / 64 + 1];
-  uint32_t firsts_[Round::kEntries / 64 + 1];
+  uint64_t words_[kRoundGroups + 1];
+  uint32_t firsts_[kRoundGroups + 1];
 };
 
 // A block of a tile.

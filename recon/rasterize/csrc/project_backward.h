@@ -146,7 +146,7 @@ RECON_INLINE void write_rows(float* table, int64_t first, int64_t end, bool add,
   store_columns(out, 0, a, b, c, d);
   const int lanes = end - first < kLanes ? (int)(end - first) : kLanes;
   table += width * first;
-  for (int i = 0; i < lanes; ++i, table += width) {
+  for (int i = 0; i < kLanes && i < lanes; ++i, table += width) {
     if (add)
       for (int k = 0; k < width; ++k) rows[i][k] += table[k];
     std::memcpy(table, rows[i], width * sizeof(float));

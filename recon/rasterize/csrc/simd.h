@@ -236,13 +236,11 @@ RECON_INLINE double sum_lanes(vd a) {
 
 // ---- functions -------------------------------------------------------------------------------
 
-// 2^t for t in [-126, 1], to 2 units in the last place: a minimax polynomial of degree 5 in the
-// fraction, and a shift. Lanes with another t hold nonsense. Several vectors, step by step: the steps
+// 2^t for t in [-126, 1], to 3e-6 of it: a minimax polynomial of degree 4 in the fraction, and a shift. Lanes with another t hold nonsense. Several vectors, step by step: the steps
 // of one wait for each other.
 template <int n>
 RECON_INLINE void exp2_small(const vf (&t)[n], vf (&out)[n]) {
-  constexpr float kTerms[] = {8.989340095e-3f, 5.582631805e-2f, 2.401536170e-1f, 6.931530732e-1f,
-                              9.999999251e-1f};
+  constexpr float kTerms[] = {5.201146062e-2f, 2.414427569e-1f, 6.930038345e-1f, 1.000002593f};
   vf fraction[n];
 #if defined(__AVX512F__)
   for (int i = 0; i < n; ++i) fraction[i] = _mm512_reduce_ps(t[i], _MM_FROUND_TO_NEG_INF);
@@ -252,7 +250,7 @@ RECON_INLINE void exp2_small(const vf (&t)[n], vf (&out)[n]) {
   for (int i = 0; i < n; ++i) shifted[i] = (t[i] - 0.5f) + kRounder;
   for (int i = 0; i < n; ++i) fraction[i] = t[i] - (shifted[i] - kRounder);
 #endif
-  for (int i = 0; i < n; ++i) out[i] = all(1.877576673e-3f);
+  for (int i = 0; i < n; ++i) out[i] = all(1.353416791e-2f);
   for (float term : kTerms)
     for (int i = 0; i < n; ++i) out[i] = out[i] * fraction[i] + term;
   for (int i = 0; i < n; ++i)

@@ -84,7 +84,12 @@ struct alignas(64) Entry {
   uint32_t slot, id;
   float color[3];  // where there are three channels; others are read from the scene
   float depth;
-  uint64_t cells;  // that the splat reaches: bit 8 * row + column
+};
+
+// Which cells of a tile 64 of its entries reach: a word for each cell, kMaxCellsAcross to a row, with
+// a bit for each entry.
+struct alignas(64) Reach {
+  uint64_t entries[kMaxCells];
 };
 
 // Entries that cover nothing, behind the others: splats are taken several at a time.
@@ -94,6 +99,7 @@ constexpr int kSpareEntries = 16;
 struct TileList {
   const float* colors;  // [.., channels], by id
   Entry* entries;       // [count + kSpareEntries]
+  Reach* reach;         // [ceil(count / 64)]
   int64_t count;
   int32_t channels;
   int32_t tile_x, tile_y;  // in tiles
@@ -122,20 +128,9 @@ enum { kLight, kAlpha, kValues };  // values: every channel, and depth
 constexpr int kBehind = kAlpha;    // going backward: the worth of what lies behind
 constexpr int plane_count(int channels) { return kValues + channels + 1; }
 
-// A tile's entries are blended some hundred at a time, so that they stay in the cache.
-struct Round {
-  static constexpr int kEntries = 2048;
-  int64_t begin;
-  int32_t groups;                            // of 64 entries
-  uint64_t reached[kEntries / 64][kMaxCells];  // cell by cell, a bit for each entry
-};
-
-// What a thread needs to work on a tile, in floats: planes, and a round.
-constexpr int64_t planes_size(int shift, int channels) {
-  return (int64_t)plane_count(channels) << 2 * shift;
-}
+// Floats of scratch that a thread needs to work on a tile.
 constexpr int64_t tile_scratch(int shift, int channels) {
-  return planes_size(shift, channels) + (int64_t)(sizeof(Round) + 63) / 64 * 16;
+  return (int64_t)plane_count(channels) << 2 * shift;
 }
 
 // The functions that are compiled once for every instruction set.
@@ -148,7 +143,7 @@ struct Kernels {
   void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end,
                            const Splat* splats, int shift, const float* slots, bool add,
                            const GaussianGradients&, CameraGradient*);
-  // Fills the entries of a tile's splats ``ids`` [list.count].
+  // Fills entries and reach of a tile's splats ``ids`` [list.count].
   void (*enter)(const TileList&, const Splat*, const uint32_t* ids);
   // Draws one tile; returns how many of its entries were looked at before all its pixels were full.
   int64_t (*composite)(const TileList&, const float* background, float* scratch, const Picture&);
