@@ -77,6 +77,7 @@ TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras&
   list.entries = view.entries.data() + view.starts[tile] + kSpareEntries * tile;
   list.reach = view.reach.data() + view.starts[tile] / 64 + tile;  // each ends with a part of 64
   list.count = view.starts[tile + 1] - view.starts[tile];
+  list.spare_slot = static_cast<uint32_t>(view.slots + tile);
   list.channels = scene.channels;
   list.tile_x = static_cast<int32_t>(tile % grid.across);
   list.tile_y = static_cast<int32_t>(tile / grid.across);
@@ -128,7 +129,7 @@ void draw_view_backward(const Kernels& kernels, const View& view, const Gaussian
   const int64_t tiles = int64_t{grid.across} * grid.down;
   const int64_t scratch_size = tile_scratch(grid.shift, scene.channels);
   Array<float> scratch(scratch_size * threads);
-  Array<float> slots(view.slots * slot_stride(scene.channels));
+  Array<float> slots((view.slots + tiles) * slot_stride(scene.channels));
   Array<float> tile_backgrounds(to_background ? tiles * scene.channels : 0);
   parallel_for(tiles, threads, [&](int64_t tile, int worker) {
     kernels.composite_backward(tile_list(view, scene, cameras, grid, tile), view.used[tile],
@@ -179,6 +180,14 @@ void write_camera_gradient(const CameraGradient& gradient, int view, const Recon
   K[4] = static_cast<float>(gradient.fy);
   K[2] = static_cast<float>(gradient.cx);
   K[5] = static_cast<float>(gradient.cy);
+}
+
+void zero(const Gaussians& scene, const GaussianGradients& out) {
+  std::fill_n(out.means, 3 * scene.count, 0.0f);
+  std::fill_n(out.quats, 4 * scene.count, 0.0f);
+  std::fill_n(out.scales, 3 * scene.count, 0.0f);
+  std::fill_n(out.opacities, scene.count, 0.0f);
+  std::fill_n(out.colors, scene.channels * scene.count, 0.0f);
 }
 
 template <class Work>
@@ -246,6 +255,8 @@ int recon_render_backward(const ReconFrame* frame, const ReconScene* scene,
     const Gaussians gaussians = make_gaussians(*scene);
     const GaussianGradients to_scene = {out->means, out->quats, out->scales, out->opacities,
                                         out->colors};
+    // The first view overwrites, the others add.
+    if (cameras->views == 0) zero(gaussians, to_scene);
     for (int view = 0; view < cameras->views; ++view) {
       const Picture g = picture_of(*gradients, *cameras, scene->channels, view);
       CameraGradient to_camera;

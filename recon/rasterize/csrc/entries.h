@@ -135,7 +135,7 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids
     }
   }
   for (int i = 0; i < kSpareEntries; ++i)
-    tile.entries[tile.count + i] = Entry{0, 0, 0, 0, 0, -1e3f, 0, 0, {0, 0, 0}, 0};
+    tile.entries[tile.count + i] = Entry{0, 0, 0, 0, 0, -1e3f, tile.spare_slot, 0, {0, 0, 0}, 0};
 }
 
 // ---- cells -----------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ TileBins bin_splats(Splat* splats, int64_t count, const TileGrid& grid, int thre
     }
   }
   bins.starts[tiles] = bins.slots;
-  if (bins.slots > INT64_C(0xffffffff))
+  if (bins.slots + tiles > INT64_C(0xffffffff))  // every tile has a spare one, too
     throw std::length_error("more pairs of a tile and a Gaussian than can be numbered");
   for (int64_t range = 0, before = 0; range < ranges; ++range) {
     const int64_t here = touched[range];

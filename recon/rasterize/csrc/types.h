@@ -101,6 +101,7 @@ struct TileList {
   Entry* entries;       // [count + kSpareEntries]
   Reach* reach;         // [ceil(count / 64)]
   int64_t count;
+  uint32_t spare_slot;  // for the spare entries of this tile alone: no one reads it
   int32_t channels;
   int32_t tile_x, tile_y;  // in tiles
   int32_t shift;
