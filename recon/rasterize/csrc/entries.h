@@ -76,10 +76,13 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids
   const int middle_x = tile.tile_x * size + half, middle_y = tile.tile_y * size + half;
   uint64_t cells[64];  // of every entry, bit kMaxCellsAcross * row + column
   for (int64_t k = 0; k < tile.count; k += kLanes) {
-    // Splats are read in depth order, which jumps about in memory: ask for them ahead of time.
+    // Splats are read in depth order, which jumps about in memory: ask for them ahead of time, and
+    // for the lines to be written.
     constexpr int64_t kAhead = 2 * kLanes;
-    for (int64_t a = k + kAhead; a < k + kAhead + kLanes && a < tile.count; ++a)
+    for (int64_t a = k + kAhead; a < k + kAhead + kLanes && a < tile.count; ++a) {
       __builtin_prefetch(splats + ids[a]);
+      __builtin_prefetch(tile.entries + a, 1);
+    }
 
     // Beyond the end, the last splat again, into the spare entries.
     uint32_t id[kLanes];
