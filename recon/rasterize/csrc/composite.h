@@ -3,21 +3,20 @@
 // For the splats i of a pixel, nearest first, with T_0 = 1:
 //   weight_i = alpha_i T_i,   T_{i+1} = T_i (1 - alpha_i),   feature = sum_i weight_i feature_i.
 // The pixel ends before the splat that would leave T_{i+1} <= 1e-4. T only ever falls, so that
-// comparing it with the limit ends a pixel for good, and the next T waits for a single product. Alpha
-// is summed from the weights: 1 - T would go on past the end, and has lost the digits that the
-// expected depth, a ratio, needs where little is drawn.
+// comparing it with the limit ends a pixel for good, and the next T waits for a single product.
+// Alpha is summed from the weights: 1 - T would go on past the end, and has lost the digits that
+// the expected depth, a ratio, needs where little is drawn.
 //
-// A tile works through its splats in rounds. In each, every block of pixels goes through the list of
-// the splats that reach its cell, with its sums in registers.
+// A tile works through its splats in rounds. In each, every block of pixels goes through the splats
+// that reach its cell, with its sums in registers; it ends when no light is left.
 #pragma once
 
-#include "entries.h"
+#include "cells.h"
 
 namespace recon {
 namespace RECON_ISA {
 
-// Blends a round into one block; returns whether light is left. kChannels at compile time, or 0: as
-// many as the tile says.
+// Blends a round into one block. kChannels at compile time, or 0: as many as the tile says.
 template <int kChannels>
 RECON_INLINE void composite_block(const TileList& tile, const Round& round, const Block& block) {
   const int channels = kChannels ? kChannels : tile.channels;

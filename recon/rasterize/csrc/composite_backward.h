@@ -7,11 +7,11 @@
 // back once more; ``behind`` starts as the whole sum, which the finished picture gives, and every
 // splat takes its own part off. So nothing per pixel and splat is ever stored.
 //
-// Sums over the pixels of a block are taken for kQuads splats at once: turned, so that every quad of
-// lanes holds one splat, their rows are plain vectors to be added.
+// Sums over the pixels of a block are taken for kQuads splats at once: turned, so that every quad
+// of lanes holds one splat, their rows are plain vectors to be added.
 #pragma once
 
-#include "entries.h"
+#include "cells.h"
 
 namespace recon {
 namespace RECON_ISA {
@@ -59,9 +59,10 @@ RECON_INLINE float background_part(const TileList& tile, const Picture& picture,
   const int bottom = top + size < tile.height ? top + size : tile.height;
   double sum = 0;
   for (int row = top; row < bottom; ++row)
-    for (int64_t pixel = (int64_t)row * tile.width + left; pixel < (int64_t)row * tile.width + right;
-         ++pixel)
+    for (int column = left; column < right; ++column) {
+      const int64_t pixel = (int64_t)row * tile.width + column;
       sum += (1 - picture.alpha[pixel]) * gradient.image[pixel * tile.channels + channel];
+    }
   return (float)sum;
 }
 

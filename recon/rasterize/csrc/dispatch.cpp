@@ -23,7 +23,8 @@ static KernelChoices find_kernels() {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi"))
     choices[n++] = &avx512::kernels;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi"))
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi"))
     choices[n++] = &avx2::kernels;
 #endif
   choices[n] = &portable::kernels;

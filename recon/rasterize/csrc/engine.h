@@ -32,8 +32,8 @@ typedef struct {
   float *alpha; /* [views, height, width] */
 } ReconPictures;
 
-/* Gradients of the inputs, all overwritten. The cameras' may be null: then nobody asks for them, which
-   saves time. The scene's may not. */
+/* Gradients of the inputs, all overwritten. The cameras' may be null: then nobody asks for them,
+   which saves time. The scene's may not. */
 typedef struct {
   float *means, *quats, *scales, *opacities, *colors;
   float *viewmats, *Ks;  /* both or neither */

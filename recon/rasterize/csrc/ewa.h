@@ -16,8 +16,8 @@ struct GaussianLanes {
   vl usable;  // all values finite, colours too, and the quaternion is not zero
 };
 
-// Rows of ``width`` floats, at most 4, to lanes: column c of the rows [first, first + kLanes); beyond
-// ``end`` the last one again.
+// Rows of ``width`` floats, at most 4, to lanes: the rows [first, first + kLanes) of a table, and
+// beyond ``end`` the last one again.
 template <int width>
 RECON_INLINE void load_rows(const float* table, int64_t first, int64_t end, vf (&columns)[4]) {
   const float* rows[kLanes];

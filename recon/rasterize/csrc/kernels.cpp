@@ -1,6 +1,7 @@
 // All kernels, compiled once for each instruction set (RECON_ISA names it).
 #include "composite.h"
 #include "composite_backward.h"
+#include "enter.h"
 #include "project.h"
 #include "project_backward.h"
 

@@ -81,8 +81,14 @@ RECON_INLINE vf larger(vf a, vf b) { return choose(a > b, a, b); }
 #endif
 
 // Aligned to whole vectors.
-RECON_INLINE vf load(const float* at) { return *(const vf*)at; }
-RECON_INLINE void store(float* at, vf a) { *(vf*)at = a; }
+RECON_INLINE vf load(const float* at) {
+  vf a;
+  std::memcpy(&a, __builtin_assume_aligned(at, sizeof a), sizeof a);
+  return a;
+}
+RECON_INLINE void store(float* at, vf a) {
+  std::memcpy(__builtin_assume_aligned(at, sizeof a), &a, sizeof a);
+}
 
 RECON_INLINE vi to_int(vf a) { return __builtin_convertvector(a, vi); }  // towards zero
 
@@ -236,8 +242,9 @@ RECON_INLINE double sum_lanes(vd a) {
 
 // ---- functions -------------------------------------------------------------------------------
 
-// 2^t for t in [-126, 1], to 3e-6 of it: a minimax polynomial of degree 4 in the fraction, and a shift. Lanes with another t hold nonsense. Several vectors, step by step: the steps
-// of one wait for each other.
+// 2^t for t in [-126, 1], to 3e-6 of it: a minimax polynomial of degree 4 in the fraction, and a
+// shift. Lanes with another t hold nonsense. Several vectors, step by step: the steps of one wait
+// for each other.
 template <int n>
 RECON_INLINE void exp2_small(const vf (&t)[n], vf (&out)[n]) {
   constexpr float kTerms[] = {5.201146062e-2f, 2.414427569e-1f, 6.930038345e-1f, 1.000002593f};

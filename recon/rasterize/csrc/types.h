@@ -10,6 +10,7 @@ namespace recon {
 
 // A contribution below one step of an 8-bit picture is not drawn.
 constexpr double kAlphaMin = 1.0 / 255.0;
+constexpr float kExponentMin = -7.9943534f;  // log2 of that
 constexpr float kAlphaMax = 0.999f;
 // A Gaussian that would leave no more light than this ends the pixel and is not drawn itself.
 constexpr float kTransmittanceMin = 1e-4f;
@@ -56,6 +57,7 @@ struct CameraGradient {
 //   alpha = min(0.999, 2^(log2_opacity - u^2 - w^2)),   u = ux dx + uy dy,   w = wy dy,
 // which is opacity exp(-d^T Sigma^-1 d / 2) with the inverse covariance in Cholesky form. The
 // quadratic form itself would lose a needle's width to cancellation in float32; u and w do not.
+//
 // One cache line, in quads of four: they are read and written by vectors of rows.
 struct alignas(64) Splat {
   float x, y;  // centre, relative to the corner of pixel (left, top): exact on images of any size
@@ -86,8 +88,8 @@ struct alignas(64) Entry {
   float depth;
 };
 
-// Which cells of a tile 64 of its entries reach: a word for each cell, kMaxCellsAcross to a row, with
-// a bit for each entry.
+// Which cells of a tile 64 of its entries reach: a word for each cell, kMaxCellsAcross to a row,
+// with a bit for each entry.
 struct alignas(64) Reach {
   uint64_t entries[kMaxCells];
 };
