@@ -16,7 +16,7 @@ struct GaussianLanes {
   vl usable;  // all values finite, colours too, and the quaternion is not zero
 };
 
-// Rows of ``width`` floats, at most 4, to lanes: the rows [first, first + kLanes) of a table, and
+// Rows of ``width`` floats, 3 or 4, to lanes: the rows [first, first + kLanes) of a table, and
 // beyond ``end`` the last one again.
 template <int width>
 RECON_INLINE void load_rows(const float* table, int64_t first, int64_t end, vf (&columns)[4]) {
@@ -38,11 +38,12 @@ RECON_INLINE void load_rows(const float* table, int64_t first, int64_t end, vf (
 // the last one again. Colors are loaded where there are three channels, else they are zero.
 RECON_INLINE void load_gaussians(const Gaussians& scene, int64_t first, int64_t end,
                                  GaussianLanes (&halves)[2], vf (&color)[4]) {
-  vf mean[4], quat[4], scale[4], opacity[4];
+  vf mean[4], quat[4], scale[4], opacity;
   load_rows<3>(scene.means, first, end, mean);
   load_rows<4>(scene.quats, first, end, quat);
   load_rows<3>(scene.scales, first, end, scale);
-  load_rows<1>(scene.opacities, first, end, opacity);
+  for (int lane = 0; lane < kLanes; ++lane)
+    opacity[lane] = scene.opacities[first + lane < end ? first + lane : end - 1];
   vf finite = {};  // 0, or NaN once something is not finite
   for (int k = 0; k < 4; ++k) color[k] = vf{};
   if (scene.channels == 3) {
@@ -57,13 +58,13 @@ RECON_INLINE void load_gaussians(const Gaussians& scene, int64_t first, int64_t 
   }
   for (int k = 0; k < 3; ++k) finite += mean[k] * 0.0f + scale[k] * 0.0f;
   for (int k = 0; k < 4; ++k) finite += quat[k] * 0.0f;
-  finite += opacity[0] * 0.0f;
+  finite += opacity * 0.0f;
 
   vd mean_halves[3][2], quat_halves[4][2], scale_halves[3][2], opacity_halves[2], finite_halves[2];
   for (int k = 0; k < 3; ++k) widen(mean[k], mean_halves[k]);
   for (int k = 0; k < 4; ++k) widen(quat[k], quat_halves[k]);
   for (int k = 0; k < 3; ++k) widen(scale[k], scale_halves[k]);
-  widen(opacity[0], opacity_halves);
+  widen(opacity, opacity_halves);
   widen(finite, finite_halves);
   for (int half = 0; half < 2; ++half) {
     GaussianLanes& g = halves[half];
