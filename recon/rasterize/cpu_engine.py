@@ -5,6 +5,7 @@ has; for a given number of them the results are the same to the last bit.
 """
 
 import ctypes
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -100,20 +101,23 @@ class _Render(torch.autograd.Function):
     ):
         *inputs, backgrounds, image, depth, alpha = ctx.saved_tensors
         flows = [g if g is None else g.contiguous() for g in (grad_image, grad_depth, grad_alpha)]
-        grads = [torch.empty_like(t) for t in inputs]
-        grad_backgrounds = image.new_empty(len(image), image.shape[-1])
+        grads: list[Tensor | None] = [torch.empty_like(t) for t in inputs[:5]]
+        *_, to_viewmats, to_Ks, to_background = ctx.needs_input_grad[:8]
+        grads += [torch.empty_like(t) if to_viewmats or to_Ks else None for t in inputs[5:]]
+        grad_backgrounds = image.new_empty(len(image), image.shape[-1]) if to_background else None
         status = cpu_library.load().recon_render_backward(
             ctx.frame.handle,
             _scene(inputs),
             _cameras(inputs, backgrounds, *ctx.lens),
             _pictures(image, depth, alpha),
             _pictures(*flows),
-            Gradients(*(t.data_ptr() for t in (*grads, grad_backgrounds))),
+            Gradients(*_addresses(*grads, grad_backgrounds)),
             torch.get_num_threads(),
         )
         _check(status)
-        grad_background = {None: None, 1: grad_backgrounds.sum(0), 2: grad_backgrounds}
-        return *grads, grad_background[ctx.background_ndim], *[None] * 5
+        if grad_backgrounds is not None and ctx.background_ndim == 1:
+            grad_backgrounds = grad_backgrounds.sum(0)
+        return *grads, grad_backgrounds, *[None] * 5
 
 
 class _Frame:
@@ -149,7 +153,11 @@ def _cameras(
 
 
 def _pictures(*maps: Tensor | None) -> Pictures:
-    return Pictures(*(None if t is None else t.data_ptr() for t in maps))
+    return Pictures(*_addresses(*maps))
+
+
+def _addresses(*tensors: Tensor | None) -> Iterator[int | None]:
+    return (None if t is None else t.data_ptr() for t in tensors)
 
 
 def _check(status: int) -> None:

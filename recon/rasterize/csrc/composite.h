@@ -2,90 +2,110 @@
 //
 // For the splats i of a pixel, nearest first, with T_0 = 1:
 //   weight_i = alpha_i T_i,   T_{i+1} = T_i (1 - alpha_i),   feature = sum_i weight_i feature_i.
-// The pixel ends before the splat that would leave T_{i+1} <= 1e-4: then its T becomes 0, with which
-// no later splat can exceed the limit, and no other flag is needed. Alpha is therefore summed from
-// the weights, which also keeps the digits that 1 - T loses where little is drawn, and that the
-// expected depth, a ratio, needs.
+// The pixel ends before the splat that would leave T_{i+1} <= 1e-4. T only ever falls, so that
+// comparing it with the limit ends a pixel for good, and the next T waits for a single product.
+// Alpha is summed from the weights: 1 - T would go on past the end, and has lost the digits that
+// the expected depth, a ratio, needs where little is drawn.
+//
+// A tile works through its splats in rounds. In each, every block of pixels goes through the splats
+// that reach its cell, with its sums in registers; it ends when no light is left.
 #pragma once
 
-#include "footprint.h"
+#include "cells.h"
 
 namespace recon {
 namespace RECON_ISA {
 
-// kChannels at compile time, or 0: as many as the tile says.
+// Blends a round into one block. kChannels at compile time, or 0: as many as the tile says.
+template <int kChannels>
+RECON_INLINE void composite_block(const TileList& tile, const Round& round, const Block& block) {
+  const int channels = kChannels ? kChannels : tile.channels;
+  vf light = load(plane(block, kLight)), alphas = load(plane(block, kAlpha));
+  vf depths = load(plane(block, kValues + channels));
+  vf sums[kChannels ? kChannels : 1];
+  for (int c = 0; c < kChannels; ++c) sums[c] = load(plane(block, kValues + c));
+
+  const auto blend = [&](const Group& group) {
+    mask drawn;
+    for (int k = 0; k < kQuads; ++k) {
+      const Entry& entry = *group.entries[k];
+      const vf alpha = group.alpha[k], after = light - light * alpha;
+      drawn = above(after, all(kTransmittanceMin));
+      const vf weight = keep_product(drawn, light, alpha);
+      light = after;
+      alphas += weight;
+      depths += weight * entry.depth;
+      if (kChannels) {
+        for (int c = 0; c < kChannels; ++c) sums[c] += weight * entry.color[c];
+      } else {  // too many for registers
+        const float* color = tile.colors + (int64_t)entry.id * channels;
+        for (int c = 0; c < channels; ++c) {
+          float* const sum = plane(block, kValues + c);
+          store(sum, load(sum) + weight * color[c]);
+        }
+      }
+    }
+    return any(drawn);
+  };
+  for_each_group(tile, round, block, blend, [](const Group&) {});
+
+  store(plane(block, kLight), light);
+  store(plane(block, kAlpha), alphas);
+  store(plane(block, kValues + channels), depths);
+  for (int c = 0; c < kChannels; ++c) store(plane(block, kValues + c), sums[c]);
+}
+
+// Clears the planes; light falls on the pixels of the picture alone.
+RECON_INLINE void clear_planes(const TileList& tile, float* planes) {
+  for_each_block(tile, planes, [&](const Block& block) {
+    store(plane(block, kLight), Pixels(tile, block).keep(all(1.0f)));
+    for (int p = kLight + 1; p < plane_count(tile.channels); ++p) store(plane(block, p), vf{});
+  });
+}
+
+RECON_INLINE void write_picture(const TileList& tile, const float* background, float* planes,
+                                const Picture& picture) {
+  for_each_block(tile, planes, [&](const Block& block) {
+    const Pixels pixels(tile, block);
+    const vf alpha = load(plane(block, kAlpha)), left_over = 1.0f - alpha;
+    const vf depth = load(plane(block, kValues + tile.channels)) / alpha;
+    pixels.store(picture.alpha, 1, 0, alpha);
+    pixels.store(picture.depth, 1, 0, keep(above(alpha, vf{}), depth));
+    for (int c = 0; c < tile.channels; ++c) {
+      const vf sum = load(plane(block, kValues + c));
+      pixels.store(picture.image, tile.channels, c,
+                   background ? sum + left_over * background[c] : sum);
+    }
+  });
+}
+
 template <int kChannels>
 static int64_t composite_channels(const TileList& tile, const float* background, float* scratch,
                                   const Picture& picture) {
-  const int channels = kChannels ? kChannels : tile.channels;
-  const int size = 1 << tile.shift, stride = tile_stride(tile.shift);
-  const int plane = plane_size(tile.shift);
-  float* light = scratch;
-  float* alphas = scratch + plane;
-  float* depths = scratch + 2 * plane;
-  float* sums = scratch + 3 * plane;  // [channels, plane]
-  for (int i = 0; i < plane; ++i) light[i] = 1;
-  for (int i = 0; i < (2 + channels) * plane; ++i) alphas[i] = 0;
+  clear_planes(tile, scratch);
 
-  int64_t used = tile.count;
-  for (int64_t k = 0; k < tile.count; ++k) {
-    if (k % kFinishedEvery == kFinishedEvery - 1) {
-      mask lit = {};
-      for (int row = 0; row < size; row += kBlockHeight)
-        for (int column = 0; column < size; column += kBlockWidth)
-          lit = lit | above(load_block(light + row * stride + column, stride), vf{});
-      if (!any(lit)) {
-        used = k;
-        break;
-      }
-    }
-    prefetch_splat(tile, k);
-    const uint32_t id = tile.ids[k];
-    const Splat& splat = tile.splats[id];
-    const float* color = tile.colors + (int64_t)id * channels;
-    for_each_block(splat, tile, [&](int at, vf u, vf w) {
-      const vf exponent = splat.log2_opacity - u * u - w * w;
-      const mask reached = at_least(exponent, all(kExponentMin));
-      const vf alpha = smaller(exp2_small(exponent), all(kAlphaMax));
-      const vf before = load_block(light + at, stride);
-      const vf hidden = keep_product(reached, before, alpha);
-      const vf after = before - hidden;
-      const mask drawn = above(after, all(kTransmittanceMin));
-      const vf weight = keep(drawn, hidden);
-      store_block(light + at, stride, keep(drawn, after));
-      store_block(alphas + at, stride, load_block(alphas + at, stride) + weight);
-      store_block(depths + at, stride, load_block(depths + at, stride) + weight * splat.depth);
-      for (int c = 0; c < channels; ++c) {
-        float* sum = sums + c * plane + at;
-        store_block(sum, stride, load_block(sum, stride) + weight * color[c]);
-      }
+  int64_t used = 0;
+  for (uint64_t open = ~uint64_t{0}; open && used < tile.count;) {
+    const Round round = round_from(tile, used);
+    used = round.end;
+    uint64_t still_open = 0;
+    for_each_block(tile, scratch, [&](const Block& block) {
+      if (!(open >> block.cell & 1)) return;
+      composite_block<kChannels>(tile, round, block);
+      still_open |= (uint64_t)any(above(load(plane(block, kLight)), all(kTransmittanceMin)))
+                    << block.cell;
     });
+    open = still_open;
   }
 
-  const int left = tile.tile_x * size, top = tile.tile_y * size;
-  const int columns = smaller(size, tile.width - left), rows = smaller(size, tile.height - top);
-  for (int row = 0; row < rows; ++row) {
-    const int64_t pixel = (int64_t)(top + row) * tile.width + left;
-    for (int column = 0; column < columns; ++column) {
-      const int at = row * stride + column;
-      const float alpha = alphas[at], left_over = 1 - alpha;
-      picture.alpha[pixel + column] = alpha;
-      picture.depth[pixel + column] = alpha > 0 ? depths[at] / alpha : 0;
-      float* out = picture.image + (pixel + column) * channels;
-      for (int c = 0; c < channels; ++c)
-        out[c] = sums[c * plane + at] + (background ? left_over * background[c] : 0);
-    }
-  }
+  write_picture(tile, background, scratch, picture);
   return used;
 }
 
 static int64_t composite(const TileList& tile, const float* background, float* scratch,
                          const Picture& picture) {
-  switch (tile.channels) {
-    case 1: return composite_channels<1>(tile, background, scratch, picture);
-    case 3: return composite_channels<3>(tile, background, scratch, picture);
-    default: return composite_channels<0>(tile, background, scratch, picture);
-  }
+  auto* run = tile.channels == 3 ? composite_channels<3> : composite_channels<0>;
+  return run(tile, background, scratch, picture);
 }
 
 }  // namespace RECON_ISA

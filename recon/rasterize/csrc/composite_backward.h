@@ -6,49 +6,48 @@
 // more of splat i shows more of it and dims all that lies behind it. The tile is walked front to
 // back once more; ``behind`` starts as the whole sum, which the finished picture gives, and every
 // splat takes its own part off. So nothing per pixel and splat is ever stored.
+//
+// Sums over the pixels of a block are taken for kQuads splats at once: turned, so that every quad
+// of lanes holds one splat, their rows are plain vectors to be added.
 #pragma once
 
-#include "footprint.h"
+#include "cells.h"
 
 namespace recon {
 namespace RECON_ISA {
 
-// Gradients of the tile's pixels: ``behind`` before the first splat, depth sum, channels.
+// Gradients of the tile's pixels: ``behind`` before the first splat, channels, depth sum.
 //
 // The picture holds expected depth E = D / a, a = 1 - T_end, and image = sums + T_end background:
 //   d loss / dD = gE / a,   d loss / da = gA - gE E / a - gImage . background (in all),
 // so that the whole sum is image . gImage + E gE - T_end (gA - gE E / a).
 RECON_INLINE void load_gradients(const TileList& tile, const Picture& picture,
-                                 const PictureGradient& gradient, int channels, float* behind,
-                                 float* to_depth, float* to_sums) {
-  const int size = 1 << tile.shift, stride = tile_stride(tile.shift);
-  const int plane = plane_size(tile.shift);
-  for (int i = 0; i < plane; ++i) behind[i] = 0;
-  for (int i = 0; i < (1 + channels) * plane; ++i) to_depth[i] = 0;
-  const int left = tile.tile_x * size, top = tile.tile_y * size;
-  const int columns = smaller(size, tile.width - left), rows = smaller(size, tile.height - top);
-  for (int row = 0; row < rows; ++row) {
-    for (int column = 0; column < columns; ++column) {
-      const int64_t pixel = (int64_t)(top + row) * tile.width + left + column;
-      const int at = row * stride + column;
-      const float alpha = picture.alpha[pixel];
-      float total = 0, to_alpha = gradient.alpha ? gradient.alpha[pixel] : 0;
-      if (gradient.depth && alpha > 0) {
-        const float expected = picture.depth[pixel], g = gradient.depth[pixel];
-        to_depth[at] = g / alpha;
-        to_alpha -= g * expected / alpha;
-        total += g * expected;
-      }
-      total -= (1 - alpha) * to_alpha;
-      if (gradient.image)
-        for (int c = 0; c < channels; ++c) {
-          const float g = gradient.image[pixel * channels + c];
-          to_sums[c * plane + at] = g;
-          total += g * picture.image[pixel * channels + c];
-        }
-      behind[at] = total;
+                                 const PictureGradient& gradient, int channels, float* planes) {
+  for_each_block(tile, planes, [&](const Block& block) {
+    const Pixels pixels(tile, block);
+    const vf alpha = pixels.load(picture.alpha, 1, 0);
+    vf total = {}, to_alpha = {}, to_depth = {};
+    if (gradient.alpha) to_alpha = pixels.load(gradient.alpha, 1, 0);
+    if (gradient.depth) {
+      const vf g = pixels.load(gradient.depth, 1, 0);
+      const vf to_ratio = keep(above(alpha, vf{}), g * pixels.load(picture.depth, 1, 0));
+      to_depth = keep(above(alpha, vf{}), g / alpha);
+      to_alpha -= keep(above(alpha, vf{}), to_ratio / alpha);
+      total += to_ratio;
     }
-  }
+    total -= (1.0f - alpha) * to_alpha;
+    for (int c = 0; c < channels; ++c) {
+      vf g = {};
+      if (gradient.image) {
+        g = pixels.keep(pixels.load(gradient.image, channels, c));
+        total += g * pixels.load(picture.image, channels, c);
+      }
+      store(plane(block, kValues + c), g);
+    }
+    store(plane(block, kValues + channels), pixels.keep(to_depth));
+    store(plane(block, kLight), pixels.keep(all(1.0f)));
+    store(plane(block, kBehind), pixels.keep(total));
+  });
 }
 
 // The background shows through 1 - alpha.
@@ -56,106 +55,159 @@ RECON_INLINE float background_part(const TileList& tile, const Picture& picture,
                                    const PictureGradient& gradient, int channel) {
   if (!gradient.image) return 0;
   const int size = 1 << tile.shift, left = tile.tile_x * size, top = tile.tile_y * size;
-  const int right = smaller(left + size, tile.width), bottom = smaller(top + size, tile.height);
+  const int right = left + size < tile.width ? left + size : tile.width;
+  const int bottom = top + size < tile.height ? top + size : tile.height;
   double sum = 0;
   for (int row = top; row < bottom; ++row)
-    for (int64_t pixel = (int64_t)row * tile.width + left; pixel < (int64_t)row * tile.width + right;
-         ++pixel)
+    for (int column = left; column < right; ++column) {
+      const int64_t pixel = (int64_t)row * tile.width + column;
       sum += (1 - picture.alpha[pixel]) * gradient.image[pixel * tile.channels + channel];
+    }
   return (float)sum;
 }
 
-template <int kChannels>
+// Quad i of sums[k] holds numbers 4 k to 4 k + 3 of entry i: adds them to the 16 at its slot.
+RECON_INLINE void add_to_slots(float* const (&slots)[kQuads], const vf (&sums)[4]) {
+  for (int first = 0; first < 4; first += kQuads) {
+    vf rows[kQuads];
+    for (int i = 0; i < kQuads; ++i) rows[i] = sums[first + i];
+    turn_quads(rows);
+    for (int i = 0; i < kQuads; ++i) {
+      float* const at = slots[i] + 4 * first;
+      store(at, load(at) + rows[i]);
+    }
+  }
+}
+
+// Moments of the flows of a group over a block, in the order of a slot.
+RECON_INLINE void moments(const Group& group, const Block& block, vf (&flows)[kQuads], vf& first,
+                          vf& second) {
+  // Moments of the rows in every column.
+  turn_quads(flows);
+  vf one = flows[0], r = {}, rr = {};
+  for (int i = 1; i < kQuads; ++i) {
+    one += flows[i];
+    r = i == 1 ? flows[i] : r + (float)i * flows[i];
+    rr = i == 1 ? flows[i] : rr + (float)(i * i) * flows[i];
+  }
+  // The same in u = u0 + uy r and w = w0 + wy r, where u0 and w0 belong to the first row.
+  const float *places[kQuads], *shapes[kQuads];
+  for (int i = 0; i < kQuads; ++i) {
+    places[i] = &group.entries[i]->u0;
+    shapes[i] = &group.entries[i]->wy;
+  }
+  const vf place = load_quads(places);  // u0, w0, ux, uy
+  const vf uy = spread<3>(place), wy = spread<0>(load_quads(shapes));
+  const float y = block.y[0];
+  const vf u0 = spread<0>(place) + spread<2>(place) * block.x + uy * y;
+  const vf w0 = spread<1>(place) + wy * y;
+  const vf u = u0 * one + uy * r, ur = u0 * r + uy * rr;
+  const vf w = w0 * one + wy * r, wr = w0 * r + wy * rr;
+  first = sum_quads(one, u, w, u0 * u + uy * ur);
+  second = sum_quads(u0 * w + uy * wr, w0 * w + wy * wr);
+}
+
+// Walks a round through one block. kDepth: whether the depth has a gradient.
+template <int kChannels, bool kDepth>
+RECON_INLINE void composite_block_backward(const TileList& tile, const Round& round,
+                                           const Block& block, float* slots) {
+  const int channels = kChannels ? kChannels : tile.channels, values = channels + kDepth;
+  const int stride = slot_stride(channels);
+  vf light = load(plane(block, kLight)), behind = load(plane(block, kBehind));
+  vf flow[kQuads], weight[kQuads];
+  const auto blend = [&](const Group& group) {
+    mask drawn;
+    for (int k = 0; k < kQuads; ++k) {
+      const Entry& entry = *group.entries[k];
+      const vf alpha = group.alpha[k], after = light - light * alpha;
+      drawn = above(after, all(kTransmittanceMin));
+      weight[k] = keep_product(drawn, light, alpha);
+      light = after;
+      const float* color = kChannels ? entry.color : tile.colors + (int64_t)entry.id * channels;
+      vf worth = load(plane(block, kValues)) * color[0];
+      for (int c = 1; c < channels; ++c) worth += load(plane(block, kValues + c)) * color[c];
+      if (kDepth) worth += load(plane(block, kValues + channels)) * entry.depth;
+      worth *= weight[k];
+      behind -= worth;
+      // d loss / d log alpha; where alpha is clamped it does not move.
+      const mask moves = both(drawn, above(all(kAlphaMax), alpha));
+      flow[k] = keep(moves, worth - behind * (alpha / (1.0f - alpha)));
+    }
+    return any(drawn);
+  };
+  const auto add_up = [&](const Group& group) {
+    float* at[kQuads];
+    for (int k = 0; k < kQuads; ++k) at[k] = slots + (int64_t)group.entries[k]->slot * stride;
+    vf sums[4];
+    moments(group, block, flow, sums[0], sums[1]);
+    // Weight times gradient, summed over the block.
+    turn_quads(weight);
+    const auto weighted = [&](int value) {
+      if (value >= values) return vf{};
+      const float* g = plane(block, kValues + value);
+      vf sum = weight[0] * repeat_quad(g);
+      for (int i = 1; i < kQuads; ++i) sum += weight[i] * repeat_quad(g + 4 * i);
+      return sum;
+    };
+    const auto four = [&](int first) {
+      return first < values ? sum_quads(weighted(first), weighted(first + 1), weighted(first + 2),
+                                        weighted(first + 3))
+                            : vf{};
+    };
+    sums[2] = four(0);
+    sums[3] = four(4);
+    add_to_slots(at, sums);
+    for (int value = 8; value < values; value += 16) {
+      for (int k = 0; k < 4; ++k) sums[k] = four(value + 4 * k);
+      for (int k = 0; k < kQuads; ++k) at[k] += 16;
+      add_to_slots(at, sums);
+    }
+  };
+  for_each_group(tile, round, block, blend, add_up);
+  store(plane(block, kLight), light);
+  store(plane(block, kBehind), behind);
+}
+
+template <int kChannels, bool kDepth>
 static void composite_backward_channels(const TileList& tile, int64_t used,
                                         const Picture& picture, const PictureGradient& gradient,
                                         float* scratch, float* slots, float* to_background) {
   const int channels = kChannels ? kChannels : tile.channels;
-  const int stride = tile_stride(tile.shift), plane = plane_size(tile.shift);
-  const int slot_size = slot_stride(channels);
-  float* light = scratch;
-  float* behind = scratch + plane;
-  float* to_depth = scratch + 2 * plane;
-  float* to_sums = scratch + 3 * plane;
-  // Sums over pixels, by lane, in the order of a slot. Channels whose number is not known at
-  // compile time are summed in memory instead of in registers.
-  constexpr int kSums = slot_stride(kChannels);
-  float* channel_sums = to_sums + channels * plane;
-  for (int i = 0; i < plane; ++i) light[i] = 1;
-  load_gradients(tile, picture, gradient, channels, behind, to_depth, to_sums);
+  const int stride = slot_stride(channels);
+  load_gradients(tile, picture, gradient, channels, scratch);
 
-  for (int64_t k = 0; k < tile.count; ++k) {
-    prefetch_splat(tile, k);
-    const uint32_t id = tile.ids[k];
-    const Splat& splat = tile.splats[id];
-    float* slot = slots + ((int64_t)splat.first_slot + tile_rank(splat, tile)) * slot_size;
-    if (k >= used) {
-      for (int i = 0; i < slot_size; ++i) slot[i] = 0;
-      continue;
+  uint64_t open = ~uint64_t{0};
+  for (int64_t begin = 0; begin < tile.count;) {
+    const Round round = round_from(tile, begin);
+    for (int64_t k = begin; k < round.end; ++k) {
+      constexpr int64_t kAhead = 16;
+      const Entry& later = tile.entries[k + kAhead < tile.count ? k + kAhead : k];
+      __builtin_prefetch(slots + (int64_t)later.slot * stride, 1);
+      float* slot = slots + (int64_t)tile.entries[k].slot * stride;
+      for (int i = 0; i < stride; i += kLanes) store(slot + i, vf{});
     }
-    const float* color = tile.colors + (int64_t)id * channels;
-    vf sums[kSums] = {};
-    if (!kChannels)
-      for (int i = 0; i < (channels + 3) / 4 * 4 * kLanes; ++i) channel_sums[i] = 0;
-    for_each_block(splat, tile, [&](int at, vf u, vf w) {
-      const vf exponent = splat.log2_opacity - u * u - w * w;
-      const mask reached = at_least(exponent, all(kExponentMin));
-      const vf full = exp2_small(exponent);
-      const vf alpha = smaller(full, all(kAlphaMax));
-      const vf before = load_block(light + at, stride);
-      const vf hidden = keep_product(reached, before, alpha);
-      const vf after = before - hidden;
-      const mask drawn = above(after, all(kTransmittanceMin));
-      const vf weight = keep(drawn, hidden);
-      store_block(light + at, stride, keep(drawn, after));
-
-      const vf g_depth = load_block(to_depth + at, stride);
-      vf worth = g_depth * splat.depth;
-      sums[kSlotDepth] += weight * g_depth;
-      for (int c = 0; c < channels; ++c) {
-        const vf g = load_block(to_sums + c * plane + at, stride);
-        worth += g * color[c];
-        if (kChannels) {
-          sums[kSlotColors + c] += weight * g;
-        } else {
-          store_lanes(channel_sums + c * kLanes, load_lanes(channel_sums + c * kLanes) + weight * g);
-        }
-      }
-      const vf rest = load_block(behind + at, stride) - weight * worth;
-      store_block(behind + at, stride, rest);
-
-      // d loss / d log alpha; where alpha is clamped it does not move.
-      const mask moves = both(both(drawn, reached), at_least(all(kAlphaMax), full));
-      const vf flow = keep(moves, weight * worth - rest * (alpha / (1.0f - alpha)));
-      const vf flow_u = flow * u, flow_w = flow * w;
-      sums[0] += flow;
-      sums[1] += flow_u;
-      sums[2] += flow_w;
-      sums[3] += flow_u * u;
-      sums[4] += flow_u * w;
-      sums[5] += flow_w * w;
+    begin = round.end;
+    if (round.begin >= used) continue;
+    uint64_t still_open = 0;
+    for_each_block(tile, scratch, [&](const Block& block) {
+      if (!(open >> block.cell & 1)) return;
+     
+        composite_block_backward<kChannels, kDepth>(tile, round, block, slots);
+      still_open |= (uint64_t)any(above(load(plane(block, kLight)), all(kTransmittanceMin)))
+                    << block.cell;
     });
-    for (int i = 0; i < kSums; i += 4)
-      sum_lanes(sums[i], sums[i + 1], sums[i + 2], sums[i + 3], slot + i);
-    if (!kChannels) {
-      float totals[4];
-      for (int c = 0; c < channels; c += 4) {
-        const float* from = channel_sums + c * kLanes;
-        sum_lanes(load_lanes(from), load_lanes(from + kLanes), load_lanes(from + 2 * kLanes),
-                  load_lanes(from + 3 * kLanes), totals);
-        for (int i = 0; i < 4 && c + i < channels; ++i) slot[kSlotColors + c + i] = totals[i];
-      }
-    }
+    open = still_open;
   }
-
+  if (!to_background) return;
   for (int c = 0; c < channels; ++c) to_background[c] = background_part(tile, picture, gradient, c);
 }
 
 static void composite_backward(const TileList& tile, int64_t used, const Picture& picture,
                                const PictureGradient& gradient, float* scratch, float* slots,
                                float* to_background) {
-  auto* run = tile.channels == 1   ? composite_backward_channels<1>
-              : tile.channels == 3 ? composite_backward_channels<3>
-                                   : composite_backward_channels<0>;
+  auto* run = tile.channels != 3 ? composite_backward_channels<0, true>
+              : gradient.depth   ? composite_backward_channels<3, true>
+                                 : composite_backward_channels<3, false>;
   run(tile, used, picture, gradient, scratch, slots, to_background);
 }
 

@@ -21,9 +21,10 @@ static KernelChoices find_kernels() {
   // These ask the processor and whether the operating system saves its registers.
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("fma"))
+      __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi"))
     choices[n++] = &avx512::kernels;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi"))
     choices[n++] = &avx2::kernels;
 #endif
   choices[n] = &portable::kernels;

@@ -18,8 +18,9 @@ namespace {
 // One view between its forward and its backward pass.
 struct View {
   Array<Splat> splats;    // [count]
-  Array<uint32_t> ids;    // [slots] splats of tile after tile, nearest first
-  Array<int64_t> starts;  // [tiles + 1] where each tile's ids begin
+  Array<Entry> entries;   // tile after tile, each with its spare ones
+  Array<Reach> reach;     // tile after tile
+  Array<int64_t> starts;  // [tiles + 1] where each tile's pairs begin, not counting spare entries
   Array<int64_t> used;    // [tiles] how many of them were blended before all pixels were full
   int64_t slots = 0;
 };
@@ -72,10 +73,11 @@ Picture picture_of(const ReconPictures& pictures, const ReconCameras& cameras, i
 TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras& cameras,
                    const TileGrid& grid, int64_t tile) {
   TileList list;
-  list.splats = view.splats.data();
   list.colors = scene.colors;
-  list.ids = view.ids.data() + view.starts[tile];
+  list.entries = view.entries.data() + view.starts[tile] + kSpareEntries * tile;
+  list.reach = view.reach.data() + view.starts[tile] / 64 + tile;  // each ends with a part of 64
   list.count = view.starts[tile + 1] - view.starts[tile];
+  list.spare_slot = static_cast<uint32_t>(view.slots + tile);
   list.channels = scene.channels;
   list.tile_x = static_cast<int32_t>(tile % grid.across);
   list.tile_y = static_cast<int32_t>(tile / grid.across);
@@ -99,7 +101,8 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
   });
 
   TileBins bins = bin_splats(view.splats.data(), scene.count, grid, threads);
-  view.ids = Array<uint32_t>(bins.slots);
+  view.entries = Array<Entry>(bins.slots + kSpareEntries * tiles);
+  view.reach = Array<Reach>(bins.slots / 64 + tiles);
   view.used = Array<int64_t>(tiles);
   view.slots = bins.slots;
 
@@ -109,10 +112,11 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
       cameras.backgrounds ? cameras.backgrounds + int64_t{index} * scene.channels : nullptr;
   view.starts = std::move(bins.starts);
   parallel_for(tiles, threads, [&](int64_t tile, int worker) {
-    sort_tile(bins, view.starts[tile], view.starts[tile + 1], view.ids.data());
-    view.used[tile] =
-        kernels.composite(tile_list(view, scene, cameras, grid, tile), background,
-                          scratch.data() + worker * scratch_size, picture);
+    const TileList list = tile_list(view, scene, cameras, grid, tile);
+    const uint32_t* ids = sort_tile(bins, view.starts[tile], view.starts[tile + 1]);
+    kernels.enter(list, view.splats.data(), ids);
+    view.used[tile] = kernels.composite(list, background, scratch.data() + worker * scratch_size,
+                                        picture);
   });
   return view;
 }
@@ -120,19 +124,21 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
 void draw_view_backward(const Kernels& kernels, const View& view, const Gaussians& scene,
                         const ReconCameras& cameras, int index, const TileGrid& grid,
                         const Picture& picture, const PictureGradient& gradient,
-                        const GaussianGradients& to_scene, CameraGradient* to_camera,
+                        bool add, const GaussianGradients& to_scene, CameraGradient* to_camera,
                         float* to_background, int threads) {
   const int64_t tiles = int64_t{grid.across} * grid.down;
   const int64_t scratch_size = tile_scratch(grid.shift, scene.channels);
   Array<float> scratch(scratch_size * threads);
-  Array<float> slots(view.slots * slot_stride(scene.channels));
-  Array<float> tile_backgrounds(tiles * scene.channels);
+  Array<float> slots((view.slots + tiles) * slot_stride(scene.channels));
+  Array<float> tile_backgrounds(to_background ? tiles * scene.channels : 0);
   parallel_for(tiles, threads, [&](int64_t tile, int worker) {
     kernels.composite_backward(tile_list(view, scene, cameras, grid, tile), view.used[tile],
                                picture, gradient, scratch.data() + worker * scratch_size,
-                               slots.data(), tile_backgrounds.data() + tile * scene.channels);
+                               slots.data(),
+                               to_background ? tile_backgrounds.data() + tile * scene.channels
+                                             : nullptr);
   });
-  for (int c = 0; c < scene.channels; ++c) {
+  for (int c = 0; to_background && c < scene.channels; ++c) {
     double sum = 0;
     for (int64_t tile = 0; tile < tiles; ++tile)
       sum += tile_backgrounds[tile * scene.channels + c];
@@ -142,13 +148,14 @@ void draw_view_backward(const Kernels& kernels, const View& view, const Gaussian
   const Camera camera = make_camera(cameras, index);
   const int64_t jobs = (scene.count + kProjectedTogether - 1) / kProjectedTogether;
   // Apart for every job, then in order: the sum does not depend on the number of threads.
-  std::vector<CameraGradient> parts(jobs, CameraGradient{});
+  std::vector<CameraGradient> parts(to_camera ? jobs : 0, CameraGradient{});
   parallel_for(jobs, threads, [&](int64_t job, int) {
     const int64_t begin = job * kProjectedTogether;
     const int64_t end = std::min(begin + kProjectedTogether, scene.count);
     kernels.project_backward(scene, camera, begin, end, view.splats.data(), grid.shift,
-                             slots.data(), to_scene, &parts[job]);
+                             slots.data(), add, to_scene, to_camera ? &parts[job] : nullptr);
   });
+  if (!to_camera) return;
   *to_camera = CameraGradient{};
   for (const CameraGradient& part : parts) {
     for (int k = 0; k < 9; ++k) to_camera->rotation[k] += part.rotation[k];
@@ -175,16 +182,12 @@ void write_camera_gradient(const CameraGradient& gradient, int view, const Recon
   K[5] = static_cast<float>(gradient.cy);
 }
 
-void zero(const Gaussians& scene, const GaussianGradients& out, int threads) {
-  constexpr int64_t kTogether = 1 << 14;
-  parallel_for((scene.count + kTogether - 1) / kTogether, threads, [&](int64_t job, int) {
-    const int64_t begin = job * kTogether, n = std::min(kTogether, scene.count - begin);
-    std::fill_n(out.means + 3 * begin, 3 * n, 0.0f);
-    std::fill_n(out.quats + 4 * begin, 4 * n, 0.0f);
-    std::fill_n(out.scales + 3 * begin, 3 * n, 0.0f);
-    std::fill_n(out.opacities + begin, n, 0.0f);
-    std::fill_n(out.colors + scene.channels * begin, scene.channels * n, 0.0f);
-  });
+void zero(const Gaussians& scene, const GaussianGradients& out) {
+  std::fill_n(out.means, 3 * scene.count, 0.0f);
+  std::fill_n(out.quats, 4 * scene.count, 0.0f);
+  std::fill_n(out.scales, 3 * scene.count, 0.0f);
+  std::fill_n(out.opacities, scene.count, 0.0f);
+  std::fill_n(out.colors, scene.channels * scene.count, 0.0f);
 }
 
 template <class Work>
@@ -252,16 +255,20 @@ int recon_render_backward(const ReconFrame* frame, const ReconScene* scene,
     const Gaussians gaussians = make_gaussians(*scene);
     const GaussianGradients to_scene = {out->means, out->quats, out->scales, out->opacities,
                                         out->colors};
-    zero(gaussians, to_scene, threads);
+    // The first view overwrites, the others add.
+    if (cameras->views == 0) zero(gaussians, to_scene);
     for (int view = 0; view < cameras->views; ++view) {
       const Picture g = picture_of(*gradients, *cameras, scene->channels, view);
       CameraGradient to_camera;
       draw_view_backward(*frame->kernels, frame->views[static_cast<size_t>(view)], gaussians,
                          *cameras, view, frame->grid,
                          picture_of(*pictures, *cameras, scene->channels, view),
-                         {g.image, g.depth, g.alpha}, to_scene, &to_camera,
-                         out->backgrounds + int64_t{view} * scene->channels, threads);
-      write_camera_gradient(to_camera, view, *out);
+                         {g.image, g.depth, g.alpha}, view > 0, to_scene,
+                         out->viewmats ? &to_camera : nullptr,
+                         out->backgrounds ? out->backgrounds + int64_t{view} * scene->channels
+                                          : nullptr,
+                         threads);
+      if (out->viewmats) write_camera_gradient(to_camera, view, *out);
     }
   });
 }

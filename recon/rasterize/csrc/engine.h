@@ -32,10 +32,12 @@ typedef struct {
   float *alpha; /* [views, height, width] */
 } ReconPictures;
 
-/* Gradients of the inputs. All are overwritten, none may be null. */
+/* Gradients of the inputs, all overwritten. The cameras' may be null: then nobody asks for them,
+   which saves time. The scene's may not. */
 typedef struct {
   float *means, *quats, *scales, *opacities, *colors;
-  float *viewmats, *Ks, *backgrounds; /* backgrounds: [views, channels], also without any */
+  float *viewmats, *Ks;  /* both or neither */
+  float *backgrounds;    /* [views, channels] */
 } ReconGradients;
 
 /* What a backward pass needs to know of a forward pass. */

@@ -16,28 +16,66 @@ struct GaussianLanes {
   vl usable;  // all values finite, colours too, and the quaternion is not zero
 };
 
-// Loads the Gaussians [first, first + kDoubles); beyond ``end`` the last one again.
-RECON_INLINE GaussianLanes load_gaussians(const Gaussians& scene, int64_t first, int64_t end) {
-  GaussianLanes g;
-  vd finite = {};  // 0, or NaN once something is not finite
-  for (int lane = 0; lane < kDoubles; ++lane) {
-    const int64_t i = first + lane < end ? first + lane : end - 1;
-    for (int k = 0; k < 3; ++k) g.mean[k][lane] = scene.means[3 * i + k];
-    for (int k = 0; k < 4; ++k) g.quat[k][lane] = scene.quats[4 * i + k];
-    for (int k = 0; k < 3; ++k) g.scale[k][lane] = scene.scales[3 * i + k];
-    g.opacity[lane] = scene.opacities[i];
-    const float* color = scene.colors + i * scene.channels;
-    float colors_finite = 0;
-    for (int k = 0; k < scene.channels; ++k) colors_finite += color[k] * 0.0f;
-    finite[lane] = colors_finite;
+// Rows of ``width`` floats, 3 or 4, to lanes: the rows [first, first + kLanes) of a table, and
+// beyond ``end`` the last one again.
+template <int width>
+RECON_INLINE void load_rows(const float* table, int64_t first, int64_t end, vf (&columns)[4]) {
+  const float* rows[kLanes];
+  float copies[kLanes][4] = {};
+  // Four floats are read of each row: of the last one they might lie beyond the table.
+  const bool inside = first + kLanes < end;
+  for (int i = 0; i < kLanes; ++i) {
+    rows[i] = inside ? table + width * (first + i) : copies[i];
+    if (!inside) {
+      const int64_t row = first + i < end ? first + i : end - 1;
+      std::memcpy(copies[i], table + width * row, width * sizeof(float));
+    }
   }
-  for (int k = 0; k < 3; ++k) finite += g.mean[k] * 0.0 + g.scale[k] * 0.0;
-  for (int k = 0; k < 4; ++k) finite += g.quat[k] * 0.0;
-  finite += g.opacity * 0.0;
-  const vd squared = g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] +
-                     g.quat[3] * g.quat[3];
-  g.usable = (finite == 0.0) & (squared > 0.0);
-  return g;
+  load_columns(rows, 0, columns);
+}
+
+// Loads the Gaussians [first, first + kLanes), half of them into each of ``halves``; beyond ``end``
+// the last one again. Colors are loaded where there are three channels, else they are zero.
+RECON_INLINE void load_gaussians(const Gaussians& scene, int64_t first, int64_t end,
+                                 GaussianLanes (&halves)[2], vf (&color)[4]) {
+  vf mean[4], quat[4], scale[4], opacity;
+  load_rows<3>(scene.means, first, end, mean);
+  load_rows<4>(scene.quats, first, end, quat);
+  load_rows<3>(scene.scales, first, end, scale);
+  for (int lane = 0; lane < kLanes; ++lane)
+    opacity[lane] = scene.opacities[first + lane < end ? first + lane : end - 1];
+  vf finite = {};  // 0, or NaN once something is not finite
+  for (int k = 0; k < 4; ++k) color[k] = vf{};
+  if (scene.channels == 3) {
+    load_rows<3>(scene.colors, first, end, color);
+    finite += (color[0] * 0.0f + color[1] * 0.0f) + color[2] * 0.0f;
+  } else {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int64_t i = first + lane < end ? first + lane : end - 1;
+      for (int k = 0; k < scene.channels; ++k)
+        finite[lane] += scene.colors[i * scene.channels + k] * 0.0f;
+    }
+  }
+  for (int k = 0; k < 3; ++k) finite += mean[k] * 0.0f + scale[k] * 0.0f;
+  for (int k = 0; k < 4; ++k) finite += quat[k] * 0.0f;
+  finite += opacity * 0.0f;
+
+  vd mean_halves[3][2], quat_halves[4][2], scale_halves[3][2], opacity_halves[2], finite_halves[2];
+  for (int k = 0; k < 3; ++k) widen(mean[k], mean_halves[k]);
+  for (int k = 0; k < 4; ++k) widen(quat[k], quat_halves[k]);
+  for (int k = 0; k < 3; ++k) widen(scale[k], scale_halves[k]);
+  widen(opacity, opacity_halves);
+  widen(finite, finite_halves);
+  for (int half = 0; half < 2; ++half) {
+    GaussianLanes& g = halves[half];
+    for (int k = 0; k < 3; ++k) g.mean[k] = mean_halves[k][half];
+    for (int k = 0; k < 4; ++k) g.quat[k] = quat_halves[k][half];
+    for (int k = 0; k < 3; ++k) g.scale[k] = scale_halves[k][half];
+    g.opacity = opacity_halves[half];
+    const vd squared = g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] +
+                       g.quat[3] * g.quat[3];
+    g.usable = (finite_halves[half] == 0.0) & (squared > 0.0);
+  }
 }
 
 // The projection, and what its derivative needs.

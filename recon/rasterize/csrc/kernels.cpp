@@ -1,6 +1,7 @@
 // All kernels, compiled once for each instruction set (RECON_ISA names it).
 #include "composite.h"
 #include "composite_backward.h"
+#include "enter.h"
 #include "project.h"
 #include "project_backward.h"
 
@@ -11,7 +12,7 @@ namespace recon {
 namespace RECON_ISA {
 
 extern const Kernels kernels;
-const Kernels kernels = {RECON_TEXT(RECON_ISA), project, project_backward, composite,
+const Kernels kernels = {RECON_TEXT(RECON_ISA), project, project_backward, enter, composite,
                          composite_backward};
 
 }  // namespace RECON_ISA

@@ -6,21 +6,6 @@
 namespace recon {
 namespace RECON_ISA {
 
-// Adds up the slots of one splat, one for each tile that its box touches: moments and depth into
-// ``sum``, channels into ``color``.
-RECON_INLINE void add_slots(const Splat& s, int shift, int channels, const float* slots,
-                            float (&sum)[kSlotColors], float* color) {
-  const int stride = slot_stride(channels);
-  const int tiles = ((s.right >> shift) - (s.left >> shift) + 1) *
-                    ((s.bottom >> shift) - (s.top >> shift) + 1);
-  const float* slot = slots + (int64_t)s.first_slot * stride;
-  for (int k = 0; k < kSlotColors; ++k) sum[k] = 0;
-  for (int tile = 0; tile < tiles; ++tile, slot += stride) {
-    for (int k = 0; k < kSlotColors; ++k) sum[k] += slot[k];
-    for (int k = 0; k < channels; ++k) color[k] += slot[kSlotColors + k];
-  }
-}
-
 // Gradients of the projection's outputs, one Gaussian in each lane; 0 where it is not visible.
 struct SplatGradient {
   vd mean_x, mean_y;
@@ -58,7 +43,7 @@ struct GaussianGradientLanes {
 
 RECON_INLINE GaussianGradientLanes pull_back(const GaussianLanes& g, const Ewa& e, const Camera& c,
                                              const SplatGradient& d, vl visible,
-                                             CameraGradientLanes& to_camera) {
+                                             CameraGradientLanes* to_camera) {
   const double* R = c.rotation;
   // Sigma = A A^T: dA = 2 dSigma A.
   vd d_root_x[3], d_root_y[3];
@@ -123,62 +108,132 @@ RECON_INLINE GaussianGradientLanes pull_back(const GaussianLanes& g, const Ewa& 
     out.mean[k] = R[k] * d_x + R[3 + k] * d_y + R[6 + k] * d_z;
   out.opacity = d.log_opacity / g.opacity;
 
+  if (!to_camera) return out;
   auto add = [visible](vd& sum, vd value) { sum += visible ? value : vd{}; };
   for (int k = 0; k < 3; ++k) {
     for (int row = 0; row < 3; ++row)
-      add(to_camera.rotation[3 * row + k],
+      add(to_camera->rotation[3 * row + k],
           d_camera[row] * g.mean[k] +
               (row == 0   ? fx_z * d_jac_x[k]
                : row == 1 ? fy_z * d_jac_y[k]
                           : -fx_z * e.slope_x * d_jac_x[k] - fy_z * e.slope_y * d_jac_y[k]));
-    add(to_camera.translation[k], d_camera[k]);
+    add(to_camera->translation[k], d_camera[k]);
   }
-  add(to_camera.fx, d.mean_x * e.ratio_x + (along_x - bound_x * e.slope_x) / c.fx);
-  add(to_camera.fy, d.mean_y * e.ratio_y + (along_y - bound_y * e.slope_y) / c.fy);
-  add(to_camera.cx, d.mean_x - bound_x / c.fx);
-  add(to_camera.cy, d.mean_y - bound_y / c.fy);
+  add(to_camera->fx, d.mean_x * e.ratio_x + (along_x - bound_x * e.slope_x) / c.fx);
+  add(to_camera->fy, d.mean_y * e.ratio_y + (along_y - bound_y * e.slope_y) / c.fy);
+  add(to_camera->cx, d.mean_x - bound_x / c.fx);
+  add(to_camera->cy, d.mean_y - bound_y / c.fy);
   return out;
+}
+
+// Adds up the floats [from, from + count) of the slots of one splat, of which there is one for each
+// tile that its box touches.
+RECON_INLINE void add_slots(const float* slot, int tiles, int stride, int from, int count,
+                            float* sum) {
+  slot += from;
+  for (int tile = 0; tile < tiles; ++tile, slot += stride)
+    for (int k = 0; k < count; ++k) sum[k] += slot[k];
+}
+
+// Writes lanes as rows of ``width`` floats to the rows [first, first + kLanes) of a table, up to
+// ``end``; or adds them.
+template <int width>
+RECON_INLINE void write_rows(float* table, int64_t first, int64_t end, bool add, vf a, vf b, vf c,
+                             vf d) {
+  alignas(16) float rows[kLanes][4];
+  float* out[kLanes];
+  for (int i = 0; i < kLanes; ++i) out[i] = rows[i];
+  store_columns(out, 0, a, b, c, d);
+  const int lanes = end - first < kLanes ? (int)(end - first) : kLanes;
+  table += width * first;
+  for (int i = 0; i < kLanes && i < lanes; ++i, table += width) {
+    if (add)
+      for (int k = 0; k < width; ++k) rows[i][k] += table[k];
+    std::memcpy(table, rows[i], width * sizeof(float));
+  }
 }
 
 static void project_backward(const Gaussians& scene, const Camera& camera, int64_t begin,
                              int64_t end, const Splat* splats, int shift, const float* slots,
-                             const GaussianGradients& to_scene, CameraGradient* to_camera) {
+                             bool add, const GaussianGradients& to_scene,
+                             CameraGradient* to_camera) {
   CameraGradientLanes camera_lanes = {};
-  const int channels = scene.channels;
-  for (int64_t first = begin; first < end; first += kDoubles) {
-    const int lanes = end - first < kDoubles ? (int)(end - first) : kDoubles;
-    vl visible = {};
-    vd moments[kMoments] = {}, depth = {};
-    vd ux = {}, uy = {}, wy = {};
-    bool some = false;
-    for (int i = 0; i < lanes; ++i) {
-      const Splat& splat = splats[first + i];
-      if (splat.left > splat.right) continue;
-      some = true;
+  const int channels = scene.channels, stride = slot_stride(channels);
+  for (int64_t first = begin; first < end; first += kLanes) {
+    const int lanes = end - first < kLanes ? (int)(end - first) : kLanes;
+    // The first slot's worth of every sum; with other than three channels, moments and depth alone.
+    alignas(64) float sums[kLanes][16];
+    alignas(64) static const float kNothing[16] = {};
+    const float *rows[kLanes], *shapes[kLanes];
+    vi visible = {};
+    for (int i = 0; i < kLanes; ++i) {
+      const Splat& splat = splats[first + (i < lanes ? i : 0)];
+      shapes[i] = &splat.x;
+      rows[i] = kNothing;
+      float* const color = to_scene.colors + (first + i) * channels;
+      if (i < lanes && channels != 3 && !add)
+        for (int c = 0; c < channels; ++c) color[c] = 0;
+      if (i >= lanes || splat.left > splat.right) continue;
       visible[i] = -1;
-      float sum[kSlotColors];
-      add_slots(splat, shift, channels, slots, sum, to_scene.colors + (first + i) * channels);
-      for (int k = 0; k < kMoments; ++k) moments[k][i] = sum[k];
-      depth[i] = sum[kSlotDepth];
-      ux[i] = splat.ux;
-      uy[i] = splat.uy;
-      wy[i] = splat.wy;
+      const int tiles = ((splat.right >> shift) - (splat.left >> shift) + 1) *
+                        ((splat.bottom >> shift) - (splat.top >> shift) + 1);
+      const float* slot = slots + (int64_t)splat.first_slot * stride;
+      if (tiles == 1 && channels == 3) {
+        rows[i] = slot;
+        continue;
+      }
+      rows[i] = sums[i];
+      std::memcpy(sums[i], kNothing, sizeof kNothing);
+      if (channels == 3) {
+        add_slots(slot, tiles, stride, 0, 16, sums[i]);
+      } else {
+        add_slots(slot, tiles, stride, 0, kMoments, sums[i]);
+        add_slots(slot, tiles, stride, kSlotValues + channels, 1, sums[i] + kSlotValues + 3);
+        add_slots(slot, tiles, stride, kSlotValues, channels, color);
+      }
     }
-    if (!some) continue;
+    vf low[4], high[4], values[4], place[4], shape[4], unused[4];
+    load_columns(rows, 0, low);
+    load_columns(rows, 4, high);
+    load_columns(rows, 8, values);
+    load_columns(shapes, 0, place);
+    load_columns(shapes, 4, shape);
+    if (channels == 3)
+      write_rows<3>(to_scene.colors, first, end, add, values[0], values[1], values[2], vf{});
 
-    const GaussianLanes g = load_gaussians(scene, first, end);
-    const Ewa e = project_lanes(g, camera);
-    const SplatGradient d = unwhiten(moments, ux, uy, wy, depth);
-    const GaussianGradientLanes out = pull_back(g, e, camera, d, visible, camera_lanes);
-    for (int i = 0; i < lanes; ++i) {
-      if (!visible[i]) continue;
-      const int64_t at = first + i;
-      for (int k = 0; k < 3; ++k) to_scene.means[3 * at + k] += (float)out.mean[k][i];
-      for (int k = 0; k < 4; ++k) to_scene.quats[4 * at + k] += (float)out.quat[k][i];
-      for (int k = 0; k < 3; ++k) to_scene.scales[3 * at + k] += (float)out.scale[k][i];
-      to_scene.opacities[at] += (float)out.opacity[i];
+    const vf narrow_moments[kMoments] = {low[0], low[1], low[2], low[3], high[0], high[1]};
+    vd moments[kMoments][2], depth[2], ux[2], uy[2], wy[2], seen[2];
+    for (int k = 0; k < kMoments; ++k) widen(narrow_moments[k], moments[k]);
+    widen(values[3], depth);
+    widen(place[2], ux);
+    widen(place[3], uy);
+    widen(shape[0], wy);
+    widen(__builtin_convertvector(visible, vf), seen);
+    GaussianLanes g[2];
+    load_gaussians(scene, first, end, g, unused);
+    GaussianGradientLanes out[2];
+    for (int half = 0; half < 2; ++half) {
+      vd of_half[kMoments];
+      for (int k = 0; k < kMoments; ++k) of_half[k] = moments[k][half];
+      out[half] = pull_back(g[half], project_lanes(g[half], camera), camera,
+                            unwhiten(of_half, ux[half], uy[half], wy[half], depth[half]),
+                            seen[half] != 0.0, to_camera ? &camera_lanes : nullptr);
     }
+    const GaussianGradientLanes &a = out[0], &b = out[1];
+    const auto shown = [&](vd low_half, vd high_half) {
+      return (vf)(visible & (vi)narrow(low_half, high_half));
+    };
+    write_rows<3>(to_scene.means, first, end, add, shown(a.mean[0], b.mean[0]),
+                  shown(a.mean[1], b.mean[1]), shown(a.mean[2], b.mean[2]), vf{});
+    write_rows<4>(to_scene.quats, first, end, add, shown(a.quat[0], b.quat[0]),
+                  shown(a.quat[1], b.quat[1]), shown(a.quat[2], b.quat[2]),
+                  shown(a.quat[3], b.quat[3]));
+    write_rows<3>(to_scene.scales, first, end, add, shown(a.scale[0], b.scale[0]),
+                  shown(a.scale[1], b.scale[1]), shown(a.scale[2], b.scale[2]), vf{});
+    write_rows<1>(to_scene.opacities, first, end, add, shown(a.opacity, b.opacity), vf{}, vf{},
+                  vf{});
   }
+  if (!to_camera) return;
   for (int k = 0; k < 9; ++k) to_camera->rotation[k] += sum_lanes(camera_lanes.rotation[k]);
   for (int k = 0; k < 3; ++k) to_camera->translation[k] += sum_lanes(camera_lanes.translation[k]);
   to_camera->fx += sum_lanes(camera_lanes.fx);

@@ -58,7 +58,7 @@ TileBins bin_splats(Splat* splats, int64_t count, const TileGrid& grid, int thre
     }
   }
   bins.starts[tiles] = bins.slots;
-  if (bins.slots > INT64_C(0xffffffff))
+  if (bins.slots + tiles > INT64_C(0xffffffff))  // every tile has a spare one, too
     throw std::length_error("more pairs of a tile and a Gaussian than can be numbered");
   for (int64_t range = 0, before = 0; range < ranges; ++range) {
     const int64_t here = touched[range];
@@ -83,7 +83,7 @@ TileBins bin_splats(Splat* splats, int64_t count, const TileGrid& grid, int thre
   return bins;
 }
 
-void sort_tile(const TileBins& bins, int64_t begin, int64_t end, uint32_t* ids) {
+const uint32_t* sort_tile(const TileBins& bins, int64_t begin, int64_t end) {
   const int64_t count = end - begin;
   uint64_t* from = bins.pairs.data() + begin;
   uint64_t* to = bins.spare.data() + begin;
@@ -109,7 +109,9 @@ void sort_tile(const TileBins& bins, int64_t begin, int64_t end, uint32_t* ids) 
       std::swap(from, to);
     }
   }
-  for (int64_t i = 0; i < count; ++i) ids[begin + i] = static_cast<uint32_t>(from[i]);
+  uint32_t* ids = reinterpret_cast<uint32_t*>(to);
+  for (int64_t i = 0; i < count; ++i) ids[i] = static_cast<uint32_t>(from[i]);
+  return ids;
 }
 
 }  // namespace recon

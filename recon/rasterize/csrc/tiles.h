@@ -17,8 +17,8 @@ struct TileBins {
 // Throws std::length_error when there are more pairs than a slot number can hold.
 TileBins bin_splats(Splat* splats, int64_t count, const TileGrid& grid, int threads);
 
-// Sorts one tile's pairs [begin, end) by depth, ties in input order, and writes their ids alone to
-// ids[begin .. end).
-void sort_tile(const TileBins& bins, int64_t begin, int64_t end, uint32_t* ids);
+// Sorts one tile's pairs [begin, end) by depth, ties in input order. Returns their ids, which lie in
+// ``bins``.
+const uint32_t* sort_tile(const TileBins& bins, int64_t begin, int64_t end);
 
 }  // namespace recon

@@ -10,6 +10,7 @@ namespace recon {
 
 // A contribution below one step of an 8-bit picture is not drawn.
 constexpr double kAlphaMin = 1.0 / 255.0;
+constexpr float kExponentMin = -7.9943534f;  // log2 of that
 constexpr float kAlphaMax = 0.999f;
 // A Gaussian that would leave no more light than this ends the pixel and is not drawn itself.
 constexpr float kTransmittanceMin = 1e-4f;
@@ -56,26 +57,53 @@ struct CameraGradient {
 //   alpha = min(0.999, 2^(log2_opacity - u^2 - w^2)),   u = ux dx + uy dy,   w = wy dy,
 // which is opacity exp(-d^T Sigma^-1 d / 2) with the inverse covariance in Cholesky form. The
 // quadratic form itself would lose a needle's width to cancellation in float32; u and w do not.
-struct Splat {
+//
+// One cache line, in quads of four: they are read and written by vectors of rows.
+struct alignas(64) Splat {
   float x, y;  // centre, relative to the corner of pixel (left, top): exact on images of any size
-  float ux, uy, wy;
-  float log2_opacity;
-  float depth;                        // camera z
-  uint32_t first_slot;                // its gradient slots, one for each tile that its box touches
-  uint16_t left, right, top, bottom;  // pixels that it can reach, inclusive; left > right: none
+  float ux, uy;
+  float wy, log2_opacity;
+  uint32_t first_slot;  // its gradient slots, one for each tile that its box touches
+  uint32_t unused;
+  float color[3];  // where there are three channels; others are read from the scene
+  float depth;     // camera z
+  int32_t left, right, top, bottom;  // pixels that it can reach, inclusive; left > right: none
 };
 
-// Square tiles of 2^shift pixels.
+// Square tiles of 2^shift pixels, of cells of 4 x 4 pixels: at most 64, a bit for each in a word.
 struct TileGrid {
   int32_t shift, across, down;
 };
+constexpr int kMinTileShift = 4, kMaxTileShift = 5;
+constexpr int kCellSide = 4, kCellPixels = 16;
+constexpr int kMaxCellsAcross = (1 << kMaxTileShift) / kCellSide;
+constexpr int kMaxCells = kMaxCellsAcross * kMaxCellsAcross;
 
-// What one tile of one view blends: the splats ids[0 .. count), nearest first.
+// A splat as a tile sees it: one cache line, with all that a pixel asks for.
+struct alignas(64) Entry {
+  float u0, w0;  // u and w in the middle of the tile
+  float ux, uy, wy, log2_opacity;
+  uint32_t slot, id;
+  float color[3];  // where there are three channels; others are read from the scene
+  float depth;
+};
+
+// Which cells of a tile 64 of its entries reach: a word for each cell, kMaxCellsAcross to a row,
+// with a bit for each entry.
+struct alignas(64) Reach {
+  uint64_t entries[kMaxCells];
+};
+
+// Entries that cover nothing, behind the others: splats are taken several at a time.
+constexpr int kSpareEntries = 16;
+
+// What one tile of one view blends, nearest first.
 struct TileList {
-  const Splat* splats;
   const float* colors;  // [.., channels], by id
-  const uint32_t* ids;
+  Entry* entries;       // [count + kSpareEntries]
+  Reach* reach;         // [ceil(count / 64)]
   int64_t count;
+  uint32_t spare_slot;  // for the spare entries of this tile alone: no one reads it
   int32_t channels;
   int32_t tile_x, tile_y;  // in tiles
   int32_t shift;
@@ -93,23 +121,19 @@ struct PictureGradient {
 };
 
 // The gradient of one (tile, splat) pair in floats: the six moments 1, u, w, u^2, uw, w^2 of the
-// flow over its pixels, then depth, then every channel, padded to whole quadruples.
+// flow over its pixels, then from kSlotValues on every channel, and depth; in whole cache lines.
 constexpr int kMoments = 6;
-constexpr int kSlotDepth = kMoments;
-constexpr int kSlotColors = kMoments + 1;
-constexpr int slot_stride(int channels) { return (kSlotColors + channels + 3) / 4 * 4; }
+constexpr int kSlotValues = 8;
+constexpr int slot_stride(int channels) { return (kSlotValues + channels + 1 + 15) / 16 * 16; }
 
-constexpr int kMinTileShift = 4, kMaxTileShift = 6;
+// Planes of a tile, one value per pixel each. They lie side by side within a cell.
+enum { kLight, kAlpha, kValues };  // values: every channel, and depth
+constexpr int kBehind = kAlpha;    // going backward: the worth of what lies behind
+constexpr int plane_count(int channels) { return kValues + channels + 1; }
 
-// Blocks are written without masks: tiles have room for one block beyond their right edge and for
-// one row below. What lands there is never read.
-constexpr int kBlockWidth = 8;
-constexpr int tile_stride(int shift) { return (1 << shift) + kBlockWidth; }
-constexpr int plane_size(int shift) { return tile_stride(shift) * ((1 << shift) + 1); }
-// Floats of scratch that a tile needs: planes for light, alpha or the worth of what lies
-// behind, depth, and channels; then a vector (of up to 16 lanes) of gradient sums per channel.
+// Floats of scratch that a thread needs to work on a tile.
 constexpr int64_t tile_scratch(int shift, int channels) {
-  return (int64_t)plane_size(shift) * (channels + 3) + (channels + 3) / 4 * 4 * 16;
+  return (int64_t)plane_count(channels) << 2 * shift;
 }
 
 // The functions that are compiled once for every instruction set.
@@ -118,14 +142,16 @@ struct Kernels {
   // Writes splats[begin .. end), all but first_slot.
   void (*project)(const Gaussians&, const Camera&, int64_t begin, int64_t end, Splat* splats);
   // Adds up the gradient slots of the Gaussians [begin, end) and carries them back to the scene
-  // (added to what is there) and to the camera (added).
+  // (overwritten, or added to what is there) and to the camera (added), unless that is null.
   void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end,
-                           const Splat* splats, int shift, const float* slots,
+                           const Splat* splats, int shift, const float* slots, bool add,
                            const GaussianGradients&, CameraGradient*);
-  // Draws one tile; returns how many of its splats were looked at before all its pixels were full.
+  // Fills entries and reach of a tile's splats ``ids`` [list.count].
+  void (*enter)(const TileList&, const Splat*, const uint32_t* ids);
+  // Draws one tile; returns how many of its entries were looked at before all its pixels were full.
   int64_t (*composite)(const TileList&, const float* background, float* scratch, const Picture&);
   // Writes the slots of one tile's splats, and the tile's part of the background's gradient
-  // [channels]; ``used`` is what composite returned.
+  // [channels], unless that is null; ``used`` is what composite returned.
   void (*composite_backward)(const TileList&, int64_t used, const Picture&, const PictureGradient&,
                              float* scratch, float* slots, float* to_background);
 };

@@ -1,0 +1,153 @@
+// What blending works on: the cells of a tile, and the entries that reach each of them.
+#pragma once
+
+#include "simd.h"
+
+namespace recon {
+namespace RECON_ISA {
+
+// Entries are taken in rounds of so many times 64.
+constexpr int kRoundGroups = 32;
+
+struct Round {
+  const Reach* reach;
+  int64_t begin, end;  // entries
+};
+
+RECON_INLINE Round round_from(const TileList& tile, int64_t begin) {
+  const int64_t end = begin + 64 * kRoundGroups;
+  return {tile.reach + begin / 64, begin, end < tile.count ? end : tile.count};
+}
+
+// The entries of a round that reach a cell, front to back; then, kSpareEntries of them, those that
+// cover nothing. There is no branch that depends on where they lie: that cannot be predicted.
+class CellEntries {
+ public:
+  RECON_INLINE CellEntries(const TileList& tile, const Round& round, int cell)
+      : entries_(tile.entries) {
+    int words = 0;
+    const Reach* reach = round.reach;
+    for (int64_t first = round.begin; first < round.end; first += 64, ++reach) {
+      words_[words] = reach->entries[cell];
+      firsts_[words] = (uint32_t)first;
+      count_ += __builtin_popcountll(words_[words]);
+      words += words_[words] != 0;
+    }
+    words_[words] = ~uint64_t{0} >> (64 - kSpareEntries);
+    firsts_[words] = (uint32_t)tile.count;
+    bits_ = words_[0];
+  }
+
+  RECON_INLINE int count() const { return count_; }
+
+  RECON_INLINE const Entry& next() {
+    const uint32_t index = firsts_[word_] + (uint32_t)__builtin_ctzll(bits_);
+    bits_ &= bits_ - 1;
+    const int64_t done = bits_ == 0;
+    word_ += done;
+    bits_ |= words_[word_] & (uint64_t)-done;
+    return entries_[index];
+  }
+
+ private:
+  const Entry* entries_;
+  int count_ = 0;
+  int64_t word_ = 0;
+  uint64_t bits_;
+  uint64_t words_[kRoundGroups + 1];
+  uint32_t firsts_[kRoundGroups + 1];
+};
+
+// A block of a tile.
+struct Block {
+  int cell;         // as in Reach
+  int column, row;  // its first pixel in the picture
+  vf x, y;          // its pixels, from the middle of the tile
+  float* planes;
+};
+
+RECON_INLINE float* plane(const Block& block, int which) {
+  return block.planes + which * kCellPixels;
+}
+
+// Calls visit(block) for every block of the tile.
+template <class Visit>
+RECON_INLINE void for_each_block(const TileList& tile, float* planes, const Visit& visit) {
+  const int size = 1 << tile.shift, middle = size / 2, count = plane_count(tile.channels);
+  float* cell = planes;
+  for (int y = 0; y < size; y += kCellSide)
+    for (int x = 0; x < size; x += kCellSide, cell += count * kCellPixels)
+      for (int part = 0; part < kBlocksPerCell; ++part) {
+        const int row = y + part * kQuads;
+        visit(Block{y / kCellSide * kMaxCellsAcross + x / kCellSide, tile.tile_x * size + x,
+                    tile.tile_y * size + row, kBlockColumns + (float)(x - middle),
+                    kBlockRows + (float)(row - middle), cell + part * kLanes});
+      }
+}
+
+// Where the pixels of a block lie in the picture; outside, any pixel.
+struct Pixels {
+  int64_t index[kLanes];
+  vi inside;
+
+  RECON_INLINE Pixels(const TileList& tile, const Block& block) {
+    for (int i = 0; i < kLanes; ++i) {
+      const int column = block.column + i % 4, row = block.row + i / 4;
+      inside[i] = column < tile.width && row < tile.height ? -1 : 0;
+      index[i] = inside[i] ? (int64_t)row * tile.width + column : 0;
+    }
+  }
+  RECON_INLINE vf keep(vf a) const { return (vf)(inside & (vi)a); }
+  RECON_INLINE vf load(const float* map, int channels, int channel) const {
+    vf values;
+    for (int i = 0; i < kLanes; ++i) values[i] = map[index[i] * channels + channel];
+    return values;
+  }
+  RECON_INLINE void store(float* map, int channels, int channel, vf values) const {
+    for (int i = 0; i < kLanes; ++i)
+      if (inside[i]) map[index[i] * channels + channel] = values[i];
+  }
+};
+
+// kQuads entries, and their alpha over a block: 0 out of reach.
+struct Group {
+  const Entry* entries[kQuads];
+  vf alpha[kQuads];
+};
+
+RECON_INLINE Group cover(CellEntries& entries, const Block& block) {
+  Group group;
+  vf exponent[kQuads];
+  for (int i = 0; i < kQuads; ++i) {
+    const Entry& e = entries.next();
+    group.entries[i] = &e;
+    const vf u = e.u0 + e.ux * block.x + e.uy * block.y;
+    const vf w = e.w0 + e.wy * block.y;
+    exponent[i] = e.log2_opacity - u * u - w * w;
+  }
+  exp2_small(exponent, group.alpha);
+  for (int i = 0; i < kQuads; ++i)
+    group.alpha[i] = keep(at_least(exponent[i], all(kExponentMin)),
+                          smaller(group.alpha[i], all(kAlphaMax)));
+  return group;
+}
+
+// Calls blend(group), which returns whether light is left, then finish(group), for the entries of
+// a round that reach a block, front to back. Alpha is computed one group ahead, between the two: in
+// each step the processor finds work that need not wait for the results of the one before.
+template <class Blend, class Finish>
+RECON_INLINE void for_each_group(const TileList& tile, const Round& round, const Block& block,
+                                 const Blend& blend, const Finish& finish) {
+  CellEntries entries(tile, round, block.cell);
+  Group group = cover(entries, block);
+  for (int i = 0; i < entries.count(); i += kQuads) {
+    const bool lit = blend(group);
+    const Group next = cover(entries, block);
+    finish(group);
+    if (!lit) return;
+    group = next;
+  }
+}
+
+}  // namespace RECON_ISA
+}  // namespace recon
