@@ -53,8 +53,8 @@ def load_split(
         split_seed: which ones.
 
     Raises:
-        InputError: unknown split or reader, a root that does not lie as it must, no usable clip, broken
-            captions.
+        InputError: unknown split or reader, a root that does not lie as it must, no usable clip,
+            broken captions.
     """
     card.check_split(split)
     limit = card.splits[split] if max_clips is None else max_clips

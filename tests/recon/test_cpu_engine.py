@@ -102,7 +102,7 @@ def test_picture_and_gradients_equal_float64(instruction_set):
         pixels.update(left_out=left_out, total=total)
 
     check()
-    assert pixels["left_out"] < 0.02 * pixels["total"]
+    assert pixels["left_out"] < 0.05 * pixels["total"]
 
 
 @compiled
