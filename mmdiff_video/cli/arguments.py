@@ -1,0 +1,68 @@
+"""What the verbs share: how they are declared, and flags that stand for config overrides."""
+
+import argparse
+from pathlib import Path
+
+OVERRIDES_HELP = "config overrides, for instance train.steps=500 decoder.width=256"
+
+
+def verb(verbs, name: str, run, summary: str, details: str = "") -> argparse.ArgumentParser:
+    """Declare a verb that runs ``run``; ``details`` stand below its arguments."""
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read 256 or 320x180 as width and height."""
+    width, _, height = text.partition("x")
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size such as 256 or 320x180") from None
+
+
+def task_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    data: str = "re10k, rooms (default)",
+    backbone: str = "nano-wan",
+) -> None:
+    """Declare data set, backbone, config file and overrides of a task."""
+    parser.add_argument("--data", metavar="NAME", help=f"a data set: {data}")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="the folder it lies in")
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help=f"{backbone} (default), wan, flux, a hub id, a local folder...",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a YAML file, or the name of a shipped one in configs/"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
+
+
+def run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the run folder of train-3dgs, and what of its data is meant."""
+    parser.add_argument("run_dir", type=Path, metavar="RUN", help="a run folder of train-3dgs")
+    parser.add_argument("--split", default="test", help="train or test (default)")
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="where the data lies now, if it moved"
+    )
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    """Turn the flags into config overrides; what is typed as key=value wins over them."""
+    flags = {
+        "data.name": args.data,
+        "data.root": args.data_root,
+        "backbone.name": args.backbone,
+        "input": getattr(args, "input", None),
+    }
+    return [f"{key}={value}" for key, value in flags.items() if value is not None] + args.overrides

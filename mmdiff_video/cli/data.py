@@ -1,0 +1,102 @@
+"""The verbs around data sets."""
+
+import argparse
+from pathlib import Path
+
+from mmdiff_video.cli.arguments import size, verb
+from mmdiff_video.errors import InputError
+
+
+def add_verbs(verbs) -> None:
+    """Add the verbs to the parser."""
+    data = verbs.add_parser("data", help="list, check and make data sets")
+    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
+    verb(actions, "list", _data_list, "list the data sets there are cards for")
+    show = verb(actions, "show", _data_show, "say where to get a data set and how it must lie")
+    show.add_argument("name", help="a data set, for instance re10k")
+    show.add_argument(
+        "--sheet", type=Path, metavar="FILE.png", help="draw rooms with depth, labels, captions"
+    )
+    show.add_argument("--scenes", type=int, default=6, metavar="N", help="rooms on the sheet (6)")
+    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--size", type=int, default=160, metavar="PIXELS", help="of a picture (160)")
+    check = verb(
+        actions,
+        "check",
+        _data_check,
+        "validate every clip's cameras and video, or every picture and its labels",
+        "Draws the camera paths of clips. Exit status 2 when nothing is usable.",
+    )
+    check.add_argument("name", help="a data set, for instance re10k")
+    check.add_argument("--data-root", type=Path, metavar="DIR")
+    check.add_argument(
+        "--out", type=Path, default=Path("data-check"), help="folder for report + PNG"
+    )
+    make = verb(
+        actions,
+        "make",
+        _data_make,
+        "draw procedural rooms into a folder, on all cores",
+        """\
+examples:
+  mmdiff-video data make rooms --out rooms --scenes 200                  posed clips
+  mmdiff-video data make rooms --out rooms-voc --scenes 2000 --layout voc --size 256
+
+Layouts: re10k (cameras, mp4, depth), voc (labels), nyu (depth), duts (saliency), folders (all
+three); captions.jsonl beside each. A run that was stopped goes on with the same command.""",
+    )
+    make.add_argument("name", choices=("rooms",))
+    make.add_argument("--out", type=Path, required=True, metavar="DIR")
+    make.add_argument("--scenes", type=int, default=100, metavar="N", help="rooms (100)")
+    make.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
+    make.add_argument(
+        "--layout", default="re10k", help="re10k (default), voc, nyu, duts or folders"
+    )
+    make.add_argument(
+        "--frames", type=int, metavar="F", help="per room (40 for clips, 1 for pictures)"
+    )
+    make.add_argument(
+        "--size", type=size, default=(256, 256), metavar="WxH", help="pixels (256, or 320x180)"
+    )
+    make.add_argument("--jobs", type=int, metavar="N", help="processes (one per core)")
+
+
+def _data_list(args: argparse.Namespace) -> None:
+    from mmdiff_video.datasets.catalogue import list_datasets
+
+    print(list_datasets())
+
+
+def _data_show(args: argparse.Namespace) -> None:
+    from mmdiff_video.datasets.catalogue import show_dataset
+
+    if args.sheet is None:
+        print(show_dataset(args.name))
+        return
+    if args.name != "rooms":
+        raise InputError(f"--sheet draws generated data (rooms), not '{args.name}'")
+    from mmdiff_video.datasets.rooms.sheet import draw_sheet
+
+    draw_sheet(args.sheet, scenes=args.scenes, seed=args.seed, size=args.size)
+
+
+def _data_check(args: argparse.Namespace) -> int:
+    from mmdiff_video.datasets.catalogue import check_any
+
+    report = check_any(args.name, args.data_root, args.out)
+    return 0 if report.usable else 2
+
+
+def _data_make(args: argparse.Namespace) -> None:
+    from mmdiff_video.datasets.rooms.make import make_rooms
+
+    make_rooms(
+        args.out,
+        layout=args.layout,
+        scenes=args.scenes,
+        seed=args.seed,
+        frames=args.frames,
+        width=args.size[0],
+        height=args.size[1],
+        jobs=args.jobs,
+    )
