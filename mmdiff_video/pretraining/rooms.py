@@ -13,11 +13,15 @@ class RoomClips:
     """Renders clips of ``mmdiff_video.datasets.rooms``."""
 
     @property
-    def key(self) -> dict[str, str]:
-        """The generator, and what changes with the rooms that it makes."""
-        from mmdiff_video.datasets.rooms import make_room, scene_hash
+    def key(self) -> dict[str, str | int]:
+        """The generator, and what changes with the rooms that it makes and draws."""
+        from mmdiff_video.datasets.rooms import DRAWING, make_room, scene_hash
 
-        return {"name": "rooms", "scene": scene_hash(make_room("train", 0))}
+        return {
+            "name": "rooms",
+            "scene": scene_hash(make_room("train", 0)),
+            "drawing": DRAWING,
+        }
 
     def render(
         self, split: str, indices: Sequence[int], config: CorpusConfig

@@ -7,12 +7,13 @@
 from mmdiff_video.datasets.rooms.classes import CLASS_IDS, CLASSES
 from mmdiff_video.datasets.rooms.layout import SPLITS, make_room
 from mmdiff_video.datasets.rooms.pool import render_rooms
-from mmdiff_video.datasets.rooms.render import RoomClip, render_room
+from mmdiff_video.datasets.rooms.render import DRAWING, RoomClip, render_room
 from mmdiff_video.datasets.rooms.scene import Room, scene_hash
 
 __all__ = [
     "CLASSES",
     "CLASS_IDS",
+    "DRAWING",
     "SPLITS",
     "Room",
     "RoomClip",

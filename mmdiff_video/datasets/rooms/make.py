@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mmdiff_video.datasets.captions import write_captions
 from mmdiff_video.datasets.rooms.layout import make_room
 from mmdiff_video.datasets.rooms.layouts import LAYOUTS, Layout, picture_names
-from mmdiff_video.datasets.rooms.render import render_room
+from mmdiff_video.datasets.rooms.render import DRAWING, render_room
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.files import remove_partials, write_json
 
@@ -31,7 +31,7 @@ class _Settings:
     frames: int
     width: int
     height: int
-    drawing: int = 1
+    drawing: int = DRAWING
 
 
 class _Item(NamedTuple):

@@ -16,6 +16,10 @@ from mmdiff_video.errors import InputError
 
 Array = NDArray[Any]
 
+DRAWING = 1
+"""Version of the pictures: raise it when the same room gives other pixels, so that stored ones are
+not mixed with new ones."""
+
 _CHUNK = 1 << 15
 """Pixels drawn together: enough to hide numpy's overhead, few enough for the caches."""
 
