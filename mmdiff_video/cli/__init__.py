@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         verbs,
         "demo",
         _demo,
-        "the main job on procedural clips: no download, no GPU, under ten minutes",
+        "the main job on procedural rooms: no download, no GPU, minutes",
         "Leaves a metrics table, a PLY, an mp4 and side-by-side pictures in --out.",
     )
     demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, load_defaults
+from mmdiff_video.backbones import UNTRAINED_NOTICE, load_defaults
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
 from mmdiff_video.datasets.image_card import ImageCard, load_image_card
@@ -22,7 +22,6 @@ from mmdiff_video.features.dino import DinoFeatures, load_dino
 from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.resources import find_config
-from mmdiff_video.training import this_device
 
 logger = logging.getLogger(__name__)
 
@@ -119,12 +118,7 @@ def set_up_dense(
     """
     card = load_image_card(config.data.name)
     if backbone is None:
-        backbone = load_backbone(
-            config.backbone.name,
-            device=this_device(),
-            offload=config.backbone.offload,
-            vae_tiling=config.backbone.vae_tiling,
-        )
+        backbone = config.backbone.load()
     config = _complete(config, backbone, card)
     data = config.data
     height, width = _set(data.height), _set(data.width)
@@ -156,15 +150,10 @@ def set_up_dense(
 
 
 def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> DenseConfig:
-    defaults, data, read = backbone.defaults, config.data, config.backbone
+    defaults, data = backbone.defaults, config.data
     return replace(
         config,
-        backbone=replace(
-            read,
-            taps=tuple(tap.name for tap in backbone.resolve_taps(read.taps)),
-            timesteps=defaults.timesteps if read.timesteps is None else read.timesteps,
-            prompt=defaults.prompt if read.prompt is None else read.prompt,
-        ),
+        backbone=config.backbone.completed(backbone),
         data=replace(
             data,
             train_split=data.train_split or card.train,

@@ -1,15 +1,17 @@
 """Reads from the frozen backbone what a run's model takes in: the settings, and the reader."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.features.cache import CachedExtractor, FeatureCache, entry_bytes
 from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.training import this_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,22 @@ class BackboneConfig:
     offload: str = "none"
     vae_tiling: bool = False
     chunk: int | None = None
+
+    def load(self) -> Backbone:
+        """Load the backbone onto this process's device."""
+        return load_backbone(
+            self.name, device=this_device(), offload=self.offload, vae_tiling=self.vae_tiling
+        )
+
+    def completed(self, backbone: Backbone) -> "BackboneConfig":
+        """Fill what is None from the backbone's defaults."""
+        defaults = backbone.defaults
+        return replace(
+            self,
+            taps=tuple(tap.name for tap in backbone.resolve_taps(self.taps)),
+            timesteps=defaults.timesteps if self.timesteps is None else self.timesteps,
+            prompt=defaults.prompt if self.prompt is None else self.prompt,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

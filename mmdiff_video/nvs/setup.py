@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, load_defaults
+from mmdiff_video.backbones import UNTRAINED_NOTICE, load_defaults
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
 from mmdiff_video.datasets.card import DatasetCard, load_card
@@ -17,7 +17,6 @@ from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import build_model
 from mmdiff_video.resources import find_config
-from mmdiff_video.training import this_device
 from recon.decoder import SceneSpace
 
 logger = logging.getLogger(__name__)
@@ -96,12 +95,7 @@ def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
     """
     card = load_card(config.data.name)
     if backbone is None:
-        backbone = load_backbone(
-            config.backbone.name,
-            device=this_device(),
-            offload=config.backbone.offload,
-            vae_tiling=config.backbone.vae_tiling,
-        )
+        backbone = config.backbone.load()
     config = _complete(config, backbone, card)
     data = config.data
     backbone.geometry.check_size(_set(data.frames), _set(data.height), _set(data.width))
@@ -125,17 +119,10 @@ def scene_space(card: DatasetCard) -> SceneSpace:
 
 
 def _complete(config: NVSConfig, backbone: Backbone, card: DatasetCard) -> NVSConfig:
-    defaults = backbone.defaults
-    taps = tuple(tap.name for tap in backbone.resolve_taps(config.backbone.taps))
-    data, read = config.data, config.backbone
+    defaults, data = backbone.defaults, config.data
     return replace(
         config,
-        backbone=replace(
-            read,
-            taps=taps,
-            timesteps=defaults.timesteps if read.timesteps is None else read.timesteps,
-            prompt=defaults.prompt if read.prompt is None else read.prompt,
-        ),
+        backbone=config.backbone.completed(backbone),
         data=replace(
             data,
             frames=data.frames or defaults.frames,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_dense import TINY
 
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.rooms.make import make_rooms
@@ -21,22 +22,7 @@ from mmdiff_video.dense.setup import resolve_dense_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
 
-TINY = [
-    "data.height=32",
-    "data.width=48",
-    "aggregator.width=16",
-    "aggregator.depth=1",
-    "aggregator.heads=4",
-    "deeplab.width=16",
-    "dpt.width=16",
-    "dpt.stages=[8,8,8,8]",
-    "backbone.taps=[1,3]",
-    "train.batch_size=2",
-    "train.checkpoint_every=2",
-    "train.preview_every=3",
-    "train.log_every=1",
-    "train.steps=3",
-]
+SHORT = [*TINY, "train.steps=3"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +33,7 @@ def stills(tmp_path_factory) -> Path:
 
 def dense(task: str, root: Path, out: Path, *more: str) -> int:
     command = ["dense", "--task", task, "--data", "rooms", "--data-root", str(root)]
-    return main([*command, "--backbone", "nano-wan-random", "--out", str(out), *TINY, *more])
+    return main([*command, "--backbone", "nano-wan-random", "--out", str(out), *SHORT, *more])
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +183,7 @@ def test_a_stopped_run_goes_on_where_it_was(runs, stills, tmp_path):
 
 def test_an_image_backbone_and_the_latent_baseline_run_too(stills, tmp_path):
     command = ["dense", "--task", "seg", "--data", "rooms", "--data-root", str(stills)]
-    command += ["--backbone", "nano-flux", *TINY]
+    command += ["--backbone", "nano-flux", *SHORT]
     for source in ("features", "latent"):
         assert main([*command, "--input", source, "--out", str(tmp_path / source)]) == 0
         report = json.loads((tmp_path / source / "eval.json").read_text())
@@ -218,7 +204,7 @@ def test_the_cache_changes_no_loss(stills, tmp_path):
 def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(stills, tmp_path, nano_wan, capsys):
     command = ["dense", "--task", f"seg=rooms:{stills}", "--task", "depth", "--task", "saliency"]
     command += ["--data", "rooms", "--data-root", str(stills), "--backbone", "nano-wan-random"]
-    command += [*TINY, "concept_maps=true", f"cache.dir={tmp_path / 'cache'}"]
+    command += [*SHORT, "concept_maps=true", f"cache.dir={tmp_path / 'cache'}"]
     joint = tmp_path / "joint"
     assert main([*command, "--out", str(joint), "train.steps=4"]) == 0
     assert "head on features" in capsys.readouterr().out
@@ -248,7 +234,7 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(stills, tmp_path,
 
 
 def test_a_joint_model_gives_each_task_what_it_computes(stills, nano_wan, tmp_path):
-    config = resolve_dense_config(None, ["backbone.name=nano-wan-random", *TINY])
+    config = resolve_dense_config(None, ["backbone.name=nano-wan-random", *SHORT])
     data = replace(config.data, root=str(stills))
     members = members_of(replace(config, data=data), [TaskData("depth"), TaskData("seg")], nano_wan)
     setup = members["depth"].setup
