@@ -60,6 +60,43 @@ three); captions.jsonl beside each. A run that was stopped goes on with the same
     )
     make.add_argument("--jobs", type=int, metavar="N", help="processes (one per core)")
 
+    caption = verb(
+        verbs,
+        "caption",
+        _caption,
+        "write captions of a data set's pictures and clips with a vision-language model",
+        """\
+examples:
+  mmdiff-video caption --data voc --data-root DIR
+  mmdiff-video caption --data folders --data-root DIR --limit 8          look at a few first
+  mmdiff-video caption --data re10k --data-root DIR --model ./gemma-3-4b-it --batch-size 16
+
+Adds {"key": ..., "caption": ..., "model": ...} lines to captions.jsonl in the data root, where
+training, evaluation and `data check` look for it: a caption prompts the backbone with what it is
+shown. What has a line is left alone, so a run that was stopped goes on with the same command, and
+captions of your own stay; delete the file (or lines of it) to have others written.
+
+Of pictures, every split is captioned; of clips, the middle frame of those that training and
+evaluation take by default. Pictures that cannot be read are skipped and named.
+
+The default model is the paper's, gated (accept its licence on the hub, then `hf auth login`), and
+takes 9 GB of memory. Any image-text-to-text model of transformers with a chat template does, a
+smaller one on a laptop: --model HuggingFaceTB/SmolVLM-256M-Instruct.""",
+    )
+    caption.add_argument(
+        "--data", required=True, metavar="NAME", help="a data set: voc, duts, nyu, folders, re10k"
+    )
+    caption.add_argument("--data-root", type=Path, metavar="DIR", help="the folder it lies in")
+    caption.add_argument(
+        "--model", metavar="MODEL", help="a hub id or a local folder (google/gemma-3-4b-it)"
+    )
+    caption.add_argument("--instruction", metavar="TEXT", help="what the model is told")
+    caption.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="longest caption, in tokens (96)"
+    )
+    caption.add_argument("--batch-size", type=int, metavar="N", help="pictures in one go (4)")
+    caption.add_argument("--limit", type=int, metavar="N", help="at most N pictures in this run")
+
 
 def _data_list(args: argparse.Namespace) -> None:
     from mmdiff_video.datasets.catalogue import list_datasets
@@ -100,3 +137,16 @@ def _data_make(args: argparse.Namespace) -> None:
         height=args.size[1],
         jobs=args.jobs,
     )
+
+
+def _caption(args: argparse.Namespace) -> int:
+    from mmdiff_video.captioning.run import caption_dataset
+
+    settings = {
+        name: getattr(args, name)
+        for name in ("model", "instruction", "max_new_tokens", "batch_size", "limit")
+        if getattr(args, name) is not None
+    }
+    report = caption_dataset(args.data, args.data_root, **settings)
+    print(report)
+    return 0 if report.captioned else 2

@@ -3,17 +3,21 @@
     {"key": "0a1b2c", "caption": "A purple chair on a dotted rug."}
 
 A frozen backbone is prompted with the caption of what it is shown (the paper captions real images
-with a vision-language model); without the file a fixed prompt does.
+with a vision-language model); without the file a fixed prompt does. ``mmdiff-video caption`` writes
+the file line by line, and puts the model's name into each.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_text
 
 CAPTIONS_FILE = "captions.jsonl"
+
+_CUT_SHORT = ": the line is cut short; `mmdiff-video caption` with this data root mends it"
 
 
 def read_captions(root: Path) -> dict[str, str]:
@@ -26,7 +30,7 @@ def read_captions(root: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     captions: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -37,12 +41,51 @@ def read_captions(root: Path) -> dict[str, str]:
         if not isinstance(key, str) or not isinstance(caption, str):
             raise InputError(
                 f'{path}, line {number}: expected {{"key": "...", "caption": "..."}},'
-                f" found {line[:60]!r}"
+                f" found {line.decode(errors='replace')[:60]!r}"
+                f"{_CUT_SHORT if _is_torn(line) else ''}"
             )
         if key in captions:
             raise InputError(f"{path}, line {number}: a second caption for '{key}'")
         captions[key] = caption
     return captions
+
+
+class CaptionFile:
+    """The captions of a data root, to which lines are added while they come.
+
+    Opening it mends the end: a last line that a killed process left torn is cut off.
+
+    Args:
+        root: the data root.
+
+    Raises:
+        InputError: as :func:`read_captions`; or the file cannot be written.
+
+    Attributes:
+        path: of the file, which may not be there yet.
+        captions: all of them, by key.
+    """
+
+    def __init__(self, root: Path):
+        self.path = Path(root) / CAPTIONS_FILE
+        with _writing(self.path):
+            _mend(self.path)
+        self.captions = read_captions(root)
+
+    def add(self, captions: Mapping[str, str], model: str) -> None:
+        """Append captions of new keys, and hand them to the operating system.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        assert not captions.keys() & self.captions.keys()
+        lines = [
+            json.dumps({"key": key, "caption": caption, "model": model}, ensure_ascii=False) + "\n"
+            for key, caption in captions.items()
+        ]
+        with _writing(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write("".join(lines))
+        self.captions.update(captions)
 
 
 def write_captions(root: Path, captions: Mapping[str, str]) -> None:
@@ -52,3 +95,35 @@ def write_captions(root: Path, captions: Mapping[str, str]) -> None:
         for key in sorted(captions)
     )
     write_text(Path(root) / CAPTIONS_FILE, "".join(lines))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write '{path}': {error.strerror or error}") from None
+
+
+def _mend(path: Path) -> None:
+    """End the file with a newline: cut off a torn last line, complete a whole one."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    last = content[whole:]
+    if _is_torn(last):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    elif last:
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line is the beginning of an object only; any other mistake is a person's."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return line.startswith(b"{") and not line.rstrip().endswith(b"}")
+    return False

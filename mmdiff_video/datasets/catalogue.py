@@ -44,12 +44,22 @@ def check_any(name: str, root: Path | None, out: Path) -> DatasetReport | ImageD
     Raises:
         InputError: there is none of that name, or nothing can be looked into.
     """
+    check = check_images if holds_pictures(name, root) else check_dataset
+    return check(name, root, out)
+
+
+def holds_pictures(name: str, root: Path | None) -> bool:
+    """Tell labelled pictures from posed clips; of rooms, by what lies in ``root``.
+
+    Raises:
+        InputError: there is no data set of that name.
+    """
     clips, pictures = name in card_names(), name in image_card_names()
     if not clips and not pictures:
         raise _unknown(name)
     if clips and pictures:
-        pictures = root is not None and any(Path(root).glob("*/images"))
-    return check_images(name, root, out) if pictures else check_dataset(name, root, out)
+        return root is not None and any(Path(root).glob("*/images"))
+    return pictures
 
 
 def _unknown(name: str) -> ValueError:

@@ -21,7 +21,22 @@ axis, 0 where unknown. saliency: float32 [H, W], 0 or 1.
 
 
 class Pair(Protocol):
-    """Where a picture and its label come from. Must survive pickling: workers get a copy."""
+    """Where a picture and its label come from. Must survive pickling: workers get a copy.
+
+    Attributes:
+        place: where the picture lies; no two pictures share it.
+    """
+
+    @property
+    def place(self) -> str: ...  # noqa: D102
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """Read the picture alone, uint8 [H, W, 3].
+
+        Raises:
+            PictureError: it cannot be used.
+        """
+        ...
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """Read uint8 [H, W, 3] and the label [H, W].
@@ -40,9 +55,18 @@ class FilePair:
     label: Path
     decode: Callable[[Path], NDArray[Any]]
 
+    @property
+    def place(self) -> str:
+        """See :class:`Pair`."""
+        return str(self.image)
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """See :class:`Pair`."""
+        return read_rgb(self.image)
+
     def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """See :class:`Pair`."""
-        return read_rgb(self.image), self.decode(self.label)
+        return self.read_image(), self.decode(self.label)
 
 
 @dataclass(frozen=True, kw_only=True)

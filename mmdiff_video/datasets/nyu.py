@@ -67,16 +67,29 @@ class MatPair:
     path: Path
     index: int
 
+    @property
+    def place(self) -> str:
+        """See :class:`mmdiff_video.datasets.labelled.Pair`."""
+        return f"{self.path}#{self.index}"
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """See :class:`mmdiff_video.datasets.labelled.Pair`."""
+        return self._stored("images").transpose(2, 1, 0)  # from [3, W, H]
+
     def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """See :class:`mmdiff_video.datasets.labelled.Pair`."""
+        # without the hole filling of "depths"; 0 where nothing was measured
+        depth = self._stored("rawDepths", "depths")
+        return self.read_image(), depth.T.astype(np.float32)
+
+    def _stored(self, *names: str) -> NDArray[Any]:
+        """Read what lies under the first of the names that the file has."""
         try:
             with _h5py().File(self.path) as file:
-                image = file["images"][self.index]  # [3, W, H]
-                # without the hole filling of "depths"; 0 where nothing was measured
-                depth = file["rawDepths" if "rawDepths" in file else "depths"][self.index]
+                name = next((name for name in names if name in file), names[-1])
+                return file[name][self.index]
         except (OSError, KeyError, RuntimeError) as error:
             raise PictureError(f"{self.path.name}, picture {self.index}: {error}") from None
-        return image.transpose(2, 1, 0), depth.T.astype(np.float32)
 
 
 def _load_mat(root: Path, split: str) -> LoadedImages:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdiff_video.datasets.captions import CAPTIONS_FILE, read_captions, write_captions
+from mmdiff_video.datasets.captions import CAPTIONS_FILE, CaptionFile, read_captions, write_captions
 from mmdiff_video.errors import InputError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -34,4 +34,42 @@ def test_a_root_without_captions_has_none(tmp_path):
 def test_a_broken_line_is_named(tmp_path, line, says):
     (tmp_path / CAPTIONS_FILE).write_text('{"key": "a", "caption": "a chair"}\n' + line + "\n")
     with pytest.raises(InputError, match=says):
+        read_captions(tmp_path)
+
+
+@given(
+    captions=st.dictionaries(TEXT, TEXT, min_size=1, max_size=4),
+    cut=st.integers(min_value=0, max_value=400),
+)
+def test_a_file_cut_anywhere_is_completed(captions, cut, tmp_path_factory):
+    root = tmp_path_factory.mktemp("captions")
+    CaptionFile(root).add(captions, "gemma")
+    path = root / CAPTIONS_FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    file = CaptionFile(root)
+    assert file.captions.items() <= captions.items()
+    file.add({key: text for key, text in captions.items() if key not in file.captions}, "gemma")
+    assert path.read_bytes() == whole
+    assert read_captions(root) == captions
+
+
+@pytest.mark.parametrize("last", ["a chair", '{"key": "b" "caption": "x"}', '{"key": "b"}'])
+def test_a_persons_mistake_at_the_end_is_left_to_them(tmp_path, last):
+    path = tmp_path / CAPTIONS_FILE
+    path.write_text('{"key": "a", "caption": "a chair"}\n' + last)
+    with pytest.raises(InputError, match="line 2: expected"):
+        CaptionFile(tmp_path)
+    assert path.read_text().rstrip("\n").endswith(last)
+
+
+def test_captions_that_cannot_be_written_are_said_so(tmp_path):
+    file = CaptionFile(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"cannot write .*captions\.jsonl"):
+        file.add({"a": "x"}, "gemma")
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+    (tmp_path / CAPTIONS_FILE).write_bytes(b'{"key": "a", "caption": "caf\xe9"}\n')
+    with pytest.raises(InputError, match="line 1: expected"):
         read_captions(tmp_path)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.skipped import Skipped
-from mmdiff_video.training import TrainConfig, Trainer
+from mmdiff_video.training import TrainConfig, Trainer, processes
 
 
 class Samples:
@@ -113,3 +113,5 @@ if __name__ == "__main__":
     if "die_while_writing" in arguments:
         die_while_writing(arguments.pop("die_while_writing"))
     tiny_trainer(Path(sys.argv[1]), **arguments).fit()
+    # threads of a process group that is still there at exit can abort the interpreter
+    processes().destroy_process_group()
