@@ -160,10 +160,12 @@ def test_nyu_mat_gives_upright_pictures_and_the_official_split(tmp_path):
     train, test = (load_images(card, tmp_path, s, "depth") for s in ("train", "test"))
     assert (len(train.images), len(test.images)) == (8, 2)
     assert not {i.key for i in train.images} & {i.key for i in test.images}
+    assert len({image.pair.place for image in train.images + test.images}) == 10
     assert "not the official split" in train.note
     savemat(tmp_path / "splits.mat", {"trainNdxs": [[1], [3]], "testNdxs": [[2]]})
     (only,) = load_images(card, tmp_path, "test", "depth").images
     image, depth = only.read()
+    assert np.array_equal(only.pair.read_image(), image)
     assert image.shape == (4, 6, 3)
     assert image[2, 5].tolist() == images[1, :, 5, 2].tolist()
     assert depth[2, 5] == depths[1, 5, 2]

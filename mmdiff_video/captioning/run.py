@@ -1,0 +1,147 @@
+"""``mmdiff-video caption``: fill the ``captions.jsonl`` of a data root."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mmdiff_video.captioning.captioner import (
+    DEFAULT_INSTRUCTION,
+    DEFAULT_MODEL,
+    Captioner,
+    load_captioner,
+)
+from mmdiff_video.captioning.subjects import Subject, find_subjects, root_of
+from mmdiff_video.datasets.captions import CaptionFile
+from mmdiff_video.datasets.picture_files import PictureError
+from mmdiff_video.datasets.posed_video import ClipError
+from mmdiff_video.errors import InputError
+from mmdiff_video.skipped import Skipped
+from mmdiff_video.training import processes, this_device
+
+_REASONS_SHOWN = 20
+
+
+@dataclass
+class CaptionReport:
+    """What was done.
+
+    Attributes:
+        title: of the data set.
+        path: of the captions.
+        model: that made them.
+        written: captions of this run.
+        there: captions that were there before.
+        left: pictures beyond the limit.
+        skipped: pictures that got none.
+    """
+
+    title: str
+    path: Path
+    model: str
+    written: int = 0
+    there: int = 0
+    left: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @property
+    def captioned(self) -> int:
+        """Pictures of the data set with a caption."""
+        return self.written + self.there
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.title}: {self.written} captions by {self.model} added to {self.path},"
+            f" {self.there} were there, {self.left} are still to come, {len(self.skipped)} skipped"
+        ]
+        lines += [f"  skipped {key}: {why}" for key, why in self.skipped[:_REASONS_SHOWN]]
+        if (more := len(self.skipped) - _REASONS_SHOWN) > 0:
+            lines.append(f"  ... and {more} more")
+        return "\n".join(lines)
+
+
+def caption_dataset(
+    name: str,
+    root: Path | None,
+    *,
+    model: str = DEFAULT_MODEL,
+    instruction: str = DEFAULT_INSTRUCTION,
+    max_new_tokens: int = 96,
+    batch_size: int = 4,
+    limit: int | None = None,
+) -> CaptionReport:
+    """Caption what has no caption yet, adding to the data root's file batch by batch.
+
+    A run that was killed goes on where it was. The model is loaded only if there is work for it.
+
+    Args:
+        name: a data set, of labelled pictures or posed clips.
+        root: the data root; None: see :func:`mmdiff_video.datasets.roots.find_root`.
+        model, instruction, max_new_tokens: see :func:`load_captioner`.
+        batch_size: pictures in one go.
+        limit: at most this many pictures in this run.
+
+    Raises:
+        InputError: no such data or model, broken captions, a number below 1.
+    """
+    for flag, value in (
+        ("max-new-tokens", max_new_tokens),
+        ("batch-size", batch_size),
+        ("limit", limit),
+    ):
+        if value is not None and value < 1:
+            raise InputError(f"--{flag} must be at least 1, not {value}")
+    if processes().num_processes > 1:
+        raise InputError("captions are written by one process: start it without a launcher")
+    root = root_of(name, root)
+    file = CaptionFile(root)
+    subjects = find_subjects(name, root)
+    wanted = [subject for subject in subjects.found if subject.key not in file.captions]
+    report = CaptionReport(subjects.title, file.path, model, skipped=list(subjects.skipped))
+    report.there = len(subjects.found) - len(wanted)
+    chosen = wanted[:limit]
+    report.left = len(wanted) - len(chosen)
+    if not chosen:
+        return report
+    captioner = load_captioner(
+        model, instruction=instruction, max_new_tokens=max_new_tokens, device=this_device()
+    )
+    with tqdm(total=len(chosen), desc="caption", unit="picture", disable=None) as bar:
+        for batch in _batches(_readable(chosen, report), batch_size):
+            found = _captions(captioner, batch, report)
+            file.add(found, model)
+            report.written += len(found)
+            bar.update(report.written + len(report.skipped) - len(subjects.skipped) - bar.n)
+    return report
+
+
+def _readable(
+    subjects: Iterable[Subject], report: CaptionReport
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    for subject in subjects:
+        try:
+            yield subject.key, subject.read()
+        except (PictureError, ClipError) as error:
+            report.skipped.append(Skipped(subject.key, str(error)))
+
+
+def _batches(
+    pictures: Iterator[tuple[str, NDArray[np.uint8]]], size: int
+) -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
+    while batch := list(islice(pictures, size)):
+        yield batch
+
+
+def _captions(
+    captioner: Captioner, batch: Sequence[tuple[str, NDArray[np.uint8]]], report: CaptionReport
+) -> dict[str, str]:
+    texts = captioner([picture for _, picture in batch])
+    found = {key: text for (key, _), text in zip(batch, texts, strict=True) if text}
+    report.skipped += [
+        Skipped(key, "the model said nothing") for key, _ in batch if key not in found
+    ]
+    return found
