@@ -6,9 +6,29 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import torch
+
+_PLAIN_LIBRARIES = (
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "huggingface-hub",
+    "sentencepiece",
+    "protobuf",
+    "ftfy",
+    "omegaconf",
+    "numpy",
+    "kornia",
+    "imageio",
+    "matplotlib",
+    "tqdm",
+)
+"""Those that work wherever they are installed; the others are tried out."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,21 @@ def check_torch() -> Finding:
     bf16 = f"bf16 in hardware ({', '.join(fast)})" if fast else "no bf16 in hardware"
     detail = f"{torch.__version__}, {torch.get_num_threads()} CPU threads, {bf16}"
     return Finding("torch", "ok", detail)
+
+
+def check_libraries() -> Finding:
+    """Report the versions of the libraries that need no trial."""
+    versions: list[str] = []
+    missing: list[str] = []
+    for name in _PLAIN_LIBRARIES:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        found = f"not installed: {', '.join(missing)}"
+        return Finding("libraries", "broken", found, f"pip install {' '.join(missing)}")
+    return Finding("libraries", "ok", ", ".join(versions))
 
 
 def check_cuda() -> Finding:
@@ -147,6 +182,107 @@ def check_lpips() -> Finding:
     return Finding("LPIPS weights", "ok", "VGG16 weights found")
 
 
+def check_st_lpips() -> Finding:
+    """Report the perceptual metric whose weights come with a package."""
+    from recon.perceptual import LpipsUnavailable
+    from recon.shift_tolerant import load_st_lpips
+
+    if isinstance(load_st_lpips(), LpipsUnavailable):
+        return Finding(
+            "ST-LPIPS",
+            "absent",
+            "no stlpips_pytorch: it will show as n/a where LPIPS cannot be had",
+            "pip install 'mmdiff-video[st-lpips]'",
+        )
+    return Finding("ST-LPIPS", "ok", "weights of stlpips_pytorch found")
+
+
+def check_torchmetrics() -> Finding:
+    """Score a trial segmentation: half of each of two classes is found."""
+    try:
+        from torchmetrics.classification import MulticlassJaccardIndex
+
+        truth, found = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 0])
+        score = float(MulticlassJaccardIndex(2)(found, truth))
+    except Exception as error:  # whatever stops scoring is what we are here to report
+        remedy = "pip install --upgrade torchmetrics"
+        return Finding("torchmetrics", "broken", _first_line(error), remedy)
+    if abs(score - 1 / 3) > 1e-4:
+        return Finding("torchmetrics", "broken", f"a trial mIoU came as {score:.3f}, not 0.333")
+    return Finding("torchmetrics", "ok", f"{metadata.version('torchmetrics')}: mIoU")
+
+
+def check_pysodmetrics() -> Finding:
+    """Score a trial mask against itself."""
+    import numpy as np
+
+    try:
+        from py_sod_metrics import MAE, Smeasure
+
+        mask = np.zeros((16, 16), np.uint8)
+        mask[4:12, 4:12] = 255
+        structure, error = Smeasure(), MAE()
+        for metric in (structure, error):
+            metric.step(pred=mask, gt=mask)
+        scores = float(structure.get_results()["sm"]), float(error.get_results()["mae"])
+    except Exception as error:
+        remedy = "pip install --upgrade pysodmetrics"
+        return Finding("pysodmetrics", "broken", _first_line(error), remedy)
+    if abs(scores[0] - 1) > 1e-3 or scores[1] > 1e-6:
+        found = f"a mask against itself scored S {scores[0]:.3f}, MAE {scores[1]:.3f}"
+        return Finding("pysodmetrics", "broken", found)
+    return Finding("pysodmetrics", "ok", f"{metadata.version('pysodmetrics')}: S-measure, F, MAE")
+
+
+def check_h5py() -> Finding:
+    """Write an HDF5 file in memory and read it back."""
+    try:
+        import h5py
+
+        with h5py.File("trial", "w", driver="core", backing_store=False) as file:
+            total = float(file.create_dataset("depths", data=[1.0, 2.0])[:].sum())
+    except ModuleNotFoundError:
+        return Finding(
+            "h5py",
+            "absent",
+            "not installed: NYU's labelled .mat cannot be read, its pictures in folders can",
+            "pip install 'mmdiff-video[nyu]'",
+        )
+    except Exception as error:
+        return Finding("h5py", "broken", _first_line(error), "pip install --upgrade h5py")
+    if total != 3:
+        return Finding("h5py", "broken", f"[1, 2] read back with the sum {total}")
+    return Finding("h5py", "ok", f"{h5py.__version__}: NYU's labelled .mat")
+
+
+def check_embreex() -> Finding:
+    """Report Embree, which draws the procedural rooms."""
+    try:
+        from embreex import rtcore_scene  # noqa: F401
+    except ImportError as error:
+        return Finding(
+            "embreex",
+            "absent",
+            f"procedural rooms cannot be drawn here ({_first_line(error)})",
+            "pip install embreex (Linux x86-64, macOS, Windows), or copy rooms made elsewhere",
+        )
+    return Finding("embreex", "ok", f"{metadata.version('embreex')}: procedural rooms")
+
+
+def check_tensorboard() -> Finding:
+    """Report TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: F401
+    except ImportError:
+        return Finding(
+            "tensorboard",
+            "absent",
+            "not installed: metrics go to metrics.jsonl alone",
+            "pip install 'mmdiff-video[tensorboard]'",
+        )
+    return Finding("tensorboard", "ok", metadata.version("tensorboard"))
+
+
 def check_backbones() -> Finding:
     """Report which of the big backbones lie in the local hub cache."""
     from huggingface_hub import try_to_load_from_cache
@@ -181,12 +317,19 @@ def check_disk() -> Finding:
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
     check_torch,
+    check_libraries,
     check_cuda,
     check_gsplat,
     check_rasterizer,
     check_video,
     check_ffmpeg,
     check_lpips,
+    check_st_lpips,
+    check_torchmetrics,
+    check_pysodmetrics,
+    check_h5py,
+    check_embreex,
+    check_tensorboard,
     check_backbones,
     check_disk,
 )
