@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
@@ -22,8 +21,14 @@ from mmdiff_video.datasets.labelled import TASKS, LoadedImages
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of, parameter_counts
 from mmdiff_video.dense.pipeline import DenseModel
-from mmdiff_video.dense.setup import DenseSetup, set_up_dense
-from mmdiff_video.dense.train import load_training_images, train_dense, training_views
+from mmdiff_video.dense.setup import DenseSetup, Net, set_up_dense
+from mmdiff_video.dense.train import (
+    load_training_images,
+    preview_rows,
+    save_preview,
+    train_dense,
+    training_views,
+)
 from mmdiff_video.dense.views import DenseBatch, DenseSample, TrainingViews, collate
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.features.concepts import TASK_CONCEPTS
@@ -97,6 +102,10 @@ class Member:
     loaded: LoadedImages
     outputs: slice
 
+    def share_of(self, model: nn.Module) -> Net:
+        """The task's outputs of the shared model, called like a model of its own."""
+        return lambda *inputs: model(*inputs)[:, self.outputs]
+
 
 @dataclass(frozen=True)
 class JointBatch:
@@ -155,8 +164,9 @@ def train_joint(
         model,
         views,
         _JointLoss(members, weights),
-        replace(config.train, preview_every=0),
+        config.train,
         collate=_collate,
+        preview=_JointPreview(members),
         lr_factors={"head": config.head_lr_factor},
         notice=first.notice,
         resume=resume,
@@ -256,16 +266,24 @@ class _JointLoss:
     def task_loss(self, model: nn.Module, task: str, batch: DenseBatch) -> Tensor:
         """The unweighted loss of one task's samples."""
         member = self.members[task]
-        setup = member.setup
-        output = setup.read(model, batch.images[:, :, None], batch.keys, batch.captions)
-        output = F.interpolate(
-            output[:, member.outputs, 0].float(),
-            batch.target.shape[1:],
-            mode="bilinear",
-            align_corners=False,
-        )
-        terms = setup.task.loss(output, batch.target, batch.valid)
+        output = member.setup.output(member.share_of(model), batch)
+        terms = member.setup.task.loss(output, batch.target, batch.valid)
         return torch.stack(list(terms.values())).sum()
+
+
+class _JointPreview:
+    """Draws the first views of every task, one task below the other."""
+
+    def __init__(self, members: Mapping[str, Member]):
+        self.members = list(members.values())
+
+    def __call__(self, model: nn.Module, step: int, path: Path) -> None:
+        rows = [
+            row
+            for member in self.members
+            for row in preview_rows(member.setup, member.views, member.share_of(model))
+        ]
+        save_preview(rows, step, path, self.members[0].setup.notice)
 
 
 @torch.no_grad()

@@ -10,10 +10,11 @@ from mmdiff_video.pictures import to_uint8
 
 _OVERLAY = 0.55
 
+PictureRow = list[NDArray[np.uint8]]
+"""Pictures [H, W, 3] of one size that stand beside each other."""
 
-def picture_row(
-    task: Task, sample: DenseSample, image: Tensor, prediction: Tensor
-) -> list[NDArray[np.uint8]]:
+
+def picture_row(task: Task, sample: DenseSample, image: Tensor, prediction: Tensor) -> PictureRow:
     """Input, truth, prediction and error, each uint8 [H, W, 3]; ``image`` is [3, H, W]."""
     return [
         to_uint8(image.movedim(0, -1)),

@@ -1,12 +1,12 @@
 """From a config to the things a dense run is made of."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, load_defaults
@@ -26,6 +26,9 @@ from mmdiff_video.resources import find_config
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Net = Callable[..., Tensor]
+"""A :class:`DenseNet`, or what is called like one."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class DenseSetup:
 
     def read(
         self,
-        model: nn.Module,
+        model: Net,
         video: Tensor,
         keys: Sequence[str],
         captions: Sequence[str | None] | None,
@@ -73,14 +76,14 @@ class DenseSetup:
         """Run everything on clips [B, 3, F, H, W]; the output [B, K, F', h, w]."""
         return self.decode(model, self.source(video, keys, captions), video)
 
-    def decode(self, model: nn.Module, features: DiTFeatures, video: Tensor) -> Tensor:
+    def decode(self, model: Net, features: DiTFeatures, video: Tensor) -> Tensor:
         """Run the model on what was read of a clip; the output [B, K, F', h, w]."""
         if self.dino is None:
             return model(features)
         grid = self.backbone.geometry.token_grid(*video.shape[2:])
         return model(features, self.dino(video, grid))
 
-    def output(self, model: nn.Module, batch: DenseBatch) -> Tensor:
+    def output(self, model: Net, batch: DenseBatch) -> Tensor:
         """Run everything on a batch; the output at the target's size, [B, K, h, w]."""
         output = self.read(model, batch.images[:, :, None], batch.keys, batch.captions)[:, :, 0]
         size = batch.target.shape[1:]

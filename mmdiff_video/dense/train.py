@@ -1,7 +1,7 @@
 """``mmdiff-video dense``: train a head on labelled pictures, and score it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from mmdiff_video.datasets.labelled import LoadedImages
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import parameter_counts
-from mmdiff_video.dense.pictures import picture_row
+from mmdiff_video.dense.pictures import PictureRow, picture_row
 from mmdiff_video.dense.pipeline import DenseModel
-from mmdiff_video.dense.setup import DenseSetup, set_up_dense
+from mmdiff_video.dense.setup import DenseSetup, Net, set_up_dense
 from mmdiff_video.dense.views import DenseBatch, DenseSample, TrainingViews, collate
 from mmdiff_video.files import write_json
 from mmdiff_video.pictures import side_by_side
@@ -27,6 +27,9 @@ from mmdiff_video.tables import format_bytes, format_count, format_table
 from mmdiff_video.training import Trainer, TrainResult, load_model, processes
 
 logger = logging.getLogger(__name__)
+
+_PREVIEWED = 3
+"""Views of a task that a preview shows."""
 
 
 def train_dense(
@@ -140,18 +143,32 @@ class _Preview:
         self.views = views
 
     def __call__(self, model: nn.Module, step: int, path: Path) -> None:
-        samples = [self.views.sample(i, 0) for i in range(min(3, len(self.views)))]
-        usable = [sample for sample in samples if isinstance(sample, DenseSample)]
-        if not usable:
-            return  # broken: the loop counts them
-        batch = collate(usable).to(self.setup.backbone.device)
-        found = self.setup.task.decode(self.setup.output(model, batch)).cpu()
-        rows = [
-            picture_row(self.setup.task, sample, sample.image, prediction)
-            for sample, prediction in zip(usable, found, strict=True)
-        ]
+        save_preview(preview_rows(self.setup, self.views, model), step, path, self.setup.notice)
+
+
+def preview_rows(setup: DenseSetup, views: TrainingViews, model: Net) -> list[PictureRow]:
+    """Draw the first views of a task; broken ones are left out, as the training loop counts them.
+
+    Args:
+        setup, views: of the task.
+        model: what predicts.
+    """
+    samples = [views.sample(i, 0) for i in range(min(_PREVIEWED, len(views)))]
+    usable = [sample for sample in samples if isinstance(sample, DenseSample)]
+    if not usable:
+        return []
+    found = setup.task.decode(setup.output(model, collate(usable).to(setup.backbone.device)))
+    return [
+        picture_row(setup.task, sample, sample.image, prediction)
+        for sample, prediction in zip(usable, found.cpu(), strict=True)
+    ]
+
+
+def save_preview(rows: Sequence[PictureRow], step: int, path: Path, notice: str) -> None:
+    """Save rows of :func:`preview_rows` as one sheet; without any, nothing."""
+    if rows:
         titles = ["training view", "truth", f"prediction, step {step}", "error"]
-        side_by_side(rows, titles, note=self.setup.notice).save(path)
+        side_by_side(rows, titles, note=notice).save(path)
 
 
 def _summary(setup: DenseSetup, loaded: LoadedImages, views: TrainingViews) -> str:

@@ -201,7 +201,9 @@ def test_the_cache_changes_no_loss(stills, tmp_path):
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=0)
 
 
-def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(stills, tmp_path, nano_wan, capsys):
+def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
+    runs, stills, tmp_path, nano_wan, capsys
+):
     command = ["dense", "--task", f"seg=rooms:{stills}", "--task", "depth", "--task", "saliency"]
     command += ["--data", "rooms", "--data-root", str(stills), "--backbone", "nano-wan-random"]
     command += [*SHORT, "concept_maps=true", f"cache.dir={tmp_path / 'cache'}"]
@@ -210,6 +212,12 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(stills, tmp_path,
     assert "head on features" in capsys.readouterr().out
     facts = json.loads((joint / "run.json").read_text())
     weights = facts["task_weights"]
+    # three views of each task, one below the other
+    single, together = (
+        Image.open(run / "previews" / "step-000003.png") for run in (runs["depth"], joint)
+    )
+    assert together.width == single.width
+    assert 2 * single.height < together.height <= 3 * single.height
     assert sum(weights.values()) == pytest.approx(3)
     images = torch.rand(1, 3, 32, 48)
     models = [DenseModel.from_pretrained(joint / t, nano_wan) for t in weights]
