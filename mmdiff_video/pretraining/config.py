@@ -138,6 +138,8 @@ class DiTStageConfig(StageConfig):
 
     Attributes:
         half_size: on pictures scaled to half their size.
+        latent_frames: on the first latent frames of the clips only; 0 means on all. The VAE is
+            causal, so that 1 trains on single pictures.
         objective: ``flow``, or ``guidance``: learn to give at once what two forwards of the stage's
             first weights give with classifier-free guidance of a random scale (Meng et al. 2023),
             which makes the value that a guidance-distilled model embeds mean what it says.
@@ -145,6 +147,7 @@ class DiTStageConfig(StageConfig):
     """
 
     half_size: bool = False
+    latent_frames: int = 0
     objective: str = "flow"
     guidance: tuple[float, float] = (1.0, 5.0)
 
@@ -152,6 +155,10 @@ class DiTStageConfig(StageConfig):
         valid = ("flow", "guidance")
         if self.objective not in valid:
             raise unknown_name("objective", self.objective, valid)
+        if self.latent_frames < 0:
+            raise InputError(
+                f"stage '{self.name}': latent_frames is {self.latent_frames}: it must be 0 or above"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,13 @@ def train_dit(
     def trainer(stage: DiTStageConfig, run: Path, resume: bool) -> Trainer:
         with processes().main_process_first():
             train, val = (
-                Latents(corpora[split], vae_folder, encode, half_size=stage.half_size)
+                Latents(
+                    corpora[split],
+                    vae_folder,
+                    encode,
+                    half_size=stage.half_size,
+                    frames=stage.latent_frames,
+                )
                 for split in ("train", "val")
             )
         samples = CaptionedLatents(
@@ -101,7 +107,13 @@ def train_dit(
         return False
     if processes().is_main_process:
         last = config.stages[-1]
-        val = Latents(corpora["val"], vae_folder, encode, half_size=last.half_size)
+        val = Latents(
+            corpora["val"],
+            vae_folder,
+            encode,
+            half_size=last.half_size,
+            frames=last.latent_frames,
+        )
         report = {
             "version": __version__,
             "backbone": config.backbone,
@@ -243,6 +255,9 @@ class SampleSheet:
         )
         scale = 2 if self.stage.half_size else 1
         clips = self.config.corpus
+        length = clips.frames
+        if self.stage.latent_frames:
+            length = 1 + backbone.geometry.time_stride * (self.stage.latent_frames - 1)
         rows = []
         for prompt in self.config.prompts:
             made = backbone.generate(
@@ -251,7 +266,7 @@ class SampleSheet:
                 timesteps=[0.5],
                 height=clips.height // scale,
                 width=clips.width // scale,
-                frames=clips.frames,
+                frames=length,
                 steps=self.config.sample_steps,
                 guidance=guidance,
                 seed=self.config.train.seed,

@@ -40,11 +40,19 @@ class Latents:
         vae_folder: the diffusers folder of the VAE, which names the latents' folder.
         encode: uint8 clips [B, F, H, W, 3] -> normalised latents [B, c, F, h, w].
         half_size: scale the pictures to half their size first.
+        frames: how many of a clip's latent frames to give out, from its first on; 0 means all.
     """
 
     def __init__(
-        self, corpus: Corpus, vae_folder: Path, encode: Encode, *, half_size: bool = False
+        self,
+        corpus: Corpus,
+        vae_folder: Path,
+        encode: Encode,
+        *,
+        half_size: bool = False,
+        frames: int = 0,
     ):
+        self.frames = frames or None
         height, width = (side // (2 if half_size else 1) for side in corpus.clip(0).shape[1:3])
         folder = corpus.folder / f"latents-{_digest(vae_folder)}-{height}x{width}"
         folder.mkdir(exist_ok=True)
@@ -66,7 +74,8 @@ class Latents:
     def latent(self, index: int) -> Tensor:
         """Read a latent [c, F, h, w], float32; odd indices are mirrored."""
         shard, within = divmod(index, 2 * self.shard_clips)
-        return torch.from_numpy(self._shards[shard][within].astype(np.float32))
+        latent = self._shards[shard][within][:, : self.frames]
+        return torch.from_numpy(latent.astype(np.float32))
 
 
 def vae_encoder(backbone: Backbone, *, bf16: bool) -> Encode:

@@ -12,7 +12,8 @@ from mmdiff_video.pretraining.export import GOLDEN, golden_forward
 from mmdiff_video.training import checkpoints
 
 STAGES = {
-    "nano-wan": "stages=[{name: flow, steps: 12, batch_size: 4, lr: 1.0e-2}]",
+    "nano-wan": "stages=[{name: clips, steps: 12, batch_size: 4, lr: 1.0e-2},"
+    " {name: pictures, steps: 2, batch_size: 2, lr: 1.0e-3, latent_frames: 1}]",
     "nano-flux": "stages=[{name: small, steps: 12, batch_size: 4, lr: 1.0e-2, half_size: true},"
     " {name: guidance, steps: 2, batch_size: 2, lr: 1.0e-3, objective: guidance}]",
 }
@@ -39,7 +40,7 @@ def test_a_tiny_training_learns_resumes_and_becomes_a_backbone(
     whole = tmp_path / "whole"
     pretrain("dit", backbone, whole, *settings, "train.preview_every=12")
 
-    first = "flow" if backbone == "nano-wan" else "small"
+    first = "clips" if backbone == "nano-wan" else "small"
     lines = (whole / first / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
     losses = [line["loss"] for line in steps if "loss" in line]

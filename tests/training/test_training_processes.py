@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,16 +25,10 @@ def _run(tiny, run: Path, launcher: tuple[str, ...] = (), **arguments):
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 @pytest.mark.parametrize(
     "launcher",
     [
-        ("torch.distributed.run", "--nproc-per-node=2", "--master-port={port}"),
+        ("torch.distributed.run", "--nproc-per-node=2", "--standalone"),
         (
             "accelerate.commands.launch",
             "--multi_gpu",  # the only launcher of accelerate that starts CPU processes without MPI
@@ -43,7 +36,7 @@ def _free_port() -> int:
             "--num_machines=1",
             "--mixed_precision=no",
             "--dynamo_backend=no",
-            "--main_process_port={port}",
+            "--main_process_port=0",  # a free one
         ),
     ],
     ids=["torchrun", "accelerate"],
@@ -51,7 +44,6 @@ def _free_port() -> int:
 def test_two_processes_follow_one_with_twice_the_batch(tiny, metrics, tmp_path: Path, launcher):
     # three broken samples: a process now and then has fewer than the other, or none
     settings = {"steps": 12, "broken": [1, 4, 6]}
-    launcher = tuple(word.format(port=_free_port()) for word in launcher)
     done = _run(tiny, tmp_path / "two", ("-m", *launcher), batch_size=1, **settings)
     assert done.returncode == 0, done.stderr
     tiny.tiny_trainer(tmp_path / "one", batch_size=2, **settings).fit()
