@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,17 +88,24 @@ def load_backbone(
 
 
 def fingerprint(folder: Path) -> str:
-    """Identify the weights and configs of a diffusers folder, wherever it lies.
+    """Identify the weights and configs of a diffusers folder, wherever it lies."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*")]
+    # configs and weights of the components, not READMEs, examples or hidden files
+    parts = [p for p in paths if len(p.parts) == 2 and not p.parts[0].startswith(".")]
+    return fingerprint_files(folder, parts)
+
+
+def fingerprint_files(folder: Path, paths: Iterable[Path]) -> str:
+    """Identify the content of those files of a folder that ``paths`` below it name.
 
     Small files count whole; of a large weight file its size, its header and 64 evenly spaced pieces
     of 4 KiB, so that 14 billion parameters take well under a second. Modification times and the
     folder's name do not count.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        # configs and weights of the components, not READMEs, examples or hidden files
-        if not path.is_file() or len(relative.parts) != 2 or relative.parts[0].startswith("."):
+    for relative in sorted(paths):
+        path = folder / relative
+        if not path.is_file():
             continue
         size = path.stat().st_size
         digest.update(f"{relative.as_posix()}\0{size}\0".encode())

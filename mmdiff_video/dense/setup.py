@@ -18,7 +18,7 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of
 from mmdiff_video.dense.tasks import Task, build_task
 from mmdiff_video.dense.views import DenseBatch
-from mmdiff_video.features.dino import DinoFeatures, load_dino
+from mmdiff_video.features.dino import CachedDino, DinoFeatures, load_dino
 from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.resources import find_config
@@ -51,7 +51,7 @@ class DenseSetup:
     card: ImageCard
     task: Task
     source: FeatureSource
-    dino: DinoFeatures | None
+    dino: DinoFeatures | CachedDino | None
     model: DenseNet
     height: int
     width: int
@@ -82,6 +82,14 @@ class DenseSetup:
             return model(features)
         grid = self.backbone.geometry.token_grid(*video.shape[2:])
         return model(features, self.dino(video, grid))
+
+    def bytes_per_view(self) -> int:
+        """Disk that one training view takes in the feature cache."""
+        size = 1, self.height, self.width
+        taps = self.source.bytes_per_sample(*size)
+        if not isinstance(self.dino, CachedDino):
+            return taps
+        return taps + self.dino.entry_bytes(self.backbone.geometry.token_grid(*size))
 
     def output(self, model: Net, batch: DenseBatch) -> Tensor:
         """Run everything on a batch; the output at the target's size, [B, K, h, w]."""
@@ -134,9 +142,12 @@ def set_up_dense(
         max_depth=_set(data.max_depth),
         eval_crop=_set(data.eval_crop),
     )
+    source = FeatureSource(backbone, config, concepts_of(config, task))
     dino = None
     if config.dino is not None:
         dino = load_dino(config.dino, backbone.device, config.dino_layers)
+        if source.cache is not None:
+            dino = CachedDino(dino, source.cache)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         model = build_model(
@@ -148,7 +159,6 @@ def set_up_dense(
             dino_channels=dino.channels if dino else 0,
         )
     model.to(backbone.device)
-    source = FeatureSource(backbone, config, concepts_of(config, task))
     return DenseSetup(config, backbone, card, task, source, dino, model, height, width)
 
 

@@ -189,7 +189,7 @@ def _summary(setup: DenseSetup, loaded: LoadedImages, views: TrainingViews) -> s
     if setup.notice:
         lines.insert(0, setup.notice)
     if setup.source.cache is not None:
-        each = setup.source.bytes_per_sample(1, setup.height, setup.width)
+        each = setup.bytes_per_view()
         size = each * len(views) * (data.views or 1)
         lines.append(
             f"feature cache in {config.cache.dir}: {format_bytes(each)} a view, up to"

@@ -1,9 +1,9 @@
 """Keep what a frozen backbone said on disk, so that a sample is run through it only once.
 
 One safetensors file per sample, maps in bf16 or fp8, the latent and the concept maps in float32,
-under a name that is the hash of everything the features depend on. A file carries a checksum: one
-that is cut short or has a flipped bit is noticed, deleted and computed anew. Any number of
-processes may share a folder.
+under a name that is the hash of everything the features depend on; DINO features have files of
+their own (``dino.py``). A file carries a checksum: one that is cut short or has a flipped bit is
+noticed, deleted and computed anew. Any number of processes may share a folder.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,9 @@ class Entry:
     """What is kept of one sample.
 
     Attributes:
-        tensors: ``latent`` [c, F, h, w] and, where concepts were asked for, ``concepts``
-            [K, F, H, W], both float32; the packed maps of every tap, see ``cache_forms.py``.
+        tensors: of a backbone ``latent`` [c, F, h, w] and, where concepts were asked for,
+            ``concepts`` [K, F, H, W], both float32; the packed maps of every tap, see
+            ``cache_forms.py``.
         sigmas: the sigmas actually tapped.
     """
 
@@ -117,6 +118,23 @@ class FeatureCache:
             return None
         self.stats.hits += 1
         return Entry(tensors, tuple(json.loads(metadata["sigmas"])))
+
+    def fetch(
+        self, addresses: Sequence[str], make: Callable[[list[int]], Sequence[Entry]]
+    ) -> list[Entry]:
+        """Read entries; those that are not there are made all at once, and stored.
+
+        Args:
+            addresses: what is wanted.
+            make: makes the entries of some of the addresses, given their places in the list.
+        """
+        entries = {address: self.load(address) for address in dict.fromkeys(addresses)}
+        missing = [i for i, address in enumerate(addresses) if entries[address] is None]
+        if missing:
+            for i, entry in zip(missing, make(missing), strict=True):
+                self.store(addresses[i], entry)
+                entries[addresses[i]] = entry
+        return [entry for entry in (entries[a] for a in addresses) if entry is not None]
 
     def store(self, address: str, entry: Entry) -> None:
         """Write an entry, deleting old ones to make room.
@@ -237,9 +255,8 @@ class CachedExtractor:
             entry_address(self.backbone, clip, names, times, text, seed, key, also)
             for clip, text, key in zip(video, prompts, keys, strict=True)
         ]
-        entries = {address: self.cache.load(address) for address in dict.fromkeys(addresses)}
-        missing = [i for i, a in enumerate(addresses) if entries[a] is None]
-        if missing:
+
+        def read(missing: list[int]) -> list[Entry]:
             fresh = self.backbone.extract(
                 video[missing],
                 [prompts[i] for i in missing],
@@ -250,12 +267,9 @@ class CachedExtractor:
                 chunk=chunk,
                 **asked,
             )
-            for row, i in enumerate(missing):
-                entry = _entry(fresh, row, self.form)
-                self.cache.store(addresses[i], entry)
-                entries[addresses[i]] = entry
-        found = [entry for entry in (entries[a] for a in addresses) if entry is not None]
-        return self._features(found, names, times)
+            return [_entry(fresh, row, self.form) for row in range(len(missing))]
+
+        return self._features(self.cache.fetch(addresses, read), names, times)
 
     def _features(
         self, entries: Sequence[Entry], names: Sequence[str], times: tuple[float, ...]
@@ -301,10 +315,9 @@ def entry_address(
         backbone, clip, taps, timesteps, prompt, seed, key: as for :meth:`Backbone.extract`.
         also: what is not asked for by default: concepts, another form.
     """
-    pixels = clip.detach().float().cpu().contiguous()
-    return _digest(
+    return address_of(
+        clip,
         {
-            "format": _FORMAT,
             "backbone": backbone.fingerprint,
             "dtype": str(backbone.dtype),
             "taps": list(taps),
@@ -314,11 +327,21 @@ def entry_address(
             "guidance": backbone.defaults.extract_guidance,
             "seed": seed,
             "key": key,
-            "size": list(clip.shape[1:]),
-            "pixels": hashlib.sha256(_bytes(pixels)).hexdigest(),
             **(also or {}),
-        }
+        },
     )
+
+
+def address_of(clip: Tensor, ingredients: Mapping[str, Any]) -> str:
+    """Hash the pixels of a clip [3, F, H, W] and what else an entry depends on (plain values)."""
+    pixels = clip.detach().float().cpu().contiguous()
+    whole = {
+        "format": _FORMAT,
+        "size": list(clip.shape[1:]),
+        "pixels": hashlib.sha256(_bytes(pixels)).hexdigest(),
+        **ingredients,
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def entry_bytes(
@@ -356,10 +379,6 @@ def _entry(features: DiTFeatures, row: int, form: CacheForm) -> Entry:
     if features.concepts is not None:
         tensors["concepts"] = features.concepts[row].float()
     return Entry(tensors, features.sigmas)
-
-
-def _digest(ingredients: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 Off unless a task asks for them. The weights are Meta's and gated; a local folder does as well.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.hub import fetch, is_hub_id
+from mmdiff_video.backbones.registry import fingerprint_files
 from mmdiff_video.backbones.taps import run_up_to, tapped
 from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.features.cache import Entry, FeatureCache, address_of
 
 #: Short name -> hub id.
 DINO_MODELS = {
@@ -26,6 +29,8 @@ DINO_MODELS = {
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
+_FILES = ("config.json", "*.safetensors")
+
 
 class DinoFeatures:
     """A frozen DINOv3 ViT, read at chosen layers.
@@ -33,9 +38,10 @@ class DinoFeatures:
     Attributes:
         layers: blocks that are read, counted from 0; layer 11 of ViT-B is its last.
         channels: C of what :meth:`__call__` returns: the width times the number of layers.
+        fingerprint: identifies the weights, for the feature cache.
     """
 
-    def __init__(self, model: Any, layers: Sequence[int]):
+    def __init__(self, model: Any, layers: Sequence[int], fingerprint: str):
         from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTLayer
 
         blocks = [module for module in model.modules() if isinstance(module, DINOv3ViTLayer)]
@@ -46,6 +52,7 @@ class DinoFeatures:
                 raise InputError(f"no DINO layer {layer}; valid: 0 to {len(blocks) - 1}")
         self.model = model.eval().requires_grad_(False)
         self.layers = tuple(layers)
+        self.fingerprint = fingerprint
         self.channels = model.config.hidden_size * len(layers)
         self._blocks: dict[str, nn.Module] = {str(i): blocks[i] for i in self.layers}
         self._last = blocks[max(self.layers)]
@@ -100,6 +107,43 @@ class DinoFeatures:
         return torch.cat([found[str(layer)] for layer in self.layers], dim=1)
 
 
+class CachedDino:
+    """Stands in for :class:`DinoFeatures`, and asks it only for clips not in the feature cache.
+
+    Maps are kept in the model's own number format, whatever the form of taps: they are few beside
+    those, and lose nothing.
+
+    Args:
+        dino: what is asked.
+        cache: may hold a backbone's features too.
+    """
+
+    def __init__(self, dino: DinoFeatures, cache: FeatureCache):
+        self.dino = dino
+        self.cache = cache
+        self.channels = dino.channels
+
+    @torch.no_grad()
+    def __call__(self, video: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """See :meth:`DinoFeatures.__call__`."""
+        ingredients = {
+            "dino": self.dino.fingerprint,
+            "dtype": str(self.dino.model.dtype),
+            "layers": list(self.dino.layers),
+            "grid": list(grid),
+        }
+
+        def read(missing: list[int]) -> list[Entry]:
+            return [Entry({"dino": maps}, ()) for maps in self.dino(video[missing], grid)]
+
+        entries = self.cache.fetch([address_of(clip, ingredients) for clip in video], read)
+        return torch.stack([e.tensors["dino"].to(self.dino.model.device) for e in entries])
+
+    def entry_bytes(self, grid: tuple[int, int, int]) -> int:
+        """Bytes that one clip takes in the cache."""
+        return self.channels * math.prod(grid) * self.dino.model.dtype.itemsize
+
+
 def load_dino(
     name_or_path: str | Path = "dinov3-b",
     device: torch.device | str | None = None,
@@ -142,7 +186,9 @@ def load_dino(
         )
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return DinoFeatures(
-        model, default_layers(config.num_hidden_layers) if layers is None else layers
+        model,
+        default_layers(config.num_hidden_layers) if layers is None else layers,
+        fingerprint_files(folder, (Path(p.name) for end in _FILES for p in folder.glob(end))),
     )
 
 
@@ -159,4 +205,4 @@ def _folder(name_or_path: str) -> Path:
         raise unknown_name(
             "DINO model", name_or_path, [*DINO_MODELS, "a hub id (org/name)", "a folder"]
         )
-    return fetch(hub_id, ["config.json", "*.safetensors"], instead="folder of a DINOv3 ViT")
+    return fetch(hub_id, _FILES, instead="folder of a DINOv3 ViT")

@@ -65,6 +65,23 @@ def test_dino_features_stand_beside_every_layer(nano_wan, tiny, dino_folder, fra
     assert "DINO projection" in parameter_counts(setup.model)
 
 
+def test_dino_features_go_through_the_runs_cache(nano_wan, tiny, dino_folder, tmp_path):
+    overrides = ("task=depth", f"dino={dino_folder}")
+    plain = set_up_dense(resolve(tiny, *overrides), None, nano_wan)
+    cached = set_up_dense(resolve(tiny, *overrides, f"cache.dir={tmp_path}"), None, nano_wan)
+    video = torch.rand(2, 3, 1, 32, 48)
+    grid = nano_wan.geometry.token_grid(1, 32, 48)
+    assert plain.dino is not None
+    assert cached.dino is not None
+    assert cached.source.cache is not None
+    outputs = [cached.read(cached.model, video, ["a", "b"], None) for _ in range(2)]
+    assert torch.equal(*outputs)
+    assert (cached.source.cache.stats.hits, cached.source.cache.stats.misses) == (4, 4)
+    assert torch.equal(cached.dino(video, grid), plain.dino(video, grid))
+    stored = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]
+    assert cached.bytes_per_view() < sum(stored) / 2 < cached.bytes_per_view() + 4096
+
+
 def test_parameters_of_aggregators_and_head_are_counted_apart(nano_wan, tiny):
     setup = set_up_dense(resolve(tiny, "task=seg"), CLASSES, nano_wan)
     counts = parameter_counts(setup.model)

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.dino import DINO_MODELS, default_layers, load_dino
+from mmdiff_video.features.cache import FeatureCache
+from mmdiff_video.features.dino import DINO_MODELS, CachedDino, default_layers, load_dino
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,61 @@ def test_bfloat16(folder: Path) -> None:
     rough = load_dino(folder, "cpu", dtype=torch.bfloat16)(clip(), (1, 2, 3))
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).norm() / exact.norm() < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_cache_changes_nothing(folder: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    dino = load_dino(folder, "cpu", dtype=dtype)
+    plain = dino(clip(frames=5), (2, 2, 3))
+    for _ in range(2):  # cold, and warm in what could be another process
+        cache = FeatureCache(tmp_path, budget_gb=1)
+        found = CachedDino(dino, cache)(clip(frames=5), (2, 2, 3))
+        assert found.dtype == dtype
+        assert torch.equal(found, plain)
+    assert (cache.stats.hits, cache.stats.misses) == (2, 0)
+
+
+def test_the_model_sees_only_what_is_not_cached(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dino = load_dino(folder, "cpu")
+    cached = CachedDino(dino, FeatureCache(tmp_path, budget_gb=1))
+    video = clip(count=3)
+    first = cached(video[:1], (1, 2, 3))
+    seen: list[int] = []
+    read = dino._read
+    monkeypatch.setattr(
+        dino, "_read", lambda pictures: seen.append(len(pictures)) or read(pictures)
+    )
+    together = cached(video, (1, 2, 3))
+    assert seen == [2]
+    assert torch.equal(together[:1], first)
+    torch.testing.assert_close(together, dino(video, (1, 2, 3)))
+
+
+def test_whatever_the_maps_depend_on_is_an_entry_of_its_own(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text((folder / "config.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    save_file({n: w + 0.01 for n, w in weights.items()}, other / "model.safetensors")
+    cache = FeatureCache(tmp_path / "cache", budget_gb=1)
+    models = [
+        load_dino(folder, "cpu"),
+        load_dino(other, "cpu"),
+        load_dino(folder, "cpu", layers=[0]),
+        load_dino(folder, "cpu", dtype=torch.bfloat16),
+    ]
+    seen = [CachedDino(dino, cache)(clip(), (1, 2, 3)) for dino in models]
+    seen.append(CachedDino(models[0], cache)(clip(), (1, 4, 3)))
+    seen.append(CachedDino(models[0], cache)(clip() * 0.9, (1, 2, 3)))
+    assert cache.stats.hits == 0
+    assert not torch.equal(seen[0], seen[1])
+    files = [path.stat().st_size for path in cache.root.rglob("*.safetensors")]
+    assert len(files) == 12
+    size = CachedDino(models[0], cache).entry_bytes((1, 2, 3))
+    assert size == 48 * 6 * 4
+    assert any(size <= length < size + 1000 for length in files)
 
 
 @pytest.mark.parametrize(
