@@ -3,27 +3,34 @@
     python benchmarks/claims.py                  # hours on two cores; writes docs/claims.md
     python benchmarks/claims.py --quick          # minutes; shows that it runs, proves nothing
     python benchmarks/claims.py --seeds 5 --out DIR
+    python benchmarks/claims.py --only tasks --real seg=voc:DIR depth=nyu:DIR saliency=duts:DIR
 
-Whatever is done is kept in --out: the same command goes on after an interruption.
+Whatever is done is kept in --out: the same command goes on after an interruption. The report holds
+the sections of this and of earlier calls with the same --out.
 """
 
 import argparse
 import json
 import logging
 import platform
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import claims_dense as dense
 import claims_layers as layers
 import claims_nvs as nvs
+import claims_tasks as tasks
 from claims_report import report
 from rasterizer import processor_name
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone
+from mmdiff_video.dense.multitask import parse_task
 from mmdiff_video.files import write_json, write_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+SECTIONS = ("dense", "nvs", "layers", "tasks")
 
 
 def main() -> None:
@@ -37,58 +44,42 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--image-backbone", default="nano-flux")
     parser.add_argument("--video-backbone", default="nano-wan")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument(
+        "--real",
+        nargs="+",
+        type=parse_task,
+        default=[],
+        metavar="TASK=DATA:DIR",
+        help="real sets for the section `tasks`",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny budgets, one seed")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
-    seeds = 1 if args.quick else args.seeds
-    probes = dense.DenseBudget(train=32, test=16, steps=8) if args.quick else dense.DenseBudget()
-    clips = nvs.NVSBudget(scenes=5, steps=4) if args.quick else nvs.NVSBudget()
-    samples = 2 if args.quick else 16
     out = args.out / "quick" if args.quick else args.out
     docs = args.docs or (out if args.quick else DOCS)
-
-    results: dict[str, Any] = {"layers": {}}
-    for name in (args.image_backbone, args.video_backbone):
-        results["layers"][name] = run_layers(name, samples, out, docs)
-    results["dense"] = run_dense(args.image_backbone, probes, seeds, out)
-    results["nvs"] = run_nvs(args.video_backbone, clips, seeds, out)
-    image = load_backbone(args.image_backbone)
-    results["setting"] = {
-        "seeds": seeds,
-        "image_backbone": args.image_backbone,
-        "video_backbone": args.video_backbone,
-        "size": image.defaults.height,
-        "label_size": dense.LABEL_SIZE,
-        **{field: getattr(probes, field) for field in ("train", "test", "steps", "batch")},
-        "scenes": clips.scenes,
-        "nvs_steps": clips.steps,
-        "machine": f"Run on {processor_name()}, {platform.system()}."
-        + (f" **{UNTRAINED_NOTICE}**" if image.untrained else ""),
+    kept = out / "claims.json"
+    results: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    sections: dict[str, Callable[[argparse.Namespace, Path, Path], dict[str, Any]]] = {
+        "dense": run_dense,
+        "nvs": run_nvs,
+        "layers": run_layers,
+        "tasks": run_tasks,
     }
-    write_json(docs / "claims.json", results)
-    write_text(docs / "claims.md", report(results))
+    for name in args.only:
+        results[name] = sections[name](args, out, docs) | {"machine": _machine()}
+        write_json(kept, results)
+        write_json(docs / "claims.json", results)
+        write_text(docs / "claims.md", report(results))
     print(report(results))
 
 
-def run_layers(name: str, samples: int, out: Path, docs: Path) -> dict[str, Any]:
-    """Claim 5 for one backbone; the pictures lie beside the report."""
-    path = out / "layers" / f"{name}-{samples}.json"
-    if not path.is_file():
-        backbone = load_backbone(name)
-        found = layers.analyse(backbone, samples)
-        title = f"{name}, {samples} held-out rooms"
-        if backbone.untrained:
-            title += f" ({UNTRAINED_NOTICE})"
-        layers.draw_statistics(found, title, docs / "images" / f"claims-layers-{name}.png")
-        layers.draw_entropy(backbone, docs / "images" / f"claims-entropy-{name}.png")
-        write_json(path, found.as_json())
-    return json.loads(path.read_text())
-
-
-def run_dense(name: str, budget: dense.DenseBudget, seeds: int, out: Path) -> dict[str, Any]:
+def run_dense(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
     """Claims 1 to 3: weights -> arm -> scores, one for each seed."""
-    results: dict[str, dict[str, list[dict[str, float]]]] = {}
+    budget = dense.DenseBudget(train=32, test=16, steps=8) if args.quick else dense.DenseBudget()
+    seeds, name = _seeds(args), args.image_backbone
+    runs: dict[str, dict[str, list[dict[str, float]]]] = {}
     for weights, backbone_name in (("trained", name), ("random", f"{name}-random")):
         backbone = load_backbone(backbone_name)
         size = backbone.defaults.height
@@ -112,20 +103,72 @@ def run_dense(name: str, budget: dense.DenseBudget, seeds: int, out: Path) -> di
                     )
                     write_json(path, found._asdict())
                     print(f"{backbone_name}, {arm.name}, seed {seed}: {found}", flush=True)
-                runs = results.setdefault(weights, {}).setdefault(arm.name, [])
-                runs.append(json.loads(path.read_text()))
-    return results
+                rows = runs.setdefault(weights, {}).setdefault(arm.name, [])
+                rows.append(json.loads(path.read_text()))
+    setting = asdict(budget) | {"size": load_backbone(name).defaults.height}
+    return {**_section(args, name, setting), "label_size": dense.LABEL_SIZE, "runs": runs}
 
 
-def run_nvs(name: str, budget: nvs.NVSBudget, seeds: int, out: Path) -> dict[str, Any]:
+def run_nvs(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
     """Claims 1 and 4: arm -> eval.json, one for each seed."""
+    budget = nvs.NVSBudget(scenes=5, steps=4) if args.quick else nvs.NVSBudget()
+    name = args.video_backbone
     folder = out / f"nvs-{budget.scenes}x{budget.frames}-{budget.steps}"
-    results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in nvs.ARMS}
-    for seed in range(seeds):
+    runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in nvs.ARMS}
+    for seed in range(_seeds(args)):
         for arm, found in nvs.run_seed(folder, name, f"{name}-random", budget, seed).items():
             kept = ("held_out", "inputs", "nearest_input", "parameters", "scenes", "views")
-            results[arm].append({key: found[key] for key in kept})
-    return results
+            runs[arm].append({key: found[key] for key in kept})
+    return {**_section(args, name, asdict(budget)), "runs": runs}
+
+
+def run_layers(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
+    """Claim 5; the pictures lie beside the report."""
+    samples = 2 if args.quick else 16
+    runs = {}
+    for name in (args.image_backbone, args.video_backbone):
+        path = out / "layers" / f"{name}-{samples}.json"
+        if not path.is_file():
+            backbone = load_backbone(name)
+            found = layers.analyse(backbone, samples)
+            title = f"{name}, {samples} held-out rooms"
+            if backbone.untrained:
+                title += f" ({UNTRAINED_NOTICE})"
+            layers.draw_statistics(found, title, docs / "images" / f"claims-layers-{name}.png")
+            layers.draw_entropy(backbone, docs / "images" / f"claims-entropy-{name}.png")
+            write_json(path, found.as_json())
+        runs[name] = json.loads(path.read_text())
+    return {"samples": samples, "runs": runs}
+
+
+def run_tasks(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
+    """The three tasks with their full heads: on rooms, and on the real sets that are given."""
+    quick = tasks.TaskBudget(train=8, test=4, steps=4)
+    budget, name = quick if args.quick else tasks.TaskBudget(), args.image_backbone
+    folder = out / f"tasks-{budget.train}-{budget.steps}x{budget.batch}"
+    return {
+        **_section(args, name, asdict(budget)),
+        "rooms": tasks.run_rooms(folder, name, budget, _seeds(args)),
+        "real": tasks.run_real(folder, name, budget, args.real),
+    }
+
+
+def _seeds(args: argparse.Namespace) -> int:
+    return 1 if args.quick else args.seeds
+
+
+def _section(args: argparse.Namespace, name: str, setting: dict[str, Any]) -> dict[str, Any]:
+    untrained = load_backbone(name).untrained
+    return {
+        "backbone": name,
+        "seeds": _seeds(args),
+        "notice": f"**{UNTRAINED_NOTICE}**" if untrained else "",
+        **setting,
+    }
+
+
+def _machine() -> str:
+    return f"{processor_name()}, {platform.system()}"
 
 
 if __name__ == "__main__":
