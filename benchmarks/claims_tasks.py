@@ -73,6 +73,7 @@ def run_real(
             extra = [f"task={member.task}", *data, *ARMS[label]]
             run = out / "real" / f"{member.task}-{_slug(label)}"
             found = _run(_config(out, name, budget, 0, extra), run, backbone)
+            found["data"] = f"{Path(member.root or '').name} ({member.name})"
             results.setdefault(member.task, {})[label] = [found]
     return results
 
