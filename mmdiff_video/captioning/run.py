@@ -1,8 +1,7 @@
 """``mmdiff-video caption``: fill the ``captions.jsonl`` of a data root."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -111,37 +110,28 @@ def caption_dataset(
         model, instruction=instruction, max_new_tokens=max_new_tokens, device=this_device()
     )
     with tqdm(total=len(chosen), desc="caption", unit="picture", disable=None) as bar:
-        for batch in _batches(_readable(chosen, report), batch_size):
-            found = _captions(captioner, batch, report)
-            file.add(found, model)
-            report.written += len(found)
-            bar.update(report.written + len(report.skipped) - len(subjects.skipped) - bar.n)
+        for start in range(0, len(chosen), batch_size):
+            batch = chosen[start : start + batch_size]
+            captions = _captions(captioner, batch, report)
+            file.add(captions, model)
+            report.written += len(captions)
+            bar.update(len(batch))
     return report
 
 
-def _readable(
-    subjects: Iterable[Subject], report: CaptionReport
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    for subject in subjects:
+def _captions(
+    captioner: Captioner, batch: Sequence[Subject], report: CaptionReport
+) -> dict[str, str]:
+    """Caption what can be read of a batch; the rest goes to the report."""
+    pictures: dict[str, NDArray[np.uint8]] = {}
+    for subject in batch:
         try:
-            yield subject.key, subject.read()
+            pictures[subject.key] = subject.read()
         except (PictureError, ClipError) as error:
             report.skipped.append(Skipped(subject.key, str(error)))
-
-
-def _batches(
-    pictures: Iterator[tuple[str, NDArray[np.uint8]]], size: int
-) -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
-    while batch := list(islice(pictures, size)):
-        yield batch
-
-
-def _captions(
-    captioner: Captioner, batch: Sequence[tuple[str, NDArray[np.uint8]]], report: CaptionReport
-) -> dict[str, str]:
-    texts = captioner([picture for _, picture in batch])
-    found = {key: text for (key, _), text in zip(batch, texts, strict=True) if text}
-    report.skipped += [
-        Skipped(key, "the model said nothing") for key, _ in batch if key not in found
-    ]
-    return found
+    if not pictures:
+        return {}
+    captions = dict(zip(pictures, captioner(list(pictures.values())), strict=True))
+    silent = [key for key, text in captions.items() if not text]
+    report.skipped += [Skipped(key, "the model said nothing") for key in silent]
+    return {key: text for key, text in captions.items() if text}

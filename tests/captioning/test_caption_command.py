@@ -105,6 +105,17 @@ def test_broken_pictures_are_skipped_and_named(root, vlm, capsys):
     assert set(read_captions(root)) == {"train00000", "train00003", "test00000"}
 
 
+def test_a_model_that_says_nothing_leaves_no_empty_caption(root, vlm, tmp_path, capsys):
+    dumb = Path(shutil.copytree(vlm, tmp_path / "dumb"))
+    settings = json.loads((dumb / "generation_config.json").read_text())
+    (dumb / "generation_config.json").write_text(
+        json.dumps(settings | {"suppress_tokens": None, "forced_eos_token_id": 1})
+    )
+    assert caption(root, dumb, "--max-new-tokens", "1") == 2
+    assert "skipped test00000: the model said nothing" in capsys.readouterr().out
+    assert read_captions(root) == {}
+
+
 def test_two_pictures_of_one_name_are_not_confused(root, vlm, capsys):
     for kind, suffix in (("images", "jpg"), ("labels", "png"), ("depth", "png"), ("masks", "png")):
         folder = root / "test" / kind
