@@ -117,7 +117,11 @@ def untapped_forward(
 
 
 def alternate(
-    first: Callable[[], None], second: Callable[[], None], device: torch.device, repeats: int
+    first: Callable[[], object],
+    second: Callable[[], object],
+    device: torch.device,
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float]:
     """Median seconds of each; they take turns at going first, so that nothing favours either."""
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -125,11 +129,11 @@ def alternate(
     for i in range(repeats + 2):
         for run, kept in pairs if i % 2 else reversed(pairs):
             synchronise(device)
-            start = time.perf_counter()
+            start = clock()
             run()
             synchronise(device)
             if i >= 2:  # the first two warm up
-                kept.append(time.perf_counter() - start)
+                kept.append(clock() - start)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 
