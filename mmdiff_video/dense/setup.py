@@ -1,6 +1,5 @@
 """From a config to the things a dense run is made of."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -9,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE, load_defaults
+from mmdiff_video.backbones import UNTRAINED_NOTICE
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import load_config
 from mmdiff_video.datasets.image_card import ImageCard, load_image_card
 from mmdiff_video.datasets.labelled import Classes
 from mmdiff_video.dense.config import DenseConfig
@@ -19,11 +17,8 @@ from mmdiff_video.dense.model import DenseNet, build_model, concepts_of
 from mmdiff_video.dense.tasks import Task, build_task
 from mmdiff_video.dense.views import DenseBatch
 from mmdiff_video.features.dino import CachedDino, DinoFeatures, load_dino
-from mmdiff_video.features.source import FeatureSource
+from mmdiff_video.features.source import FeatureSource, resolve_run_config
 from mmdiff_video.features.types import DiTFeatures
-from mmdiff_video.resources import find_config
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -102,16 +97,9 @@ def resolve_dense_config(file: str | None, overrides: Sequence[str]) -> DenseCon
     """Build a run's config from a file (or the default for its backbone) and overrides.
 
     Raises:
-        InputError: as :func:`mmdiff_video.config.load_config`, or an unknown backbone.
+        InputError: as :func:`mmdiff_video.features.source.resolve_run_config`.
     """
-    path = find_config(file) if file else None
-    name = load_config(DenseConfig, path, overrides).backbone.name
-    if path is None:
-        path = find_config("dense-nano" if name.startswith("nano-") else "dense")
-        logger.info("config: %s (the default for %s; --config takes another)", path.stem, name)
-    width = load_defaults(name).hidden_width
-    base = {"aggregator": {"width": width}, "backbone": {"name": name}}
-    return load_config(DenseConfig, path, overrides, base=base)
+    return resolve_run_config(DenseConfig, "dense", file, overrides)
 
 
 def set_up_dense(

@@ -1,17 +1,22 @@
 """Reads from the frozen backbone what a run's model takes in: the settings, and the reader."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from mmdiff_video.backbones import load_backbone
+from mmdiff_video.backbones import load_backbone, load_defaults
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.config import load_config
 from mmdiff_video.features.cache import CachedExtractor, FeatureCache, entry_bytes
 from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.resources import find_config
 from mmdiff_video.training import this_device
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,33 @@ class ReadsFeatures(Protocol):
     def backbone(self) -> BackboneConfig: ...  # noqa: D102
     @property
     def cache(self) -> CacheConfig: ...  # noqa: D102
+
+
+Run = TypeVar("Run", bound=ReadsFeatures)
+
+
+def resolve_run_config(
+    schema: type[Run], shipped: str, file: str | None, overrides: Sequence[str]
+) -> Run:
+    """Build a run's config from a file, or the shipped one for its backbone, and overrides.
+
+    Args:
+        schema: the task's config; its ``aggregator`` gets the width that goes with the backbone.
+        shipped: name of the shipped config; SHIPPED-nano is that of the nano backbones.
+        file: a YAML file or the name of a shipped one.
+        overrides: ``key=value`` strings.
+
+    Raises:
+        InputError: as :func:`mmdiff_video.config.load_config`, or an unknown backbone.
+    """
+    path = find_config(file) if file else None
+    name = load_config(schema, path, overrides).backbone.name
+    if path is None:
+        path = find_config(f"{shipped}-nano" if name.startswith("nano-") else shipped)
+        logger.info("config: %s (the default for %s; --config takes another)", path.stem, name)
+    width = load_defaults(name).hidden_width
+    base = {"aggregator": {"width": width}, "backbone": {"name": name}}
+    return load_config(schema, path, overrides, base=base)
 
 
 class FeatureSource:

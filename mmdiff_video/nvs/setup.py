@@ -1,6 +1,5 @@
 """From a config to the things a run is made of."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -8,18 +7,14 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE, load_defaults
+from mmdiff_video.backbones import UNTRAINED_NOTICE
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import load_config
 from mmdiff_video.datasets.card import DatasetCard, load_card
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.source import FeatureSource
+from mmdiff_video.features.source import FeatureSource, resolve_run_config
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import build_model
-from mmdiff_video.resources import find_config
 from recon.decoder import SceneSpace
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -72,15 +67,9 @@ def resolve_config(file: str | None, overrides: Sequence[str]) -> NVSConfig:
     """Build a run's config from a file (or the default for its backbone) and overrides.
 
     Raises:
-        InputError: as :func:`mmdiff_video.config.load_config`, or an unknown backbone.
+        InputError: as :func:`mmdiff_video.features.source.resolve_run_config`.
     """
-    path = find_config(file) if file else None
-    name = load_config(NVSConfig, path, overrides).backbone.name
-    if path is None:
-        path = find_config("3dgs-nano" if name.startswith("nano-") else "3dgs")
-        logger.info("config: %s (the default for %s; --config takes another)", path.stem, name)
-    width = load_defaults(name).hidden_width
-    return load_config(NVSConfig, path, overrides, base={"aggregator": {"width": width}})
+    return resolve_run_config(NVSConfig, "3dgs", file, overrides)
 
 
 def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
