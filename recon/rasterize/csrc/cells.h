@@ -85,29 +85,39 @@ RECON_INLINE void for_each_block(const TileList& tile, float* planes, const Visi
       }
 }
 
-// Where the pixels of a block lie in the picture; outside, any pixel.
-struct Pixels {
-  int64_t index[kLanes];
-  vi inside;
+// The part of a picture that a tile covers.
+struct Window {
+  int left, top, across, down;  // pixels
 
-  RECON_INLINE Pixels(const TileList& tile, const Block& block) {
-    for (int i = 0; i < kLanes; ++i) {
-      const int column = block.column + i % 4, row = block.row + i / 4;
-      inside[i] = column < tile.width && row < tile.height ? -1 : 0;
-      index[i] = inside[i] ? (int64_t)row * tile.width + column : 0;
-    }
-  }
-  RECON_INLINE vf keep(vf a) const { return (vf)(inside & (vi)a); }
-  RECON_INLINE vf load(const float* map, int channels, int channel) const {
-    vf values;
-    for (int i = 0; i < kLanes; ++i) values[i] = map[index[i] * channels + channel];
-    return values;
-  }
-  RECON_INLINE void store(float* map, int channels, int channel, vf values) const {
-    for (int i = 0; i < kLanes; ++i)
-      if (inside[i]) map[index[i] * channels + channel] = values[i];
+  RECON_INLINE explicit Window(const TileList& tile) {
+    const int size = 1 << tile.shift;
+    left = tile.tile_x * size;
+    top = tile.tile_y * size;
+    across = tile.width - left < size ? tile.width - left : size;
+    down = tile.height - top < size ? tile.height - top : size;
   }
 };
+
+// Calls visit(pixel of the picture, its place in the first plane, n) for every row of a cell: n
+// pixels, 4 except at the picture's edge.
+template <class Visit>
+RECON_INLINE void for_each_run(const TileList& tile, float* planes, const Visit& visit) {
+  const Window window(tile);
+  const int64_t cell = int64_t{plane_count(tile.channels)} * kCellPixels;
+  const int cells_across = (1 << tile.shift) / kCellSide;
+  for (int y = 0; y < window.down; ++y) {
+    const int64_t pixel = int64_t{window.top + y} * tile.width + window.left;
+    float* const row = planes + y / kCellSide * cells_across * cell + y % kCellSide * kCellSide;
+    const int whole = window.across / kCellSide, rest = window.across % kCellSide;
+    for (int i = 0; i < whole; ++i) visit(pixel + i * kCellSide, row + i * cell, kCellSide);
+    if (rest) visit(pixel + whole * kCellSide, row + whole * cell, rest);
+  }
+}
+
+RECON_INLINE void clear_planes(const TileList& tile, float* planes) {
+  const int64_t size = tile_scratch(tile.shift, tile.channels);
+  for (int64_t i = 0; i < size; i += kLanes) store(planes + i, vf{});
+}
 
 // kQuads entries, and their alpha over a block: 0 out of reach.
 struct Group {

@@ -55,27 +55,26 @@ RECON_INLINE void composite_block(const TileList& tile, const Round& round, cons
   for (int c = 0; c < kChannels; ++c) store(plane(block, kValues + c), sums[c]);
 }
 
-// Clears the planes; light falls on the pixels of the picture alone.
-RECON_INLINE void clear_planes(const TileList& tile, float* planes) {
-  for_each_block(tile, planes, [&](const Block& block) {
-    store(plane(block, kLight), Pixels(tile, block).keep(all(1.0f)));
-    for (int p = kLight + 1; p < plane_count(tile.channels); ++p) store(plane(block, p), vf{});
-  });
-}
-
 RECON_INLINE void write_picture(const TileList& tile, const float* background, float* planes,
                                 const Picture& picture) {
+  const int channels = tile.channels;
   for_each_block(tile, planes, [&](const Block& block) {
-    const Pixels pixels(tile, block);
     const vf alpha = load(plane(block, kAlpha)), left_over = 1.0f - alpha;
-    const vf depth = load(plane(block, kValues + tile.channels)) / alpha;
-    pixels.store(picture.alpha, 1, 0, alpha);
-    pixels.store(picture.depth, 1, 0, keep(above(alpha, vf{}), depth));
-    for (int c = 0; c < tile.channels; ++c) {
-      const vf sum = load(plane(block, kValues + c));
-      pixels.store(picture.image, tile.channels, c,
-                   background ? sum + left_over * background[c] : sum);
+    float* const depth = plane(block, kValues + channels);
+    store(depth, keep(above(alpha, vf{}), load(depth) / alpha));
+    for (int c = 0; background && c < channels; ++c) {
+      float* const sum = plane(block, kValues + c);
+      store(sum, load(sum) + left_over * background[c]);
     }
+  });
+  for_each_run(tile, planes, [&](int64_t pixel, const float* run, int n) {
+    const size_t bytes = (size_t)n * sizeof(float);
+    std::memcpy(picture.alpha + pixel, run + kAlpha * kCellPixels, bytes);
+    std::memcpy(picture.depth + pixel, run + (kValues + channels) * kCellPixels, bytes);
+    float* const image = picture.image + pixel * channels;
+    for (int i = 0; i < n; ++i)
+      for (int c = 0; c < channels; ++c)
+        image[i * channels + c] = run[(kValues + c) * kCellPixels + i];
   });
 }
 
@@ -83,6 +82,10 @@ template <int kChannels>
 static int64_t composite_channels(const TileList& tile, const float* background, float* scratch,
                                   const Picture& picture) {
   clear_planes(tile, scratch);
+  // Light falls on the pixels of the picture alone.
+  for_each_run(tile, scratch, [](int64_t, float* run, int n) {
+    for (int i = 0; i < n; ++i) run[kLight * kCellPixels + i] = 1;
+  });
 
   int64_t used = 0;
   for (uint64_t open = ~uint64_t{0}; open && used < tile.count;) {

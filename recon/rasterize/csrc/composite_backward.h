@@ -23,30 +23,29 @@ namespace RECON_ISA {
 // so that the whole sum is image . gImage + E gE - T_end (gA - gE E / a).
 RECON_INLINE void load_gradients(const TileList& tile, const Picture& picture,
                                  const PictureGradient& gradient, int channels, float* planes) {
-  for_each_block(tile, planes, [&](const Block& block) {
-    const Pixels pixels(tile, block);
-    const vf alpha = pixels.load(picture.alpha, 1, 0);
-    vf total = {}, to_alpha = {}, to_depth = {};
-    if (gradient.alpha) to_alpha = pixels.load(gradient.alpha, 1, 0);
-    if (gradient.depth) {
-      const vf g = pixels.load(gradient.depth, 1, 0);
-      const vf to_ratio = keep(above(alpha, vf{}), g * pixels.load(picture.depth, 1, 0));
-      to_depth = keep(above(alpha, vf{}), g / alpha);
-      to_alpha -= keep(above(alpha, vf{}), to_ratio / alpha);
-      total += to_ratio;
-    }
-    total -= (1.0f - alpha) * to_alpha;
-    for (int c = 0; c < channels; ++c) {
-      vf g = {};
-      if (gradient.image) {
-        g = pixels.keep(pixels.load(gradient.image, channels, c));
-        total += g * pixels.load(picture.image, channels, c);
+  clear_planes(tile, planes);
+  for_each_run(tile, planes, [&](int64_t pixel, float* run, int n) {
+    float* const behind = run + kBehind * kCellPixels;
+    for (int i = 0; i < n; ++i) {
+      const float alpha = picture.alpha[pixel + i];
+      float to_alpha = gradient.alpha ? gradient.alpha[pixel + i] : 0, total = 0;
+      if (gradient.depth && alpha > 0) {
+        const float to_depth = gradient.depth[pixel + i] / alpha;
+        run[(kValues + channels) * kCellPixels + i] = to_depth;
+        to_alpha -= to_depth * picture.depth[pixel + i];
+        total = gradient.depth[pixel + i] * picture.depth[pixel + i];
       }
-      store(plane(block, kValues + c), g);
+      run[kLight * kCellPixels + i] = 1;
+      behind[i] = total - (1 - alpha) * to_alpha;
     }
-    store(plane(block, kValues + channels), pixels.keep(to_depth));
-    store(plane(block, kLight), pixels.keep(all(1.0f)));
-    store(plane(block, kBehind), pixels.keep(total));
+    if (!gradient.image) return;
+    const float* const g = gradient.image + pixel * channels;
+    const float* const image = picture.image + pixel * channels;
+    for (int i = 0; i < n; ++i)
+      for (int c = 0; c < channels; ++c) {
+        run[(kValues + c) * kCellPixels + i] = g[i * channels + c];
+        behind[i] += g[i * channels + c] * image[i * channels + c];
+      }
   });
 }
 
@@ -54,13 +53,11 @@ RECON_INLINE void load_gradients(const TileList& tile, const Picture& picture,
 RECON_INLINE float background_part(const TileList& tile, const Picture& picture,
                                    const PictureGradient& gradient, int channel) {
   if (!gradient.image) return 0;
-  const int size = 1 << tile.shift, left = tile.tile_x * size, top = tile.tile_y * size;
-  const int right = left + size < tile.width ? left + size : tile.width;
-  const int bottom = top + size < tile.height ? top + size : tile.height;
+  const Window window(tile);
   double sum = 0;
-  for (int row = top; row < bottom; ++row)
-    for (int column = left; column < right; ++column) {
-      const int64_t pixel = (int64_t)row * tile.width + column;
+  for (int y = 0; y < window.down; ++y)
+    for (int x = 0; x < window.across; ++x) {
+      const int64_t pixel = int64_t{window.top + y} * tile.width + window.left + x;
       sum += (1 - picture.alpha[pixel]) * gradient.image[pixel * tile.channels + channel];
     }
   return (float)sum;
@@ -191,8 +188,7 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
     uint64_t still_open = 0;
     for_each_block(tile, scratch, [&](const Block& block) {
       if (!(open >> block.cell & 1)) return;
-     
-        composite_block_backward<kChannels, kDepth>(tile, round, block, slots);
+      composite_block_backward<kChannels, kDepth>(tile, round, block, slots);
       still_open |= (uint64_t)any(above(load(plane(block, kLight)), all(kTransmittanceMin)))
                     << block.cell;
     });

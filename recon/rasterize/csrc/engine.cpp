@@ -17,7 +17,7 @@ namespace {
 
 // One view between its forward and its backward pass.
 struct View {
-  Array<Splat> splats;    // [count]
+  Array<uint32_t> first_slots;  // [count + 1]
   Array<Entry> entries;   // tile after tile, each with its spare ones
   Array<Reach> reach;     // tile after tile
   Array<int64_t> starts;  // [tiles + 1] where each tile's pairs begin, not counting spare entries
@@ -92,15 +92,19 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
   const Camera camera = make_camera(cameras, index);
   const int64_t tiles = int64_t{grid.across} * grid.down;
   View view;
-  view.splats = Array<Splat>(scene.count);
-  const int64_t jobs = (scene.count + kProjectedTogether - 1) / kProjectedTogether;
-  parallel_for(jobs, threads, [&](int64_t job, int) {
-    const int64_t begin = job * kProjectedTogether;
-    const int64_t end = std::min(begin + kProjectedTogether, scene.count);
-    kernels.project(scene, camera, begin, end, view.splats.data());
+  const Array<Splat> splats(scene.count);
+  TileBins bins(scene.count, grid, threads);
+  parallel_for(bins.ranges(), threads, [&](int64_t range, int) {
+    const int64_t range_end = bins.range_begin(range + 1);
+    for (int64_t begin = bins.range_begin(range); begin < range_end; begin += kProjectedTogether) {
+      const int64_t end = std::min(begin + kProjectedTogether, range_end);
+      kernels.project(scene, camera, begin, end, splats.data());
+      bins.count(range, splats.data(), begin, end);
+    }
   });
+  bins.number();
+  parallel_for(bins.ranges(), threads, [&](int64_t range, int) { bins.file(range); });
 
-  TileBins bins = bin_splats(view.splats.data(), scene.count, grid, threads);
   view.entries = Array<Entry>(bins.slots + kSpareEntries * tiles);
   view.reach = Array<Reach>(bins.slots / 64 + tiles);
   view.used = Array<int64_t>(tiles);
@@ -111,10 +115,11 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
   const float* background =
       cameras.backgrounds ? cameras.backgrounds + int64_t{index} * scene.channels : nullptr;
   view.starts = std::move(bins.starts);
+  view.first_slots = std::move(bins.first_slots);
   parallel_for(tiles, threads, [&](int64_t tile, int worker) {
     const TileList list = tile_list(view, scene, cameras, grid, tile);
-    const uint32_t* ids = sort_tile(bins, view.starts[tile], view.starts[tile + 1]);
-    kernels.enter(list, view.splats.data(), ids);
+    Pair* const pairs = bins.sort(view.starts[tile], view.starts[tile + 1]);
+    kernels.enter(list, splats.data(), pairs);
     view.used[tile] = kernels.composite(list, background, scratch.data() + worker * scratch_size,
                                         picture);
   });
@@ -152,8 +157,8 @@ void draw_view_backward(const Kernels& kernels, const View& view, const Gaussian
   parallel_for(jobs, threads, [&](int64_t job, int) {
     const int64_t begin = job * kProjectedTogether;
     const int64_t end = std::min(begin + kProjectedTogether, scene.count);
-    kernels.project_backward(scene, camera, begin, end, view.splats.data(), grid.shift,
-                             slots.data(), add, to_scene, to_camera ? &parts[job] : nullptr);
+    kernels.project_backward(scene, camera, begin, end, view.first_slots.data(), slots.data(),
+                             add, to_scene, to_camera ? &parts[job] : nullptr);
   });
   if (!to_camera) return;
   *to_camera = CameraGradient{};

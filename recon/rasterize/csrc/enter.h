@@ -70,7 +70,7 @@ RECON_INLINE void transpose_bits(uint64_t* rows) {
   swap_blocks<1>(rows, 0x5555555555555555);
 }
 
-static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids) {
+static void enter(const TileList& tile, const Splat* splats, const Pair* pairs) {
   const int size = 1 << tile.shift, half = size / 2;
   const int middle_x = tile.tile_x * size + half, middle_y = tile.tile_y * size + half;
   uint64_t cells[64];  // of every entry, bit kMaxCellsAcross * row + column
@@ -79,33 +79,27 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids
     // for the lines to be written.
     constexpr int64_t kAhead = 2 * kLanes;
     for (int64_t a = k + kAhead; a < k + kAhead + kLanes && a < tile.count; ++a) {
-      __builtin_prefetch(splats + ids[a]);
+      __builtin_prefetch(splats + pairs[a].id);
       __builtin_prefetch(tile.entries + a, 1);
     }
 
     // Beyond the end, the last splat again, into the spare entries.
-    uint32_t id[kLanes];
-    if (k + kLanes <= tile.count)
-      std::memcpy(id, ids + k, sizeof id);
-    else
-      for (int i = 0; i < kLanes; ++i) id[i] = ids[k + i < tile.count ? k + i : tile.count - 1];
     const float* rows[kLanes];
     float* out[kLanes];
+    uint32_t id[kLanes], slot[kLanes];
     for (int i = 0; i < kLanes; ++i) {
-      rows[i] = &splats[id[i]].x;
+      const Pair pair = pairs[k + i < tile.count ? k + i : tile.count - 1];
+      id[i] = pair.id;
+      slot[i] = pair.slot;
+      rows[i] = &splats[pair.id].x;
       out[i] = &tile.entries[k + i].u0;
     }
     vf place[4], shape[4], value[4], box[4];
     load_columns(rows, 0, place);   // x, y, ux, uy
-    load_columns(rows, 4, shape);   // wy, log2_opacity, first_slot, ..
+    load_columns(rows, 4, shape);   // wy, log2_opacity, ..
     load_columns(rows, 8, value);   // color, depth
     load_columns(rows, 12, box);    // left, right, top, bottom
-    const vi left = (vi)box[0], right = (vi)box[1], top = (vi)box[2];
-    const vi first_x = left >> tile.shift;
-    const vi across = (right >> tile.shift) - first_x + 1;
-    const vi slot =
-        (vi)shape[2] + (tile.tile_y - (top >> tile.shift)) * across + (tile.tile_x - first_x);
-
+    const vi left = (vi)box[0], top = (vi)box[2];
     const vf ux = place[2], uy = place[3], wy = shape[0], log2_opacity = shape[1];
     const vf dx = __builtin_convertvector(middle_x - left, vf) + (0.5f - place[0]);
     const vf dy = __builtin_convertvector(middle_y - top, vf) + (0.5f - place[1]);
@@ -120,10 +114,11 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* ids
     };
     const vu upper = four_rows(0), lower = size > 4 * kCellSide ? four_rows(4) : vu{};
 
-    vu numbers;
-    std::memcpy(&numbers, id, sizeof numbers);
+    vu ids, slots;
+    std::memcpy(&ids, id, sizeof ids);
+    std::memcpy(&slots, slot, sizeof slots);
     store_columns(out, 0, ux * dx + uy * dy, wy * dy, ux, uy);
-    store_columns(out, 4, wy, log2_opacity, (vf)slot, (vf)numbers);
+    store_columns(out, 4, wy, log2_opacity, (vf)slots, (vf)ids);
     store_columns(out, 8, value[0], value[1], value[2], value[3]);
     uint32_t halves[2][kLanes];
     std::memcpy(halves[0], &upper, sizeof upper);

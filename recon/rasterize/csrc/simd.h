@@ -42,6 +42,24 @@ typedef int64_t vl __attribute__((vector_size(kDoubles * 8)));
 RECON_INLINE vf all(float x) { return x - vf{}; }
 RECON_INLINE vd all(double x) { return x - vd{}; }
 
+// What belongs to a vector: its scalars, and vectors of whole numbers with as many lanes.
+template <class V>
+struct Of;
+template <>
+struct Of<vf> {
+  typedef float scalar;
+  typedef vi whole;
+};
+template <>
+struct Of<vd> {
+  typedef double scalar;
+  typedef vl whole;
+};
+template <class V>
+using Scalar = typename Of<V>::scalar;
+template <class V>
+using Whole = typename Of<V>::whole;
+
 // ---- masks -----------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
@@ -50,6 +68,7 @@ RECON_INLINE mask at_least(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE
 RECON_INLINE mask above(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 RECON_INLINE mask both(mask a, mask b) { return a & b; }
 RECON_INLINE bool any(mask m) { return m != 0; }
+RECON_INLINE bool any(vi m) { return _mm512_movepi32_mask((__m512i)m) != 0; }
 RECON_INLINE vf keep(mask m, vf a) { return _mm512_maskz_mov_ps(m, a); }
 RECON_INLINE vf keep_product(mask m, vf a, vf b) { return _mm512_maskz_mul_ps(m, a, b); }
 // Of a number and what is none: b.
@@ -296,8 +315,31 @@ RECON_INLINE vd log2_normal(vd x) {
   return exponent + 2.8853900817779268 * s * series;  // 2 / ln 2
 }
 
+// The same to 5e-7.
+RECON_INLINE vf log2_normal(vf x) {
+  const vi bits = (vi)x;
+  const vf mantissa = (vf)((bits & 0x7fffff) | 0x3f800000);  // [1, 2)
+  const vi large = mantissa > 1.41421356f;
+  const vf m = large ? mantissa * 0.5f : mantissa;
+  const vf exponent = __builtin_convertvector(((bits >> 23) & 0xff) - 127 - large, vf);
+  const vf s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
+  const vf series = 1.0f + s2 * (1.0f / 3 + s2 * (1.0f / 5 + s2 * (1.0f / 7)));
+  return exponent + 2.88539008f * s * series;
+}
+
+RECON_INLINE vf square_root(vf x) {
+#if defined(__AVX512F__)
+  return _mm512_sqrt_ps(x);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_ps(x);
+#else
+  for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
 // To float32's precision, which takes a third of the time.
-RECON_INLINE vd rough_square_root(vd x) {
+RECON_INLINE vd square_root(vd x) {
 #if defined(__AVX512F__)
   return _mm512_cvtps_pd(_mm256_sqrt_ps(_mm512_cvtpd_ps(x)));
 #elif defined(__AVX2__)
@@ -308,7 +350,8 @@ RECON_INLINE vd rough_square_root(vd x) {
 #endif
 }
 
-RECON_INLINE vd clamp(vd x, double low, double high) {
+template <class V>
+RECON_INLINE V clamp(V x, Scalar<V> low, Scalar<V> high) {
   x = x > low ? x : all(low);
   return x < high ? x : all(high);
 }
@@ -322,6 +365,12 @@ RECON_INLINE vd round_up(vd x) {
 RECON_INLINE vd round_down(vd x) {
   const vd r = nearest(x);
   return r > x ? r - 1.0 : r;
+}
+
+// Of |x| < 2^22.
+RECON_INLINE vf round_up(vf x) {
+  const vf r = (x + 12582912.0f) - 12582912.0f;
+  return r < x ? r + 1.0f : r;
 }
 
 // A vector of floats as two of doubles.

@@ -4,18 +4,14 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "parallel.h"
-
 namespace recon {
 namespace {
 
-// Calls visit(tile) for the tiles that a splat's box touches, in the order of its slots.
+// Calls visit(tile) for the tiles of a splat, in the order of its slots.
 template <class Visit>
-inline void for_each_tile(const Splat& s, const TileGrid& grid, const Visit& visit) {
-  if (s.left > s.right) return;
-  const int last_x = s.right >> grid.shift, last_y = s.bottom >> grid.shift;
-  for (int y = s.top >> grid.shift; y <= last_y; ++y)
-    for (int x = s.left >> grid.shift; x <= last_x; ++x) visit(y * grid.across + x);
+inline void for_each_tile(const TileRange& s, const TileGrid& grid, const Visit& visit) {
+  for (int y = s.top; y <= s.bottom; ++y)
+    for (int x = s.left; x <= s.right; ++x) visit(int64_t{y} * grid.across + x);
 }
 
 uint32_t depth_bits(float depth) {
@@ -26,92 +22,108 @@ uint32_t depth_bits(float depth) {
 
 }  // namespace
 
-TileBins bin_splats(Splat* splats, int64_t count, const TileGrid& grid, int threads) {
-  const int64_t tiles = int64_t{grid.across} * grid.down;
-  // Ranges of splats are counted, then written, apart; in order, so the result is the same for any
-  // number of them.
-  const int64_t ranges = std::clamp<int64_t>(count / 1024, 1, threads);
-  auto range_begin = [=](int64_t range) { return count * range / ranges; };
-
-  Array<int64_t> cursors(ranges * tiles);
-  Array<int64_t> touched(ranges);
-  parallel_for(ranges, threads, [&](int64_t range, int) {
-    int64_t* counts = cursors.data() + range * tiles;
-    std::fill(counts, counts + tiles, 0);
-    int64_t total = 0;
-    for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i)
-      for_each_tile(splats[i], grid, [&](int tile) {
-        ++counts[tile];
-        ++total;
-      });
-    touched[range] = total;
-  });
-
-  TileBins bins;
-  bins.starts = Array<int64_t>(tiles + 1);
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    bins.starts[tile] = bins.slots;
-    for (int64_t range = 0; range < ranges; ++range) {
-      const int64_t here = cursors[range * tiles + tile];
-      cursors[range * tiles + tile] = bins.slots;
-      bins.slots += here;
-    }
-  }
-  bins.starts[tiles] = bins.slots;
-  if (bins.slots + tiles > INT64_C(0xffffffff))  // every tile has a spare one, too
-    throw std::length_error("more pairs of a tile and a Gaussian than can be numbered");
-  for (int64_t range = 0, before = 0; range < ranges; ++range) {
-    const int64_t here = touched[range];
-    touched[range] = before;
-    before += here;
-  }
-
-  bins.pairs = Array<uint64_t>(bins.slots);
-  bins.spare = Array<uint64_t>(bins.slots);
-  parallel_for(ranges, threads, [&](int64_t range, int) {
-    int64_t* cursor = cursors.data() + range * tiles;
-    int64_t slot = touched[range];
-    for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) {
-      splats[i].first_slot = static_cast<uint32_t>(slot);
-      const uint64_t pair = uint64_t{depth_bits(splats[i].depth)} << 32 | static_cast<uint32_t>(i);
-      for_each_tile(splats[i], grid, [&](int tile) {
-        bins.pairs[cursor[tile]++] = pair;
-        ++slot;
-      });
-    }
-  });
-  return bins;
+TileBins::TileBins(int64_t count, const TileGrid& grid, int threads)
+    : first_slots(count + 1), count_(count), tiles_(int64_t{grid.across} * grid.down),
+      ranges_(std::clamp<int64_t>(count / 4096, 1, threads == 1 ? 1 : 4 * threads)), grid_(grid),
+      splats_(count), cursors_(ranges_ * tiles_), touched_(ranges_) {
+  std::fill_n(cursors_.data(), ranges_ * tiles_, 0u);
+  std::fill_n(touched_.data(), ranges_, 0);
 }
 
-const uint32_t* sort_tile(const TileBins& bins, int64_t begin, int64_t end) {
+void TileBins::count(int64_t range, const Splat* splats, int64_t begin, int64_t end) {
+  uint32_t* const counts = cursors_.data() + range * tiles_;
+  int64_t total = touched_[range];
+  for (int64_t i = begin; i < end; ++i) {
+    const Splat& s = splats[i];
+    TileRange& tiles = splats_[i];
+    first_slots[i] = static_cast<uint32_t>(total);
+    if (s.left > s.right) {
+      tiles = {1, 0, 1, 0, 0};
+      continue;
+    }
+    const auto tile = [this](int pixel) { return static_cast<uint16_t>(pixel >> grid_.shift); };
+    tiles = {tile(s.left), tile(s.right), tile(s.top), tile(s.bottom), s.depth};
+    for_each_tile(tiles, grid_, [&](int64_t tile) { ++counts[tile]; });
+    total += int64_t{tiles.right - tiles.left + 1} * (tiles.bottom - tiles.top + 1);
+  }
+  touched_[range] = total;
+}
+
+void TileBins::number() {
+  starts = Array<int64_t>(tiles_ + 1);
+  for (int64_t range = 0; range < ranges_; ++range) slots += touched_[range];
+  if (slots > INT64_C(0xffffffff))
+    throw std::length_error("more pairs of a tile and a Gaussian than can be numbered");
+  int64_t before = 0;
+  for (int64_t tile = 0; tile < tiles_; ++tile) {
+    starts[tile] = before;
+    for (int64_t range = 0; range < ranges_; ++range) {
+      uint32_t& cursor = cursors_[range * tiles_ + tile];
+      const uint32_t here = cursor;
+      cursor = static_cast<uint32_t>(before);
+      before += here;
+    }
+  }
+  starts[tiles_] = before;
+  before = 0;
+  for (int64_t range = 0; range < ranges_; ++range) {
+    const int64_t here = touched_[range];
+    touched_[range] = before;
+    before += here;
+  }
+  first_slots[count_] = static_cast<uint32_t>(slots);
+  keys_ = Array<uint64_t>(slots);
+  spare_ = Array<uint64_t>(slots);
+  owners_ = Array<uint32_t>(slots);
+}
+
+void TileBins::file(int64_t range) {
+  uint32_t* const cursor = cursors_.data() + range * tiles_;
+  const uint32_t before = static_cast<uint32_t>(touched_[range]);
+  for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) {
+    const TileRange& splat = splats_[i];
+    uint32_t slot = first_slots[i] += before;
+    const uint64_t depth = uint64_t{depth_bits(splat.depth)} << 32;
+    for_each_tile(splat, grid_, [&](int64_t tile) {
+      keys_[cursor[tile]++] = depth | slot;
+      owners_[slot++] = static_cast<uint32_t>(i);
+    });
+  }
+}
+
+Pair* TileBins::sort(int64_t begin, int64_t end) {
   const int64_t count = end - begin;
-  uint64_t* from = bins.pairs.data() + begin;
-  uint64_t* to = bins.spare.data() + begin;
+  uint64_t* from = keys_.data() + begin;
+  uint64_t* to = spare_.data() + begin;
   constexpr int64_t kShort = 48;  // below, comparing is faster than counting
   if (count <= kShort) {
-    // Ids rise within equal depths, so that sorting whole pairs is stable.
+    // Slots rise within equal depths, so that sorting whole pairs is stable.
     std::sort(from, from + count);
   } else {
     // Radix sort by the bytes of the depth in which the tile's splats differ at all.
-    uint64_t differ = 0;
-    for (int64_t i = 1; i < count; ++i) differ |= from[i] ^ from[0];
-    for (int byte = 32; byte < 64; byte += 8) {
-      if (!(differ >> byte & 0xff)) continue;
-      uint32_t position[256] = {};
-      for (int64_t i = 0; i < count; ++i) ++position[from[i] >> byte & 0xff];
+    uint32_t positions[4][256] = {};
+    for (int64_t i = 0; i < count; ++i)
+      for (int byte = 0; byte < 4; ++byte) ++positions[byte][from[i] >> (32 + 8 * byte) & 0xff];
+    for (int byte = 0; byte < 4; ++byte) {
+      uint32_t* const position = positions[byte];
+      const int shift = 32 + 8 * byte;
+      if (position[from[0] >> shift & 0xff] == count) continue;
       uint32_t sum = 0;
-      for (uint32_t& p : position) {
-        const uint32_t here = p;
-        p = sum;
+      for (int value = 0; value < 256; ++value) {
+        const uint32_t here = position[value];
+        position[value] = sum;
         sum += here;
       }
-      for (int64_t i = 0; i < count; ++i) to[position[from[i] >> byte & 0xff]++] = from[i];
+      for (int64_t i = 0; i < count; ++i) to[position[from[i] >> shift & 0xff]++] = from[i];
       std::swap(from, to);
     }
   }
-  uint32_t* ids = reinterpret_cast<uint32_t*>(to);
-  for (int64_t i = 0; i < count; ++i) ids[i] = static_cast<uint32_t>(from[i]);
-  return ids;
+  Pair* const pairs = reinterpret_cast<Pair*>(to);
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t slot = static_cast<uint32_t>(from[i]);
+    pairs[i] = {slot, owners_[slot]};
+  }
+  return pairs;
 }
 
 }  // namespace recon

@@ -6,19 +6,42 @@
 
 namespace recon {
 
-// Tiles of one view with their splats, as (depth, id) pairs in input order at first.
-struct TileBins {
-  Array<uint64_t> pairs;  // depth bits << 32 | id
-  Array<uint64_t> spare;  // as large: room for sorting
-  Array<int64_t> starts;  // [tiles + 1]
-  int64_t slots = 0;      // pairs in all = gradient slots
+// What binning needs of a splat: its tiles, empty where left > right, and its depth.
+struct TileRange {
+  uint16_t left, right, top, bottom;
+  float depth;
 };
 
-// Throws std::length_error when there are more pairs than a slot number can hold.
-TileBins bin_splats(Splat* splats, int64_t count, const TileGrid& grid, int threads);
+// Splats of one view by tile. Splats are counted and sorted in ranges, apart; as these are put
+// together in order, the result is the same for any number of them.
+class TileBins {
+ public:
+  TileBins(int64_t count, const TileGrid& grid, int threads);
 
-// Sorts one tile's pairs [begin, end) by depth, ties in input order. Returns their ids, which lie in
-// ``bins``.
-const uint32_t* sort_tile(const TileBins& bins, int64_t begin, int64_t end);
+  int64_t ranges() const { return ranges_; }
+  int64_t range_begin(int64_t range) const { return count_ * range / ranges_; }
+  // Counts splats of a range; in order, several calls for each range.
+  void count(int64_t range, const Splat* splats, int64_t begin, int64_t end);
+  // Numbers the slots. Throws std::length_error when there are more than a number can hold.
+  void number();
+  // Files the splats of a range.
+  void file(int64_t range);
+  // Sorts the pairs [begin, end), one tile's, by depth, ties in input order. They lie in here.
+  Pair* sort(int64_t begin, int64_t end);
+
+  Array<int64_t> starts;        // [tiles + 1] where each tile's pairs begin
+  Array<uint32_t> first_slots;  // [count + 1] slots are numbered splat after splat
+  int64_t slots = 0;
+
+ private:
+  int64_t count_, tiles_, ranges_;
+  TileGrid grid_;
+  Array<TileRange> splats_;   // [count]
+  Array<uint32_t> cursors_;   // [ranges, tiles]
+  Array<int64_t> touched_;    // [ranges] pairs
+  Array<uint64_t> keys_;      // [slots] depth bits << 32 | slot; sorted, pairs
+  Array<uint64_t> spare_;     // [slots] room for sorting
+  Array<uint32_t> owners_;    // [slots] splats
+};
 
 }  // namespace recon

@@ -63,8 +63,7 @@ struct alignas(64) Splat {
   float x, y;  // centre, relative to the corner of pixel (left, top): exact on images of any size
   float ux, uy;
   float wy, log2_opacity;
-  uint32_t first_slot;  // its gradient slots, one for each tile that its box touches
-  uint32_t unused;
+  float unused[2];
   float color[3];  // where there are three channels; others are read from the scene
   float depth;     // camera z
   int32_t left, right, top, bottom;  // pixels that it can reach, inclusive; left > right: none
@@ -78,6 +77,11 @@ constexpr int kMinTileShift = 4, kMaxTileShift = 5;
 constexpr int kCellSide = 4, kCellPixels = 16;
 constexpr int kMaxCellsAcross = (1 << kMaxTileShift) / kCellSide;
 constexpr int kMaxCells = kMaxCellsAcross * kMaxCellsAcross;
+
+// A splat in a tile, and the slot for its gradient there.
+struct Pair {
+  uint32_t slot, id;
+};
 
 // A splat as a tile sees it: one cache line, with all that a pixel asks for.
 struct alignas(64) Entry {
@@ -139,15 +143,16 @@ constexpr int64_t tile_scratch(int shift, int channels) {
 // The functions that are compiled once for every instruction set.
 struct Kernels {
   const char* name;
-  // Writes splats[begin .. end), all but first_slot.
+  // Writes splats[begin .. end).
   void (*project)(const Gaussians&, const Camera&, int64_t begin, int64_t end, Splat* splats);
-  // Adds up the gradient slots of the Gaussians [begin, end) and carries them back to the scene
-  // (overwritten, or added to what is there) and to the camera (added), unless that is null.
+  // Adds up the gradient slots of the Gaussians [begin, end), of each from first_slots[i] up to
+  // first_slots[i + 1], and carries them back to the scene (overwritten, or added to what is there)
+  // and to the camera (added), unless that is null.
   void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end,
-                           const Splat* splats, int shift, const float* slots, bool add,
+                           const uint32_t* first_slots, const float* slots, bool add,
                            const GaussianGradients&, CameraGradient*);
-  // Fills entries and reach of a tile's splats ``ids`` [list.count].
-  void (*enter)(const TileList&, const Splat*, const uint32_t* ids);
+  // Fills entries and reach of a tile's splats ``pairs`` [list.count].
+  void (*enter)(const TileList&, const Splat*, const Pair* pairs);
   // Draws one tile; returns how many of its entries were looked at before all its pixels were full.
   int64_t (*composite)(const TileList&, const float* background, float* scratch, const Picture&);
   // Writes the slots of one tile's splats, and the tile's part of the background's gradient
