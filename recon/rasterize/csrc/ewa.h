@@ -1,9 +1,9 @@
 // EWA projection of 3D Gaussians to the image plane (Zwicker et al. 2001, as in 3D Gaussian
 // splatting and gsplat), several Gaussians at a time.
 //
-// Positions are worked out in double. Shapes in float32 where that is good enough, twice as many at
-// a time; else in double: the footprint of a needle, 1000 pixels long and one wide, hangs on the last
-// digits of its covariance. The determinant is summed from squares, so that nothing cancels.
+// Positions are worked out in double. Shapes in float32 where that is good enough, twice as many
+// at a time; else in double: the footprint of a needle, 1000 pixels long and one wide, hangs on
+// the last digits of its covariance. The determinant is summed from squares: nothing cancels.
 #pragma once
 
 #include "simd.h"
@@ -195,10 +195,10 @@ RECON_INLINE Shape<V> shape_of(const Lanes<V>& g, const Place<V>& p, const Camer
   return e;
 }
 
-// Whether float32 is good enough for a footprint: some 1e-6 of its conic.
+// Whether float32 is good enough for a footprint: within 1e-6 of its conic, as measured.
 //
 // The rounding of A is a share of its terms, scale |jac|, which may be far larger than A itself (a
-// needle seen from its end). What that does to the conic is a share of the smaller eigenvalue of the
+// needle seen from its end). What that does to the conic goes with the smaller eigenvalue of the
 // covariance, about determinant / trace. Squares that leave float32's range are not good enough.
 RECON_INLINE vi sound(const Lanes<vf>& g, const Place<vf>& p, const Shape<vf>& e) {
   constexpr float kSpread = 100;

@@ -19,7 +19,8 @@ struct SplatGradient {
 //   d log alpha / d Sigma = Sigma^-1 d d^T Sigma^-1 / 2 = L^T v v^T L / (2 s^2),
 // where v = (u, w) = L d and s = log2(e) / 2 is the scale that u and w carry.
 template <class V>
-RECON_INLINE SplatGradient<V> unwhiten(const V (&moments)[kMoments], const Conic<V>& conic, V depth) {
+RECON_INLINE SplatGradient<V> unwhiten(const V (&moments)[kMoments], const Conic<V>& conic,
+                                       V depth) {
   typedef Scalar<V> S;
   constexpr S kInverseScale = (S)1.3862943611198906;  // 2 ln 2
   constexpr S k2 = kInverseScale * kInverseScale;
