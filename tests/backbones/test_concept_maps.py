@@ -18,7 +18,7 @@ TIMES = (0.7, 0.2)
 def latent(backbone: Backbone, count: int = 2) -> Tensor:
     frames = 3 if backbone.geometry.is_video else 1
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 16, frames, 4, 6, generator=generator)
+    return torch.randn(count, backbone.geometry.channels, frames, 4, 6, generator=generator)
 
 
 def read(backbone: Backbone, **changes: Any) -> Any:

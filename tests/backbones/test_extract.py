@@ -27,7 +27,7 @@ def test_shapes_of_a_non_square_clip(backbone: Backbone) -> None:
     video = clip()
     latent = backbone.encode(video)
     frames = 2 if backbone.geometry.is_video else 5
-    assert latent.shape == (2, 16, frames, 4, 6)
+    assert latent.shape == (2, backbone.geometry.channels, frames, 4, 6)
     assert latent.dtype == torch.float32
     decoded = backbone.decode(latent)
     assert decoded.shape == video.shape
@@ -63,7 +63,7 @@ def test_extract_repeats_itself_and_depends_on_seed_key_and_prompt(backbone: Bac
 def test_grid_positions_match_the_picture(backbone: Backbone) -> None:
     """A change in one corner of the latent shows most in that corner of the first tap's map."""
     first = backbone.tap_specs()[0].name
-    latent = torch.zeros(1, 16, 1, 4, 6)
+    latent = torch.zeros(1, backbone.geometry.channels, 1, 4, 6)
     changed = latent.clone()
     changed[..., 2:, 4:] = 3.0  # bottom right token of 2 x 3
 
@@ -225,7 +225,8 @@ def test_weights_are_frozen_and_outputs_usable_in_a_graph(backbone: Backbone) ->
 def test_memory_exhaustion_halves_the_chunk_and_says_so(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    latent = torch.randn(3, 16, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    shape = (3, backbone.geometry.channels, 1, 4, 4)
+    latent = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     arguments = {"timesteps": TIMES, "keys": ["a", "b", "c"]}
     expected = backbone.extract_latent(latent, **arguments)
     forward, rows = backbone.velocity, []

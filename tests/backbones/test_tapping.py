@@ -41,14 +41,14 @@ def test_forward_stops_after_the_last_tapped_block(backbone: Backbone) -> None:
     for i in range(len(specs)):
         ran.clear()
         with tapped(modules, backbone.picture_tokens, lambda name, _: ran.append(name)):
-            latent = torch.zeros(1, 16, 1, 4, 4)
+            latent = torch.zeros(1, backbone.geometry.channels, 1, 4, 4)
             backbone.extract_latent(latent, taps=[specs[i].name], timesteps=[0.5], keys=["k"])
         assert ran == [spec.name for spec in specs[: i + 1]]
 
 
 def test_hooks_are_gone_afterwards_and_after_errors(backbone: Backbone) -> None:
     model = backbone.pipeline.transformer
-    latent = torch.zeros(1, 16, 1, 4, 4)
+    latent = torch.zeros(1, backbone.geometry.channels, 1, 4, 4)
     backbone.extract_latent(latent, timesteps=[0.5], keys=["k"])
     assert hooks_on(model) == 0
 
@@ -75,7 +75,8 @@ def test_early_exit_frees_what_offloading_brought_in(tiny_folders: dict) -> None
     from mmdiff_video.backbones import load_backbone
 
     backbone = load_backbone(str(tiny_folders["wan"]), device="cpu")
-    latent = torch.randn(1, 16, 2, 4, 6, generator=torch.Generator().manual_seed(1))
+    shape = (1, backbone.geometry.channels, 2, 4, 6)
+    latent = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     before = backbone.extract_latent(latent, timesteps=[0.5], keys=["k"])
     model = cpu_offload(backbone.pipeline.transformer, execution_device=torch.device("cpu"))
     assert {p.device.type for p in model.parameters()} == {"meta"}

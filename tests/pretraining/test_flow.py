@@ -73,7 +73,7 @@ def test_a_denoiser_answers_as_the_backbone_with_the_pipelines_own_text(name: st
     backbone = load_backbone(tmp_path / "folder", device="cpu")
     denoiser = load_denoiser(tmp_path / "folder", card)
     prompts = ["A red ball on the left.", "", "unlisted words, spelt: Zyx!"]
-    noisy = torch.randn(3, 16, 2 if name == "nano-wan" else 1, 4, 6)
+    noisy = torch.randn(3, backbone.geometry.channels, 2 if name == "nano-wan" else 1, 4, 6)
     t, guidance = torch.tensor([0.1, 0.5, 0.9]), torch.full([3], 3.5)
     with torch.no_grad():
         ours = denoiser(noisy, t, denoiser.tokenize(prompts), guidance)
@@ -86,7 +86,7 @@ def test_a_denoiser_answers_as_the_backbone_with_the_pipelines_own_text(name: st
 def test_a_fresh_denoiser_says_nothing_and_learns_its_text_encoders_too(name: str):
     torch.manual_seed(0)
     denoiser = new_denoiser(tiny_card(name, CARDS[name]))
-    x0 = torch.randn(4, 16, 2 if name == "nano-wan" else 1, 4, 4)
+    x0 = torch.randn((4, 48, 2, 4, 4) if name == "nano-wan" else (4, 16, 1, 4, 4))
     tokens = denoiser.tokenize(["a red ball", "a blue ball"] * 2)
     loss = FlowMatching(FlowConfig())
     first, _ = loss(denoiser, {"latent": x0, "tokens": tokens})
