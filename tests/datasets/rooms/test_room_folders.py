@@ -134,7 +134,8 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(drawn) == 3  # the first room was not drawn again
     assert files_of(out) == files_of(whole)
     for file in files_of(whole):
-        if not file.endswith(".npz"):  # zip archives carry the time
+        # zip archives carry the time, and an encoder's bytes may differ from call to call
+        if not file.endswith((".npz", ".mp4")):
             assert (out / file).read_bytes() == (whole / file).read_bytes(), file
     make_rooms(out, frames=2, **TINY)
     assert len(drawn) == 3
