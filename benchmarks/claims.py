@@ -25,7 +25,8 @@ import claims_tasks as tasks
 from claims_report import report
 from rasterizer import processor_name
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone
+from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, load_defaults
+from mmdiff_video.backbones.cards import describe
 from mmdiff_video.dense.multitask import parse_task
 from mmdiff_video.files import write_json, write_text
 
@@ -105,7 +106,7 @@ def run_dense(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]
                     print(f"{backbone_name}, {arm.name}, seed {seed}: {found}", flush=True)
                 rows = runs.setdefault(weights, {}).setdefault(arm.name, [])
                 rows.append(json.loads(path.read_text()))
-    setting = asdict(budget) | {"size": load_backbone(name).defaults.height}
+    setting = asdict(budget) | {"size": load_defaults(name).height}
     return {**_section(args, name, setting), "label_size": dense.LABEL_SIZE, "runs": runs}
 
 
@@ -158,7 +159,7 @@ def _seeds(args: argparse.Namespace) -> int:
 
 
 def _section(args: argparse.Namespace, name: str, setting: dict[str, Any]) -> dict[str, Any]:
-    untrained = load_backbone(name).untrained
+    untrained = describe(name).untrained
     return {
         "backbone": name,
         "seeds": _seeds(args),

@@ -192,7 +192,7 @@ def _tasks_sections(found: Mapping[str, Any]) -> list[str]:
     for arms in found["rooms"].values():
         sections += [tasks_table(arms), ""]
     if found["real"]:
-        sections.append("Real pictures, one seed; the backbone has seen procedural rooms only:\n")
+        sections.append("Real pictures, one seed:\n")
     for arms in found["real"].values():
         sections += [tasks_table(arms), ""]
     return sections
@@ -210,11 +210,11 @@ NVS_NAMES = {
 
 HEAD = """# The paper's claims, at nano scale
 
-Made by `python benchmarks/claims.py`: the shipped nano backbones, which saw procedural rooms and
-nothing else, on rooms that neither they nor the heads were trained on. Every arm of a table trains
-for the same steps on the same data; figures are means over seeds, ± their standard deviation. A
-claim "holds" when every seed bears it out. What holds here need not hold at full size, nor the
-other way round.
+Made by `python benchmarks/claims.py`: nano backbones, unless a section says otherwise the shipped
+ones, on procedural rooms that neither they nor the heads were trained on. Every arm of a table
+trains for the same steps on the same data; figures are means over seeds, ± their standard
+deviation. A claim "holds" when every seed bears it out. What holds here need not hold at full size,
+nor the other way round.
 """
 
 DENSE_SETTING = """{backbone}, {train} training and {test} test stills of {size} pixels, {steps}

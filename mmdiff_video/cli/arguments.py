@@ -48,6 +48,17 @@ def task_arguments(
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
 
 
+def training_arguments(parser: argparse.ArgumentParser, reader: str) -> None:
+    """Declare what the ``reader``, a head or decoder, is trained on, and its run folder."""
+    parser.add_argument(
+        "--input",
+        choices=("features", "latent"),
+        help=f"what the {reader} reads: aggregated taps (default) or the latent (the baseline)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+
+
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the run folder of train-3dgs, and what of its data is meant."""
     parser.add_argument("run_dir", type=Path, metavar="RUN", help="a run folder of train-3dgs")

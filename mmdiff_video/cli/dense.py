@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmdiff_video.cli.arguments import overrides, task_arguments, verb
+from mmdiff_video.cli.arguments import overrides, task_arguments, training_arguments, verb
 
 
 def add_verbs(verbs) -> None:
@@ -32,13 +32,7 @@ that was stopped goes on with --resume.""",
         help="seg, depth or saliency; given several times, one decoder learns them all",
     )
     task_arguments(dense, data="voc, duts, nyu, folders, rooms (default)", backbone="nano-flux")
-    dense.add_argument(
-        "--input",
-        choices=("features", "latent"),
-        help="what the head reads: aggregated taps (default) or the latent (the baseline)",
-    )
-    dense.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
-    dense.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    training_arguments(dense, "head")
 
     evaluate = verb(
         verbs,

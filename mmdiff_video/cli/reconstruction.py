@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from mmdiff_video.cli.arguments import overrides, run_arguments, task_arguments, verb
+from mmdiff_video.cli.arguments import (
+    overrides,
+    run_arguments,
+    task_arguments,
+    training_arguments,
+    verb,
+)
 
 
 def add_verbs(verbs) -> None:
@@ -24,13 +30,7 @@ The run folder receives config.yaml, checkpoints/, metrics.jsonl, TensorBoard ev
 A run that was stopped goes on with the same command and --resume.""",
     )
     task_arguments(train)
-    train.add_argument(
-        "--input",
-        choices=("features", "latent"),
-        help="what the decoder reads: aggregated taps (default) or the latent (the baseline)",
-    )
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
-    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    training_arguments(train, "decoder")
 
     evaluate = verb(
         verbs,
