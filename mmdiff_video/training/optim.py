@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from accelerate.utils import convert_to_fp32, reduce
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mmdiff_video.training.attention import Float32Attention
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.muon import Muon, takes_orthogonal_updates
 
@@ -119,9 +120,15 @@ def bf16_forward(model: nn.Module, device: torch.device) -> Iterator[None]:
     Only the forward: losses and rendering in the caller stay in float32. Tensors are converted back
     inside tuples, lists and dicts; a container of another class must convert its own.
     """
-    forward = torch.autocast(device.type, torch.bfloat16)(model.forward)
+    forward = model.forward
+
+    def in_bf16(*args, **kwargs):
+        attention = Float32Attention() if device.type == "cpu" else nullcontext()
+        with torch.autocast(device.type, torch.bfloat16), attention:
+            return convert_to_fp32(forward(*args, **kwargs))
+
     # found before the class's own method; deleting it uncovers that again
-    model.forward = lambda *args, **kwargs: convert_to_fp32(forward(*args, **kwargs))
+    model.forward = in_bf16
     try:
         yield
     finally:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.training import TrainConfig, checkpoints, load_model
+from mmdiff_video.training.attention import Float32Attention
 
 
 def test_a_run_learns_and_leaves_its_records(tiny, metrics, tmp_path: Path):
@@ -163,6 +165,24 @@ def test_bf16_covers_the_forward_and_nothing_else(tiny, tmp_path: Path):
     trainer.fit()
     assert seen == {torch.bfloat16}
     assert "forward" not in vars(trainer.model)
+
+
+def test_on_a_cpu_attention_of_a_bf16_forward_is_in_float32():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 9, 16).bfloat16().requires_grad_() for _ in range(3))
+    mask = torch.randn(9, 9).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16), Float32Attention():
+        attended = F.scaled_dot_product_attention(q, k, value=v, attn_mask=mask)
+        product = attended @ k.transpose(-1, -2)
+    exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask.float())
+    assert attended.dtype == product.dtype == torch.bfloat16
+    assert torch.equal(attended, exact.bfloat16())
+    for mine, other in zip(
+        torch.autograd.grad(attended.float().square().sum(), (q, k, v)),
+        torch.autograd.grad(exact.square().sum(), (q, k, v)),
+        strict=True,
+    ):
+        assert torch.allclose(mine.float(), other.float(), rtol=0.02, atol=0.02)
 
 
 def test_a_folder_with_a_run_in_it_is_not_overwritten(tiny, tmp_path: Path):
