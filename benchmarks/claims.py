@@ -5,8 +5,8 @@
     python benchmarks/claims.py --seeds 5 --out DIR
     python benchmarks/claims.py --only tasks --real seg=voc:DIR depth=nyu:DIR saliency=duts:DIR
 
-Whatever is done is kept in --out: the same command goes on after an interruption. The report holds
-the sections of this and of earlier calls with the same --out.
+Whatever is done is kept in --out, by weights: the same command goes on after an interruption. The
+report holds the sections of this and of earlier calls with the same --out.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import claims_tasks as tasks
 from claims_report import report
 from rasterizer import processor_name
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, load_defaults
+from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone, load_defaults
 from mmdiff_video.backbones.cards import describe
 from mmdiff_video.dense.multitask import parse_task
 from mmdiff_video.files import write_json, write_text
@@ -90,8 +90,8 @@ def run_dense(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]
         features = None
         for arm in arms:
             for seed in range(seeds):
-                key = f"{backbone_name}-{arm.name}-{budget.steps}x{budget.batch}-{seed}"
-                path = out / "dense" / f"{key.replace(' ', '-')}.json"
+                key = f"dense-{arm.name}-{budget.train}-{budget.steps}x{budget.batch}-{seed}"
+                path = _kept(out, backbone) / f"{key.replace(' ', '-')}.json"
                 if not path.is_file():
                     if features is None:
                         features = [
@@ -114,12 +114,13 @@ def run_nvs(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
     """Claims 1 and 4: arm -> eval.json, one for each seed."""
     budget = nvs.NVSBudget(scenes=5, steps=4) if args.quick else nvs.NVSBudget()
     name = args.video_backbone
-    folder = out / f"nvs-{budget.scenes}x{budget.frames}-{budget.steps}"
+    kept = _kept(out, load_backbone(name))
+    folder = kept / f"nvs-{budget.scenes}x{budget.frames}-{budget.steps}"
     runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in nvs.ARMS}
     for seed in range(_seeds(args)):
         for arm, found in nvs.run_seed(folder, name, f"{name}-random", budget, seed).items():
-            kept = ("held_out", "inputs", "nearest_input", "parameters", "scenes", "views")
-            runs[arm].append({key: found[key] for key in kept})
+            fields = ("held_out", "inputs", "nearest_input", "parameters", "scenes", "views")
+            runs[arm].append({key: found[key] for key in fields})
     return {**_section(args, name, asdict(budget)), "runs": runs}
 
 
@@ -128,9 +129,9 @@ def run_layers(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any
     samples = 2 if args.quick else 16
     runs = {}
     for name in (args.image_backbone, args.video_backbone):
-        path = out / "layers" / f"{name}-{samples}.json"
+        backbone = load_backbone(name)
+        path = _kept(out, backbone) / f"layers-{samples}.json"
         if not path.is_file():
-            backbone = load_backbone(name)
             found = layers.analyse(backbone, samples)
             title = f"{name}, {samples} held-out rooms"
             if backbone.untrained:
@@ -146,12 +147,18 @@ def run_tasks(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]
     """The three tasks with their full heads: on rooms, and on the real sets that are given."""
     quick = tasks.TaskBudget(train=8, test=4, steps=4)
     budget, name = quick if args.quick else tasks.TaskBudget(), args.image_backbone
-    folder = out / f"tasks-{budget.train}-{budget.steps}x{budget.batch}"
+    kept = _kept(out, load_backbone(name))
+    folder = kept / f"tasks-{budget.train}-{budget.steps}x{budget.batch}"
     return {
         **_section(args, name, asdict(budget)),
         "rooms": tasks.run_rooms(folder, name, budget, _seeds(args)),
         "real": tasks.run_real(folder, name, budget, args.real),
     }
+
+
+def _kept(out: Path, backbone: Backbone) -> Path:
+    """Folder of what was measured with these very weights."""
+    return out / f"{backbone.name}-{backbone.fingerprint[:8]}"
 
 
 def _seeds(args: argparse.Namespace) -> int:
