@@ -12,6 +12,7 @@ from mmdiff_video.backbones.base import Backbone, keyed_noise
 from mmdiff_video.backbones.cards import BackboneCard, adapter_for, load_card
 from mmdiff_video.backbones.nano_parts import load_vae, make_pipeline
 from mmdiff_video.files import write_json
+from mmdiff_video.pretraining.coders import load_coder
 from mmdiff_video.pretraining.config import DiTConfig, DiTStageConfig
 from mmdiff_video.pretraining.corpus import Corpus
 from mmdiff_video.pretraining.denoisers import Denoiser, load_denoiser, new_denoiser
@@ -30,6 +31,7 @@ from mmdiff_video.pretraining.runs import (
     training_hours,
 )
 from mmdiff_video.pretraining.sheets import contact_sheet
+from mmdiff_video.pretraining.vae import reconstruction_scores
 from mmdiff_video.training import Trainer, processes, this_device
 from mmdiff_video.training.data import stable_seed
 from mmdiff_video.training.optim import takes_bf16
@@ -114,6 +116,7 @@ def train_dit(
             half_size=last.half_size,
             frames=last.latent_frames,
         )
+        coder = load_coder(vae_folder, card.pipeline).to(device).eval()
         report = {
             "version": __version__,
             "backbone": config.backbone,
@@ -128,6 +131,7 @@ def train_dit(
             "hours": training_hours(out, config.stages),
             "hardware": describe_hardware(device),
             "val": Validation(val, denoiser, bf16=bf16)(denoiser.eval()),
+            "reconstruction": reconstruction_scores(coder, corpora["val"]),
         }
         write_json(out / "report.json", report)
         logger.info("%s: %s", out, report["val"])

@@ -124,10 +124,15 @@ def _model_card(config: DiTConfig, reports: dict[str, Any]) -> str:
             )
         else:
             lines.append(f"| {part} | | {(report or {}).get('stopped', 'unknown')} | | |")
-    lines += ["", "On held-out rooms:", ""]
-    for part, report in reports.items():
-        for name, value in ((report or {}).get("val") or {}).items():
-            lines.append(f"- {part} {name.removeprefix('val_').replace('_', ' ')}: {value:.4g}")
+    size = f"{config.corpus.height}x{config.corpus.width}"
+    lines += ["", f"On held-out rooms at {size}:", ""]
+    report = reports["dit"] or {}
+    for title, scores in (
+        ("flow matching", report.get("val", {})),
+        ("VAE", report.get("reconstruction", {})),
+    ):
+        for name, value in scores.items():
+            lines.append(f"- {title}, {name.removeprefix('val_').replace('_', ' ')}: {value:.4g}")
     lines += [
         "",
         "The whole reports are in `training.json`, the configs in `configs/pretrain` of the"

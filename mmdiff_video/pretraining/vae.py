@@ -192,18 +192,23 @@ def _finish(coder: Coder, train: Corpus, val: Corpus, folder: Path) -> dict:
     with write_folder_aside(folder) as aside:
         coder.vae.save_pretrained(aside)
     coder.float()
+    return {
+        "latents": {"mean": mean.tolist(), "std": std.tolist()},
+        "val": reconstruction_scores(coder, val),
+    }
+
+
+def reconstruction_scores(coder: Coder, corpus: Corpus) -> dict[str, float]:
+    """Score 8-bit reconstructions of every clip at full size, in float32; the mean over clips."""
     scores: dict[str, list[Tensor]] = {"psnr": [], "ssim": [], "psnr_first_frame": []}
-    for _, video, output in reconstructions(coder, val, bf16=False):
+    for _, video, output in reconstructions(coder, corpus, bf16=False):
         shown = to_8bit(output)
         values = psnr(shown, video)
         scores["psnr"].append(values.mean())
         scores["psnr_first_frame"].append(values[0])
         scores["ssim"].append(ssim(shown, video).mean())
-    return {
-        "latents": {"mean": mean.tolist(), "std": std.tolist()},
-        "val": {name: float(torch.stack(v).mean()) for name, v in scores.items()}
-        | {"clips": len(val)},
-    }
+    means = {name: float(torch.stack(values).mean()) for name, values in scores.items()}
+    return means | {"clips": len(corpus)}
 
 
 @torch.no_grad()
