@@ -26,9 +26,17 @@ class Coder(nn.Module):
     def __init__(self, vae: Any):
         super().__init__()
         self.vae = vae
+        self.decoder_only = False
+
+    def freeze_encoder(self, frozen: bool = True) -> None:
+        """Train the decoder alone, on latents without noise, or all of it again."""
+        self.decoder_only = frozen
+        for name, parameter in self.vae.named_parameters():
+            if name.startswith(("encoder.", "quant_conv.")):
+                parameter.requires_grad_(not frozen)
 
     def forward(self, video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruct through a sampled latent.
+        """Reconstruct through a sampled latent, or through the mean with a frozen encoder.
 
         Args:
             video: [B, 3, F, H, W] in [-1, 1].
@@ -36,6 +44,10 @@ class Coder(nn.Module):
         Returns:
             the reconstruction, not clamped, and the posterior's mean and log-variance.
         """
+        if self.decoder_only:
+            with torch.no_grad():
+                mean, log_variance = self.posterior(video)
+            return self.decode(mean), mean, log_variance
         mean, log_variance = self.posterior(video)
         noise = torch.randn_like(mean)
         return self.decode(mean + torch.exp(log_variance / 2) * noise), mean, log_variance

@@ -71,11 +71,14 @@ class VAEStageConfig(StageConfig):
         frames: of a crop; 1 for an image VAE.
         crop: side of the square crops, in pixels.
         half_size: share of the crops taken from pictures scaled to half their size.
+        decoder_only: leave the encoder as it is, and with it all latents, and decode the
+            posterior's mean.
     """
 
     frames: int = 9
     crop: int = 48
     half_size: float = 0.0
+    decoder_only: bool = False
 
     def __post_init__(self) -> None:
         if self.crop < 1 or self.crop % 16:

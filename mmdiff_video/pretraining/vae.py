@@ -68,6 +68,7 @@ def train_vae(
     loss = VAELoss(config.loss, this_device())
 
     def trainer(stage: VAEStageConfig, run: Path, resume: bool) -> Trainer:
+        coder.freeze_encoder(stage.decoder_only)
         samples = Crops(train, stage, seed=config.train.seed)
         settings = stage.over(config.train)
         preview = ReconstructionSheet(val, bf16=takes_bf16(settings.precision, this_device()))

@@ -52,6 +52,24 @@ def test_a_fresh_vae_hides_little_of_its_latent_in_noise(name: str, changes: dic
     assert (log_variance / 2).exp().mean() < 0.2 * mean.std()
 
 
+@pytest.mark.parametrize(("name", "changes"), [("nano-wan", TINY_WAN), ("nano-flux", TINY_FLUX)])
+def test_a_frozen_encoder_keeps_all_latents_and_the_decoder_sees_no_noise(name: str, changes: dict):
+    torch.manual_seed(0)
+    coder = new_coder(tiny_card(name, changes))
+    coder.freeze_encoder()
+    video = torch.rand(2, 3, 1, 32, 32) * 2 - 1
+    before = coder.posterior(video)[0]
+    optimizer = torch.optim.SGD([p for p in coder.parameters() if p.requires_grad], lr=0.1)
+    outputs = [coder(video)[0] for _ in range(2)]
+    assert torch.equal(*outputs)
+    (outputs[0] - video).square().mean().backward()
+    optimizer.step()
+    assert torch.equal(coder.posterior(video)[0], before)
+    assert not torch.equal(coder(video)[0], outputs[0])
+    coder.freeze_encoder(False)
+    assert all(p.requires_grad for p in coder.parameters())
+
+
 def test_image_latents_are_scaled_in_the_weights_and_pictures_stay_the_same():
     torch.manual_seed(0)
     coder = new_coder(tiny_card("nano-flux", TINY_FLUX)).eval().requires_grad_(False)
