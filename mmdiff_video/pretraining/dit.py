@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _TIMESTEPS = 8
 _CLIP_FRAMES = 3
+_PICTURES = 4
 
 
 def train_dit(
@@ -264,20 +265,23 @@ class SampleSheet:
             length = 1 + backbone.geometry.time_stride * (self.stage.latent_frames - 1)
         rows = []
         for prompt in self.config.prompts:
-            made = backbone.generate(
-                prompt,
-                taps=[],
-                timesteps=[0.5],
-                height=clips.height // scale,
-                width=clips.width // scale,
-                frames=length,
-                steps=self.config.sample_steps,
-                guidance=guidance,
-                seed=self.config.train.seed,
-            )
-            frames = made.video[0].transpose(0, 1)
-            shown = np.linspace(0, len(frames) - 1, min(_CLIP_FRAMES, len(frames))).round()
-            rows.append([frames[int(i)] for i in shown])
+            row = []
+            for seed in range(1 if length > 1 else _PICTURES):
+                made = backbone.generate(
+                    prompt,
+                    taps=[],
+                    timesteps=[0.5],
+                    height=clips.height // scale,
+                    width=clips.width // scale,
+                    frames=length,
+                    steps=self.config.sample_steps,
+                    guidance=guidance,
+                    seed=self.config.train.seed + seed,
+                )
+                frames = made.video[0].transpose(0, 1)
+                shown = np.linspace(0, len(frames) - 1, min(_CLIP_FRAMES, len(frames))).round()
+                row += [frames[int(i)] for i in shown]
+            rows.append(row)
         note = f"step {step}, guidance {guidance:g}, validation loss {metrics['val_loss']:.4f}"
         contact_sheet(rows, self.config.prompts, note).save(path)
         return metrics

@@ -19,17 +19,18 @@ def contact_sheet(
     Args:
         rows: pictures [3, H, W] in [0, 1], all of one size.
         captions: one below each row.
-        note: one line at the foot.
+        note: at the foot.
     """
     height, width = rows[0][0].shape[-2:]
     columns = max(map(len, rows))
     sheet_width = columns * (width + _GAP) + _GAP
-    wrapped = [textwrap.wrap(caption, max(sheet_width // 6, 20)) for caption in captions]
+    letters = max(sheet_width // 6, 20)
+    wrapped = [textwrap.wrap(caption, letters) for caption in captions]
     wrapped += [[]] * (len(rows) - len(wrapped))
     row_heights = [height + _GAP + _LINE * len(lines) for lines in wrapped]
-    sheet = Image.new(
-        "RGB", (sheet_width, sum(row_heights) + _GAP + (_LINE + _GAP if note else 0)), "white"
-    )
+    foot = textwrap.wrap(note, letters)
+    sheet_height = sum(row_heights) + _GAP + (_LINE * len(foot) + _GAP if foot else 0)
+    sheet = Image.new("RGB", (sheet_width, sheet_height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
     y = _GAP
     for row, lines, row_height in zip(rows, wrapped, row_heights, strict=True):
@@ -38,8 +39,8 @@ def contact_sheet(
         for i, line in enumerate(lines):
             draw.text((_GAP, y + height + i * _LINE), line, fill="black", font=font)
         y += row_height
-    if note:
-        draw.text((_GAP, y), note, fill="black", font=font)
+    for i, line in enumerate(foot):
+        draw.text((_GAP, y + i * _LINE), line, fill="black", font=font)
     return sheet
 
 
