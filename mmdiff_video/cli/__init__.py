@@ -61,7 +61,13 @@ def _parser() -> argparse.ArgumentParser:
         "the main job on procedural rooms: no download, no GPU, minutes",
         "Leaves a metrics table, a PLY, an mp4 and side-by-side pictures in --out.",
     )
-    demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
+    demo.add_argument(
+        "--out",
+        type=Path,
+        default=Path("demo-output"),
+        metavar="DIR",
+        help="(default: demo-output)",
+    )
     return parser
 
 

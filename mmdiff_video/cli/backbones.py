@@ -16,10 +16,13 @@ def add_verbs(verbs) -> None:
         "Loads no weights. Names: wan, wan-14b, flux, flux-schnell, nano-wan, nano-flux, a hub id, "
         "or a local diffusers folder.",
     )
-    taps.add_argument("backbone", nargs="?", default="nano-wan")
-    taps.add_argument("--frames", type=int)
-    taps.add_argument("--height", type=int)
-    taps.add_argument("--width", type=int)
+    taps.add_argument(
+        "backbone", nargs="?", default="nano-wan", metavar="NAME", help="one of them (nano-wan)"
+    )
+    for name, unit in (("frames", "frames"), ("height", "pixels"), ("width", "pixels")):
+        taps.add_argument(
+            f"--{name}", type=int, metavar="N", help=f"{unit} (default: what the backbone is for)"
+        )
 
     concepts = verb(
         verbs,
@@ -38,12 +41,16 @@ stretched to its own range, which the sheet DIR/concepts.png states.""",
     concepts.add_argument("--concepts", required=True, metavar="A,B,C", help="two words or more")
     concepts.add_argument("--prompt", help="what to draw, or what the image shows")
     concepts.add_argument("--image", type=Path, metavar="FILE", help="look at this, draw nothing")
-    concepts.add_argument("--backbone", default="nano-flux", metavar="NAME")
+    concepts.add_argument(
+        "--backbone", default="nano-flux", metavar="NAME", help="which sees it (nano-flux)"
+    )
     concepts.add_argument(
         "--blocks", metavar="A,B,C", help="average over these blocks: double.15, -1 (default: all)"
     )
-    concepts.add_argument("--seed", type=int, default=0)
-    concepts.add_argument("--out", type=Path, required=True, metavar="DIR")
+    concepts.add_argument("--seed", type=int, default=0, help="of the noise (0)")
+    concepts.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for the maps and the sheet"
+    )
 
 
 def _taps(args: argparse.Namespace) -> None:

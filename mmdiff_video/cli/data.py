@@ -18,7 +18,7 @@ def add_verbs(verbs) -> None:
         "--sheet", type=Path, metavar="FILE.png", help="draw rooms with depth, labels, captions"
     )
     show.add_argument("--scenes", type=int, default=6, metavar="N", help="rooms on the sheet (6)")
-    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
     show.add_argument("--size", type=int, default=160, metavar="PIXELS", help="of a picture (160)")
     check = verb(
         actions,
@@ -28,7 +28,7 @@ def add_verbs(verbs) -> None:
         "Draws the camera paths of clips. Exit status 2 when nothing is usable.",
     )
     check.add_argument("name", help="a data set, for instance re10k")
-    check.add_argument("--data-root", type=Path, metavar="DIR")
+    check.add_argument("--data-root", type=Path, metavar="DIR", help="where the data lies")
     check.add_argument(
         "--out", type=Path, default=Path("data-check"), help="folder for report + PNG"
     )
@@ -45,8 +45,8 @@ examples:
 Layouts: re10k (cameras, mp4, depth), voc (labels), nyu (depth), duts (saliency), folders (all
 three); captions.jsonl beside each. A run that was stopped goes on with the same command.""",
     )
-    make.add_argument("name", choices=("rooms",))
-    make.add_argument("--out", type=Path, required=True, metavar="DIR")
+    make.add_argument("name", choices=("rooms",), help="what to draw")
+    make.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data's folder")
     make.add_argument("--scenes", type=int, default=100, metavar="N", help="rooms (100)")
     make.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
     make.add_argument(

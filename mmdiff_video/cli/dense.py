@@ -61,8 +61,10 @@ NAME_overlay.png. Of each video: a folder of such pictures, a frame each, and NA
 video backbone sees the clip at once.""",
     )
     predict.add_argument("run_dir", metavar="RUN", help="a run folder of dense, or a Hub id")
-    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    predict.add_argument("--out", type=Path, required=True, metavar="DIR")
+    predict.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="pictures, folders of them, videos"
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="for what is found")
     predict.add_argument("--prompt", metavar="TEXT", help="what the pictures show")
 
     generate = verb(
@@ -77,16 +79,26 @@ example:
 Writes sample.png (or .mp4) and of each head what `predict` writes. The heads read the sampling run
 itself: the sample is the one that is drawn without them.""",
     )
-    generate.add_argument("--prompt", required=True, metavar="TEXT")
+    generate.add_argument("--prompt", required=True, metavar="TEXT", help="what to draw")
     generate.add_argument(
         "--heads", nargs="*", default=[], metavar="RUN", help="runs of dense on one backbone"
     )
     generate.add_argument("--backbone", metavar="NAME", help="the heads' (without any: nano-flux)")
-    generate.add_argument("--out", type=Path, required=True, metavar="DIR")
-    for name in ("height", "width", "frames", "steps"):
-        generate.add_argument(f"--{name}", type=int, metavar="N")
-    generate.add_argument("--guidance", type=float)
-    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for the sample and its maps"
+    )
+    own = "default: the backbone's own"
+    for name, what in (
+        ("height", "pixels"),
+        ("width", "pixels"),
+        ("frames", "of a clip"),
+        ("steps", "of the sampler"),
+    ):
+        generate.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} ({own})")
+    generate.add_argument(
+        "--guidance", type=float, metavar="G", help=f"how strictly it keeps to the prompt ({own})"
+    )
+    generate.add_argument("--seed", type=int, default=0, help="of the noise (0)")
 
 
 def _dense(args: argparse.Namespace) -> None:

@@ -45,7 +45,9 @@ A run that was stopped goes on with the same command and --resume.""",
         "  mmdiff-video taps ./nano-wan",
     )
     export.add_argument("run_dir", type=Path, metavar="RUN", help="a run folder of pretrain dit")
-    export.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="a new folder, to be made"
+    )
     for part in (vae, dit):
         part.add_argument("--backbone", required=True, metavar="NAME", help="nano-wan or nano-flux")
         part.add_argument(

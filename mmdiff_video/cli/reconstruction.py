@@ -61,11 +61,13 @@ An unknown --scene lists the keys there are.""",
     render.add_argument(
         "--trajectory", default="interpolate", help="interpolate (default), orbit or spiral"
     )
-    render.add_argument("--out", type=Path, required=True, metavar="VIDEO.mp4")
+    render.add_argument(
+        "--out", type=Path, required=True, metavar="VIDEO.mp4", help="the video to write"
+    )
     render.add_argument("--ply", type=Path, metavar="SCENE.ply", help="also save the Gaussians")
     render.add_argument("--depth", action="store_true", help="put the depth beside the picture")
     render.add_argument("--frames", type=int, default=60, help="frames of the video (60)")
-    render.add_argument("--fps", type=int, default=20)
+    render.add_argument("--fps", type=int, default=20, help="frames a second (20)")
     render.add_argument(
         "--scale", type=int, metavar="N", help="draw N times larger than the input frames"
     )

@@ -1,5 +1,6 @@
 """The commands as a user types them, on tiny procedural clips."""
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmdiff_video.cli import main
+from mmdiff_video.cli import _parser, main
 from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.datasets.video_reader import count_frames
 from recon.ply import load_ply
@@ -203,6 +204,25 @@ def test_help_starts_fast_and_teaches():
     )
     assert "examples:" in out.stdout
     assert " torch" not in out.stderr  # nothing heavy is imported for a help text
+
+
+def test_every_argument_of_every_command_says_what_it_is():
+    def commands(parser: argparse.ArgumentParser):
+        yield parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for below in action.choices.values():
+                    yield from commands(below)
+
+    found = list(commands(_parser()))
+    assert len(found) > 15
+    silent = [
+        f"{parser.prog} {action.dest}"
+        for parser in found
+        for action in parser._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    assert silent == []
 
 
 def test_overrides_may_stand_anywhere(root: Path, tmp_path: Path, capsys):
