@@ -32,10 +32,11 @@ class StageConfig:
     schedule: str = "constant"
 
     def over(self, train: TrainConfig) -> TrainConfig:
-        """Lay the stage over the run's settings."""
+        """Lay the stage over the run's settings; warm-up is a tenth of it at most."""
         return replace(
             train,
             steps=self.steps,
+            warmup_steps=min(train.warmup_steps, self.steps // 10),
             batch_size=self.batch_size,
             lr=self.lr,
             schedule=self.schedule,

@@ -69,6 +69,9 @@ class Denoiser(nn.Module):
             guidance: [N], embedded by a guidance-distilled model; others ignore it.
         """
 
+    def forget_guidance(self, scale: float) -> None:
+        """Answer to every scale as to this one, the only one that was trained."""
+
 
 class WanDenoiser(Denoiser):
     """WanTransformer3DModel with UMT5; padding tokens are zeroed after encoding, not masked."""
@@ -116,6 +119,16 @@ class FluxDenoiser(Denoiser):
             return_dict=False,
         )[0]
         return unpack(velocity, height, width)[:, :, None]
+
+    @torch.no_grad()
+    def forget_guidance(self, scale: float) -> None:
+        """Answer to every scale as to this one, the only one that was trained."""
+        embed = self.transformer.time_text_embed
+        device = next(self.parameters()).device
+        thousandths = torch.tensor([1000 * scale], device=device)
+        known = embed.guidance_embedder(embed.time_proj(thousandths))[0]
+        embed.guidance_embedder.linear_2.weight.zero_()
+        embed.guidance_embedder.linear_2.bias.copy_(known)
 
 
 _DENOISERS: dict[str, type[Denoiser]] = {"WanPipeline": WanDenoiser, "FluxPipeline": FluxDenoiser}

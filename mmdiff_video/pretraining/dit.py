@@ -96,11 +96,12 @@ def train_dit(
         samples = CaptionedLatents(
             train, denoiser, config.flow.prompt_dropout, seed=config.train.seed
         )
-        loss = (
-            FlowMatching(config.flow)
-            if stage.objective == "flow"
-            else GuidanceDistillation(config.flow, denoiser, stage.guidance, bf16=bf16)
-        )
+        if stage.objective == "flow":
+            loss = FlowMatching(config.flow)
+        else:
+            if not resume:  # other scales begin as the one that is known, not as noise
+                denoiser.forget_guidance(NO_GUIDANCE)
+            loss = GuidanceDistillation(config.flow, denoiser, stage.guidance, bf16=bf16)
         validations[stage.name] = Validation(val, denoiser, bf16=bf16)
         preview = SampleSheet(config, card, backbone.pipeline.vae, validations[stage.name], stage)
         settings = stage.over(config.train)

@@ -16,6 +16,7 @@ from mmdiff_video.pretraining.flow import (
     draw_timesteps,
     flow_point,
 )
+from mmdiff_video.training import TrainConfig
 
 CARDS = {"nano-wan": TINY_WAN, "nano-flux": TINY_FLUX}
 
@@ -126,3 +127,31 @@ def test_distillation_teaches_the_guided_velocity_for_the_scale_told():
     same = GuidanceDistillation(FlowConfig(), denoiser, (1.0, 1.0), bf16=False)
     assert same(denoiser, batch)[0] < 1e-10
     assert loss(denoiser, batch)[0] > 1e-6
+
+
+def test_distillation_begins_with_every_scale_answered_as_the_trained_one():
+    torch.manual_seed(0)
+    denoiser = new_denoiser(tiny_card("nano-flux", TINY_FLUX))
+    for p in denoiser.transformer.parameters():  # as after some training
+        p.data += 0.05 * torch.randn_like(p)
+    noisy, t = torch.randn(2, 16, 1, 4, 4), torch.tensor([0.3, 0.6])
+    tokens = denoiser.tokenize(["a red ball", ""])
+
+    def at(scale: float) -> torch.Tensor:
+        return denoiser(noisy, t, tokens, torch.full([2], scale))
+
+    with torch.no_grad():
+        before = at(1.0)
+        assert (at(4.0) - before).abs().max() > 1e-3
+        denoiser.forget_guidance(1.0)
+        assert torch.allclose(at(1.0), before, atol=1e-5)
+        assert torch.allclose(at(4.0), before, atol=1e-5)
+    at(4.0).square().sum().backward()  # and they can part again
+    last = denoiser.transformer.time_text_embed.guidance_embedder.linear_2.weight
+    assert last.grad.abs().max() > 0
+
+
+def test_warm_up_is_a_tenth_of_a_short_stage():
+    train = TrainConfig(warmup_steps=200)
+    assert DiTStageConfig(steps=100).over(train).warmup_steps == 10
+    assert DiTStageConfig(steps=5000).over(train).warmup_steps == 200
