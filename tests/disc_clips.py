@@ -51,6 +51,7 @@ def overrides(backbone: str, corpus: Path) -> list[str]:
         f"corpus.frames={frames}",
         "corpus.height=32",
         "corpus.width=32",
+        "corpus.walk=[0.5,0.5]",
         "train.log_every=1",
         "train.checkpoint_every=4",
         "train.warmup_steps=1",
