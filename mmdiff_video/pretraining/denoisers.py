@@ -70,7 +70,7 @@ class Denoiser(nn.Module):
         """
 
     def forget_guidance(self, scale: float) -> None:
-        """Answer to every scale as to this one, the only one that was trained."""
+        """Answer to every scale as to this one, as a model that ignores the scale does anyway."""
 
 
 class WanDenoiser(Denoiser):

@@ -99,8 +99,8 @@ def train_dit(
         if stage.objective == "flow":
             loss = FlowMatching(config.flow)
         else:
-            if not resume:  # other scales begin as the one that is known, not as noise
-                denoiser.forget_guidance(NO_GUIDANCE)
+            # other scales begin as the one that is known, not as noise; a checkpoint overwrites it
+            denoiser.forget_guidance(NO_GUIDANCE)
             loss = GuidanceDistillation(config.flow, denoiser, stage.guidance, bf16=bf16)
         validations[stage.name] = Validation(val, denoiser, bf16=bf16)
         preview = SampleSheet(config, card, backbone.pipeline.vae, validations[stage.name], stage)
