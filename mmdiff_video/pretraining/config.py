@@ -144,6 +144,8 @@ class DiTStageConfig(StageConfig):
         half_size: on pictures scaled to half their size.
         latent_frames: on the first latent frames of the clips only; 0 means on all. The VAE is
             causal, so that 1 trains on single pictures.
+        shift: in place of the run's ``flow.shift``: larger latents want more noise for the same
+            share of the picture to be gone (Esser et al. 2024, Sec. 5.3.2).
         objective: ``flow``, or ``guidance``: learn to give at once what two forwards of the stage's
             first weights give with classifier-free guidance of a random scale (Meng et al. 2023),
             which makes the value that a guidance-distilled model embeds mean what it says.
@@ -152,6 +154,7 @@ class DiTStageConfig(StageConfig):
 
     half_size: bool = False
     latent_frames: int = 0
+    shift: float | None = None
     objective: str = "flow"
     guidance: tuple[float, float] = (1.0, 5.0)
 
@@ -163,6 +166,12 @@ class DiTStageConfig(StageConfig):
             raise InputError(
                 f"stage '{self.name}': latent_frames is {self.latent_frames}: it must be 0 or above"
             )
+        if self.shift is not None and self.shift <= 0:
+            raise InputError(f"stage '{self.name}': shift is {self.shift}: it must be above 0")
+
+    def flow_over(self, flow: FlowConfig) -> FlowConfig:
+        """Lay the stage's shift over the run's flow."""
+        return flow if self.shift is None else replace(flow, shift=self.shift)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,12 +96,13 @@ def train_dit(
         samples = CaptionedLatents(
             train, denoiser, config.flow.prompt_dropout, seed=config.train.seed
         )
+        flow = stage.flow_over(config.flow)
         if stage.objective == "flow":
-            loss = FlowMatching(config.flow)
+            loss = FlowMatching(flow)
         else:
             # other scales begin as the one that is known, not as noise; a checkpoint overwrites it
             denoiser.forget_guidance(NO_GUIDANCE)
-            loss = GuidanceDistillation(config.flow, denoiser, stage.guidance, bf16=bf16)
+            loss = GuidanceDistillation(flow, denoiser, stage.guidance, bf16=bf16)
         validations[stage.name] = Validation(val, denoiser, bf16=bf16)
         preview = SampleSheet(config, card, backbone.pipeline.vae, validations[stage.name], stage)
         settings = stage.over(config.train)

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def test_timesteps_fill_the_interval_and_shift_towards_noise(kind: str):
     assert plain.std() == pytest.approx(spread, abs=0.01)
 
 
+def test_a_stage_has_its_own_shift_or_the_runs():
+    flow = FlowConfig(timesteps="uniform", shift=1.5, prompt_dropout=0.3)
+    assert DiTStageConfig().flow_over(flow) == flow
+    assert DiTStageConfig(shift=2.0).flow_over(flow) == replace(flow, shift=2.0)
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(InputError, match="did you mean 'uniform'"):
         FlowConfig(timesteps="unifrom")
@@ -65,6 +72,8 @@ def test_wrong_settings_are_refused():
         FlowConfig(prompt_dropout=2)
     with pytest.raises(InputError, match="unknown objective"):
         DiTStageConfig(objective="flwo")
+    with pytest.raises(InputError, match=r"stage 'large': shift is -1"):
+        DiTStageConfig(name="large", shift=-1)
 
 
 @pytest.mark.parametrize("name", CARDS)
