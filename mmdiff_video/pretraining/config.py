@@ -23,6 +23,7 @@ class StageConfig:
     Attributes:
         name: of its folder.
         steps, batch_size, lr, schedule: see :class:`TrainConfig`.
+        corpus: in place of the run's: pictures of many rooms are cheaper than clips.
     """
 
     name: str = "stage"
@@ -30,6 +31,7 @@ class StageConfig:
     batch_size: int = 2
     lr: float = 5e-3
     schedule: str = "constant"
+    corpus: CorpusConfig | None = None
 
     def over(self, train: TrainConfig) -> TrainConfig:
         """Lay the stage over the run's settings; warm-up is a tenth of it at most."""

@@ -136,6 +136,15 @@ class Corpus:
         return f"{self.split}/{index}"
 
 
+def open_corpora(config: CorpusConfig) -> dict[str, Corpus]:
+    """Open both splits of a corpus that is made, in the folder that ``config.dir`` names."""
+    assert config.dir
+    return {
+        "train": Corpus(Path(config.dir), "train", config.train_clips),
+        "val": Corpus(Path(config.dir), "val", config.val_clips),
+    }
+
+
 def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
     """Render the shards that are missing; returns the folder.
 

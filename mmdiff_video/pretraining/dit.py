@@ -14,7 +14,7 @@ from mmdiff_video.backbones.nano_parts import load_vae, make_pipeline
 from mmdiff_video.files import write_json
 from mmdiff_video.pretraining.coders import load_coder
 from mmdiff_video.pretraining.config import DiTConfig, DiTStageConfig
-from mmdiff_video.pretraining.corpus import Corpus
+from mmdiff_video.pretraining.corpus import open_corpora
 from mmdiff_video.pretraining.denoisers import Denoiser, load_denoiser, new_denoiser
 from mmdiff_video.pretraining.flow import (
     NO_GUIDANCE,
@@ -61,7 +61,7 @@ def train_dit(
         InputError: anything wrong with the config, the corpus, the VAE, the run folder or ``init``.
     """
     vae_folder = starting_weights(Path(config.vae), "vae")
-    config, corpus_folder = open_run(config, out, resume=resume)
+    config = open_run(config, out, resume=resume)
     if config.threads:
         torch.set_num_threads(config.threads)
     device, card = this_device(), load_card(config.backbone)
@@ -74,25 +74,21 @@ def train_dit(
         denoiser = load_denoiser(init, card)
     backbone = assemble(card, load_vae(vae_folder, card.pipeline), denoiser, device)
     encode = vae_encoder(backbone, bf16=bf16)
-    clips = config.corpus
-    corpora = {
-        "train": Corpus(corpus_folder, "train", clips.train_clips),
-        "val": Corpus(corpus_folder, "val", clips.val_clips),
-    }
-    validations: dict[str, Validation] = {}
+    corpora = open_corpora(config.corpus)
+
+    def latents(split: str, stage: DiTStageConfig) -> Latents:
+        corpus = open_corpora(stage.corpus) if stage.corpus else corpora
+        return Latents(
+            corpus[split],
+            vae_folder,
+            encode,
+            half_size=stage.half_size,
+            frames=stage.latent_frames,
+        )
 
     def trainer(stage: DiTStageConfig, run: Path, resume: bool) -> Trainer:
         with processes().main_process_first():
-            train, val = (
-                Latents(
-                    corpora[split],
-                    vae_folder,
-                    encode,
-                    half_size=stage.half_size,
-                    frames=stage.latent_frames,
-                )
-                for split in ("train", "val")
-            )
+            train, val = latents("train", stage), latents("val", stage)
         samples = CaptionedLatents(
             train, denoiser, config.flow.prompt_dropout, seed=config.train.seed
         )
@@ -103,28 +99,23 @@ def train_dit(
             # other scales begin as the one that is known, not as noise; a checkpoint overwrites it
             denoiser.forget_guidance(NO_GUIDANCE)
             loss = GuidanceDistillation(flow, denoiser, stage.guidance, bf16=bf16)
-        validations[stage.name] = Validation(val, denoiser, bf16=bf16)
-        preview = SampleSheet(config, card, backbone.pipeline.vae, validations[stage.name], stage)
+        validation = Validation(val, denoiser, bf16=bf16)
+        preview = SampleSheet(config, card, backbone.pipeline.vae, validation, stage)
         settings = stage.over(config.train)
         return Trainer(run, denoiser, samples, loss, settings, preview=preview, resume=resume)
 
     if not train_stages(config.stages, out, denoiser, trainer):
         return False
     if processes().is_main_process:
-        last = config.stages[-1]
-        val = Latents(
-            corpora["val"],
-            vae_folder,
-            encode,
-            half_size=last.half_size,
-            frames=last.latent_frames,
-        )
+        val = latents("val", config.stages[-1])
         coder = load_coder(vae_folder, card.pipeline).to(device).eval()
         report = {
             "version": __version__,
             "backbone": config.backbone,
             "corpus": corpora["train"].manifest,
-            "captions": len(corpora["train"]),
+            "clips": {
+                stage.name: (stage.corpus or config.corpus).train_clips for stage in config.stages
+            },
             "parameters": {
                 name: sum(p.numel() for p in part.parameters())
                 for name, part in denoiser.pipeline_components().items()
@@ -261,7 +252,7 @@ class SampleSheet:
             else self.card.defaults.guidance
         )
         scale = 2 if self.stage.half_size else 1
-        clips = self.config.corpus
+        clips = self.stage.corpus or self.config.corpus
         length = clips.frames
         if self.stage.latent_frames:
             length = 1 + backbone.geometry.time_stride * (self.stage.latent_frames - 1)

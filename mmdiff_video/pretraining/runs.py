@@ -13,8 +13,8 @@ from torch import nn
 
 from mmdiff_video.config import load_config, save_config
 from mmdiff_video.errors import InputError
-from mmdiff_video.pretraining.config import StageConfig
-from mmdiff_video.pretraining.corpus import make_corpus
+from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
+from mmdiff_video.pretraining.corpus import CorpusConfig, make_corpus
 from mmdiff_video.pretraining.rooms import RoomClips
 from mmdiff_video.training import Trainer, checkpoints, load_model, processes
 from mmdiff_video.training.checkpoint import load_state
@@ -23,17 +23,14 @@ logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", VAEConfig, DiTConfig)
 Stage = TypeVar("Stage", bound=StageConfig)
 
 
-def open_run(config: Any, out: Path, *, resume: bool) -> tuple[Any, Path]:
-    """Make the corpus and write down the config, in which the corpus' folder is now named.
+def open_run(config: Config, out: Path, *, resume: bool) -> Config:
+    """Make the corpora and write down the config, in which their folders are now named.
 
-    A run that goes on uses the corpus that it began with.
-
-    Returns:
-        the config and the folder of the corpus.
+    A run that goes on uses the corpora that it began with.
 
     Raises:
         InputError: there is a run in the folder already, or none to resume.
@@ -45,16 +42,32 @@ def open_run(config: Any, out: Path, *, resume: bool) -> tuple[Any, Path]:
         raise InputError(
             f"{out} holds a run already; resume it (--resume), or choose another folder"
         )
-    if resume and config.corpus.dir is None:
-        began = load_config(type(config), file)
-        config = replace(config, corpus=replace(config.corpus, dir=began.corpus.dir))
+    began = _corpora(load_config(type(config), file)) if resume else {}
     with processes().main_process_first():
-        folder = make_corpus(config.corpus, RoomClips()).resolve()
-    config = replace(config, corpus=replace(config.corpus, dir=str(folder)))
+        for stage, corpus in _corpora(config).items():
+            if corpus.dir is None and stage in began:
+                corpus = replace(corpus, dir=began[stage].dir)
+            folder = make_corpus(corpus, RoomClips()).resolve()
+            config = _with_corpus(config, stage, replace(corpus, dir=str(folder)))
     if processes().is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         save_config(config, file)
-    return config, folder
+    return config
+
+
+def _corpora(config: Config) -> dict[str | None, CorpusConfig]:
+    """Return the run's corpus, as None's, and those of the stages that have their own."""
+    own = {stage.name: stage.corpus for stage in config.stages if stage.corpus}
+    return {None: config.corpus, **own}
+
+
+def _with_corpus(config: Config, name: str | None, corpus: CorpusConfig) -> Config:
+    if name is None:
+        return replace(config, corpus=corpus)
+    stages: list[Any] = [
+        replace(stage, corpus=corpus) if stage.name == name else stage for stage in config.stages
+    ]
+    return replace(config, stages=stages)
 
 
 def train_stages(

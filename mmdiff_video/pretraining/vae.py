@@ -14,7 +14,7 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.files import remove_folder, write_folder_aside, write_json
 from mmdiff_video.pretraining.coders import Coder, load_coder, new_coder
 from mmdiff_video.pretraining.config import VAEConfig, VAEStageConfig
-from mmdiff_video.pretraining.corpus import Corpus
+from mmdiff_video.pretraining.corpus import Corpus, open_corpora
 from mmdiff_video.pretraining.runs import (
     describe_hardware,
     open_run,
@@ -53,12 +53,10 @@ def train_vae(
     Raises:
         InputError: anything wrong with the config, the corpus, the run folder or ``init``.
     """
-    config, corpus = open_run(config, out, resume=resume)
+    config = open_run(config, out, resume=resume)
     if config.threads:
         torch.set_num_threads(config.threads)
-    clips = config.corpus
-    train = Corpus(corpus, "train", clips.train_clips)
-    val = Corpus(corpus, "val", clips.val_clips)
+    corpora = open_corpora(config.corpus)
     pipeline = load_card(config.backbone).pipeline
     torch.manual_seed(config.train.seed)
     if init is None:
@@ -69,9 +67,11 @@ def train_vae(
 
     def trainer(stage: VAEStageConfig, run: Path, resume: bool) -> Trainer:
         coder.freeze_encoder(stage.decoder_only)
-        samples = Crops(train, stage, seed=config.train.seed)
+        own = open_corpora(stage.corpus) if stage.corpus else corpora
+        samples = Crops(own["train"], stage, seed=config.train.seed)
         settings = stage.over(config.train)
-        preview = ReconstructionSheet(val, bf16=takes_bf16(settings.precision, this_device()))
+        bf16 = takes_bf16(settings.precision, this_device())
+        preview = ReconstructionSheet(own["val"], bf16=bf16)
         return Trainer(run, coder, samples, loss, settings, preview=preview, resume=resume)
 
     if not train_stages(config.stages, out, coder, trainer):
@@ -80,13 +80,13 @@ def train_vae(
         report = {
             "version": __version__,
             "backbone": config.backbone,
-            "corpus": train.manifest,
+            "corpus": corpora["train"].manifest,
             "parameters": sum(p.numel() for p in coder.parameters()),
             "steps": {stage.name: stage.steps for stage in config.stages},
             "hours": training_hours(out, config.stages),
             "hardware": describe_hardware(this_device()),
             "perceptual_term": not isinstance(loss.lpips, LpipsUnavailable),
-            **_finish(coder, train, val, out / "vae"),
+            **_finish(coder, corpora["train"], corpora["val"], out / "vae"),
         }
         write_json(out / "report.json", report)
         logger.info("%s: %s", out / "vae", report["val"])

@@ -13,7 +13,9 @@ from mmdiff_video.training import checkpoints
 
 STAGES = {
     "nano-wan": "stages=[{name: clips, steps: 12, batch_size: 4, lr: 1.0e-2},"
-    " {name: pictures, steps: 2, batch_size: 2, lr: 1.0e-3, latent_frames: 1}]",
+    " {name: pictures, steps: 2, batch_size: 2, lr: 1.0e-3, latent_frames: 1},"
+    " {name: more, steps: 1, batch_size: 2, lr: 1.0e-3, half_size: true, corpus: {train_clips: 9,"
+    " val_clips: 2, frames: 1, height: 64, width: 64}}]",
     "nano-flux": "stages=[{name: small, steps: 12, batch_size: 4, lr: 1.0e-2, half_size: true},"
     " {name: guidance, steps: 2, batch_size: 2, lr: 1.0e-3, objective: guidance}]",
 }
@@ -52,7 +54,8 @@ def test_a_tiny_training_learns_resumes_and_becomes_a_backbone(
     )
     assert (whole / first / "previews" / "step-000012.png").is_file()
     report = json.loads((whole / "report.json").read_text())
-    assert report["captions"] == 6
+    assert report["clips"][first] == 6
+    assert report["clips"].get("more", 9) == 9  # a corpus of its own
     assert report["val"]["val_loss"] < 2.5
 
     # killed after step 8; the latents that are there already are not made again
