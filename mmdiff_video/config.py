@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, TupleConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mmdiff_video.errors import InputError
@@ -30,7 +30,8 @@ def load_config(
     Args:
         schema: a dataclass; nested dataclasses become nested keys.
         file: a YAML file whose keys are a subset of the schema's.
-        overrides: ``key=value`` strings; nested keys with dots (``train.lr=3e-4``), values in YAML.
+        overrides: ``key=value`` strings; nested keys with dots (``train.lr=3e-4``), items of lists
+            by number (``stages.0.steps=100``), values in YAML.
         base: plain nested values laid over the schema's defaults before the file.
 
     Raises:
@@ -55,20 +56,21 @@ def load_config(
         if not separator or not key:
             raise InputError(f"override '{item}' is not of the form key=value")
         try:
-            layers.append(
-                (f"override '{item}'", OmegaConf.to_container(OmegaConf.from_dotlist([item])))
-            )
+            values = OmegaConf.to_container(OmegaConf.from_dotlist([item]))
         except Exception as error:
             raise InputError(f"override '{item}': {error}") from None
+        layers.append((f"override '{item}'", values))
 
     merged = OmegaConf.structured(schema)
     for where, values in layers:
         _check_keys(values, schema, where)
         try:
-            merged = OmegaConf.merge(merged, values)
+            merged = OmegaConf.merge(merged, _whole_lists(values, merged, where))
         except OmegaConfBaseException as error:
             key = f" (key '{error.full_key}')" if error.full_key else ""
             raise InputError(f"{where}: {str(error).strip().splitlines()[0]}{key}") from None
+        except TypeError as error:  # a mapping where a list belongs, or the reverse
+            raise InputError(f"{where}: {error}") from None
     try:
         return cast(T, OmegaConf.to_object(cast(DictConfig, merged)))
     except InputError:
@@ -90,6 +92,23 @@ def valid_keys(schema: type, prefix: str = "") -> list[str]:
         if dataclasses.is_dataclass(field.type):
             keys += valid_keys(cast(type, field.type), f"{prefix}{field.name}.")
     return keys
+
+
+def _whole_lists(values: Any, current: Any, where: str) -> Any:
+    """Write ``{"1": value}`` over a list as the list with its second item changed."""
+    if not isinstance(values, dict):
+        return values
+    if isinstance(current, DictConfig):
+        return {key: _whole_lists(value, current.get(key), where) for key, value in values.items()}
+    if not isinstance(current, ListConfig | TupleConfig):
+        return values
+    whole: list[Any] = list(cast(Any, OmegaConf.to_container(current)))
+    for number, value in values.items():
+        if not str(number).isdecimal() or int(number) >= len(whole):
+            raise InputError(f"{where}: the list has items 0 to {len(whole) - 1}, not '{number}'")
+        changed = OmegaConf.merge({"item": whole[int(number)]}, {"item": value})
+        whole[int(number)] = cast(Any, OmegaConf.to_container(changed))["item"]
+    return whole
 
 
 def _check_keys(values: dict[Any, Any], schema: type, where: str, prefix: str = "") -> None:

@@ -22,6 +22,7 @@ class Outer:
     name: str = "x"
     steps: int = 3
     train: Inner = field(default_factory=Inner)
+    stages: list[Inner] = field(default_factory=lambda: [Inner(lr=1), Inner(lr=2)])
 
 
 def test_overrides_win_over_file_over_base(tmp_path: Path):
@@ -29,6 +30,14 @@ def test_overrides_win_over_file_over_base(tmp_path: Path):
     file.write_text("steps: 5\ntrain: {lr: 0.1}\n")
     config = load_config(Outer, file, ["train.lr=0.2"], base={"name": "b", "steps": 4})
     assert config == Outer(name="b", steps=5, train=Inner(lr=0.2))
+
+
+def test_an_override_can_change_one_item_of_a_list():
+    config = load_config(
+        Outer, None, ["stages.1.lr=3", "train.taps=[a, b]", "train.taps.0=c", "stages.0.taps=[d]"]
+    )
+    assert config.stages == [Inner(lr=1, taps=("d",)), Inner(lr=3)]
+    assert config.train.taps == ("c", "b")
 
 
 def test_tuples_of_names_accept_numbers():
@@ -54,6 +63,9 @@ def test_saved_config_reads_back_equal(tmp_path: Path):
         ("train.lr=-1", "lr must be positive"),
         ("train=3", "override 'train=3'"),
         ("steps", "not of the form key=value"),
+        ("stages.2.lr=1", "the list has items 0 to 1, not '2'"),
+        ("stages.0.lrr=1", "stages.0.lrr=1.*Did you mean: 'lr'"),
+        ("train.taps.0=a", "train.taps.0=a"),
     ],
 )
 def test_bad_override_is_one_sentence(override: str, message: str):
@@ -81,4 +93,5 @@ def test_a_file_that_is_no_mapping_is_refused_or_empty(tmp_path: Path, text: str
 
 
 def test_valid_keys_are_dotted():
-    assert valid_keys(Outer) == ["name", "steps", "train", "train.lr", "train.taps"]
+    names = ["name", "steps", "train", "train.lr", "train.taps", "stages"]
+    assert valid_keys(Outer) == names
