@@ -52,6 +52,8 @@ class VAELossConfig:
     Attributes:
         mse: mean squared error, of pixels in [-1, 1]: what PSNR measures, and what finds the hues
             early, on which L1 alone is slow.
+        log_mse: mean over frames of the logarithm of the squared error: PSNR itself, but for a
+            factor (Chen et al. 2022, NAFNet), where ``mse`` minds the hardest frames most.
         l1: mean absolute error.
         gradient: mean absolute error of the differences between neighbouring pixels, at full, half
             and quarter size: what holds edges where there are no weights for ``perceptual``.
@@ -60,6 +62,7 @@ class VAELossConfig:
     """
 
     mse: float = 4.0
+    log_mse: float = 0.0
     l1: float = 0.5
     gradient: float = 0.5
     perceptual: float = 0.1
@@ -76,12 +79,14 @@ class VAEStageConfig(StageConfig):
         half_size: share of the crops taken from pictures scaled to half their size.
         decoder_only: leave the encoder as it is, and with it all latents, and decode the
             posterior's mean.
+        loss: in place of the run's.
     """
 
     frames: int = 9
     crop: int = 48
     half_size: float = 0.0
     decoder_only: bool = False
+    loss: VAELossConfig | None = None
 
     def __post_init__(self) -> None:
         if self.crop < 1 or self.crop % 16:

@@ -72,7 +72,8 @@ def train_vae(
         settings = stage.over(config.train)
         bf16 = takes_bf16(settings.precision, this_device())
         preview = ReconstructionSheet(own["val"], bf16=bf16)
-        return Trainer(run, coder, samples, loss, settings, preview=preview, resume=resume)
+        error = VAELoss(stage.loss, this_device()) if stage.loss else loss
+        return Trainer(run, coder, samples, error, settings, preview=preview, resume=resume)
 
     if not train_stages(config.stages, out, coder, trainer):
         return out / "vae"  # stopped by a signal

@@ -14,6 +14,8 @@ from recon.perceptual import LpipsUnavailable, load_lpips
 logger = logging.getLogger(__name__)
 
 _SCALES = 3
+_LEAST_MSE = 5e-6
+"""Added under the logarithm: the error of rounding pixels in [-1, 1] to 8 bits."""
 
 
 class VAELoss:
@@ -41,8 +43,10 @@ class VAELoss:
         """Loss of a ``Coder`` on one batch of uint8 crops [B, F, H, W, 3]."""
         video = to_video(batch)
         reconstruction, mean, log_variance = model(video)
+        squared = (reconstruction - video).square()
         terms = {
-            "mse": (reconstruction - video).square().mean(),
+            "mse": squared.mean(),
+            "log_mse": (squared.mean((1, 3, 4)) + _LEAST_MSE).log().mean(),
             "l1": (reconstruction - video).abs().mean(),
             "gradient": gradient_error(reconstruction, video).mean(),
             "kl": 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(),

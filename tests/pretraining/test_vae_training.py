@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
 from mmdiff_video.cli import main
 from mmdiff_video.pretraining.coders import ImageCoder, WanCoder, new_coder
+from mmdiff_video.pretraining.config import VAELossConfig
 from mmdiff_video.pretraining.vae import latent_statistics
-from mmdiff_video.pretraining.vae_loss import gradient_error
+from mmdiff_video.pretraining.vae_loss import VAELoss, gradient_error, to_video
 from mmdiff_video.pretraining.wan_vae import decode_clip, encode_clip
 from mmdiff_video.training import checkpoints
 
@@ -93,7 +95,6 @@ def test_image_latents_are_scaled_in_the_weights_and_pictures_stay_the_same():
 
 def test_latent_statistics_are_those_of_all_latents_together(discs: Discs, tmp_path: Path):
     from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
-    from mmdiff_video.pretraining.vae_loss import to_video
 
     config = CorpusConfig(
         dir=str(tmp_path), train_clips=3, val_clips=1, frames=5, height=16, width=16, shard_clips=2
@@ -116,10 +117,29 @@ def test_gradient_error_ignores_a_constant_offset_and_sees_blur():
     assert gradient_error(blurred, video).min() > 0.1
 
 
+def test_the_logarithm_weighs_the_same_gain_in_decibel_alike():
+    video = torch.randint(0, 256, (1, 2, 16, 16, 3), dtype=torch.uint8)
+    truth = to_video(video)
+    loss = VAELoss(VAELossConfig(perceptual=0), torch.device("cpu"))
+    noise = torch.randn_like(truth)
+
+    def log_mse(scale: float, first: float) -> float:
+        errors = scale * noise
+        errors[:, :, 0] *= first  # of two frames
+        found = loss(lambda _: (truth + errors, torch.zeros(1), torch.zeros(1)), video)  # type: ignore
+        return float(found[1]["log_mse"])
+
+    assert log_mse(0, 1) == pytest.approx(math.log(5e-6), abs=1e-3)
+    gain = log_mse(0.4, 1) - log_mse(0.2, 1)
+    assert gain == pytest.approx(math.log(4), abs=1e-3)
+    easy_first = log_mse(0.4, 0.1) - log_mse(0.4, 0.05)
+    assert easy_first == pytest.approx(math.log(4) / 2, abs=2e-2)
+
+
 STAGES = (
     "stages=[{name: first, steps: 20, batch_size: 2, frames: FRAMES, crop: 16, lr: 5.0e-3,"
     " half_size: 0.5}, {name: second, steps: 2, batch_size: 1, frames: FRAMES, crop: 32,"
-    " lr: 1.0e-3, schedule: cosine}]"
+    " lr: 1.0e-3, schedule: cosine, loss: {perceptual: 0, log_mse: 0.1}}]"
 )
 
 
