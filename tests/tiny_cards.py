@@ -14,7 +14,7 @@ TINY_WAN: dict[str, dict[str, Any]] = {
         "ffn_dim": 64,
         "freq_dim": 32,
     },
-    "vae": {"base_dim": 4},
+    "vae": {"base_dim": 4, "decoder_base_dim": 8},
     "defaults": {"taps": ("block.0", "block.2"), "height": 32, "width": 48, "frames": 5},
 }
 TINY_FLUX: dict[str, dict[str, Any]] = {

@@ -99,6 +99,8 @@ class VAEConfig:
 
     Attributes:
         backbone: ``nano-wan`` or ``nano-flux``, whose card has the architecture.
+        decoder_base_dim: in place of the card's, for nano-wan: a narrow decoder learns fast, and a
+            run that starts from it (``--init``) with a multiple of its width widens it.
         corpus: see :class:`CorpusConfig`.
         loss: see :class:`VAELossConfig`.
         stages: one after the other.
@@ -107,6 +109,7 @@ class VAEConfig:
     """
 
     backbone: str = "nano-wan"
+    decoder_base_dim: int | None = None
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     loss: VAELossConfig = field(default_factory=VAELossConfig)
     stages: list[VAEStageConfig] = field(default_factory=lambda: [VAEStageConfig()])
@@ -115,6 +118,8 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         check_stages(self.backbone, self.stages)
+        if self.decoder_base_dim is not None and self.backbone != "nano-wan":
+            raise InputError("decoder_base_dim is for nano-wan only")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from mmdiff_video import __version__
 from mmdiff_video.backbones.cards import load_card
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import remove_folder, write_folder_aside, write_json
-from mmdiff_video.pretraining.coders import Coder, load_coder, new_coder
+from mmdiff_video.pretraining.coders import Coder, WanCoder, load_coder, new_coder
 from mmdiff_video.pretraining.config import VAEConfig, VAEStageConfig
 from mmdiff_video.pretraining.corpus import Corpus, open_corpora
 from mmdiff_video.pretraining.runs import (
@@ -24,6 +25,7 @@ from mmdiff_video.pretraining.runs import (
 )
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae_loss import VAELoss, to_video
+from mmdiff_video.pretraining.widening import widen_decoder
 from mmdiff_video.training import Trainer, processes, this_device
 from mmdiff_video.training.data import stable_seed
 from mmdiff_video.training.optim import takes_bf16
@@ -57,12 +59,13 @@ def train_vae(
     if config.threads:
         torch.set_num_threads(config.threads)
     corpora = open_corpora(config.corpus)
-    pipeline = load_card(config.backbone).pipeline
+    card = load_card(config.backbone)
+    if config.decoder_base_dim:
+        card = replace(card, vae={**card.vae, "decoder_base_dim": config.decoder_base_dim})
     torch.manual_seed(config.train.seed)
-    if init is None:
-        coder = new_coder(load_card(config.backbone))
-    else:
-        coder = load_coder(starting_weights(init, "vae"), pipeline)
+    coder = new_coder(card)
+    if init is not None:
+        start_from(coder, load_coder(starting_weights(init, "vae"), card.pipeline))
     loss = VAELoss(config.loss, this_device())
 
     def trainer(stage: VAEStageConfig, run: Path, resume: bool) -> Trainer:
@@ -92,6 +95,24 @@ def train_vae(
         write_json(out / "report.json", report)
         logger.info("%s: %s", out / "vae", report["val"])
     return out / "vae"
+
+
+def start_from(coder: Coder, trained: Coder) -> None:
+    """Take over trained weights; where the decoder is to be wider, it begins as the trained one.
+
+    Raises:
+        InputError: another architecture.
+    """
+    if isinstance(coder, WanCoder):
+        widen_decoder(trained.vae, coder.vae)
+        return
+    try:
+        coder.load_state_dict(trained.state_dict())
+    except RuntimeError:
+        raise InputError("the VAE to start from is not of the card's architecture") from None
+    coder.vae.register_to_config(
+        **{name: trained.vae.config[name] for name in ("scaling_factor", "shift_factor")}
+    )
 
 
 class Crops:

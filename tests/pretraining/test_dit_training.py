@@ -30,7 +30,9 @@ def pretrain(part: str, backbone: str, run: Path, *extra: str) -> None:
 def vae(backbone: str, folder: Path) -> str:
     frames = 5 if backbone == "nano-wan" else 1
     stage = f"stages=[{{name: a, steps: 2, frames: {frames}, crop: 16}}]"
-    pretrain("vae", backbone, folder / "vae-run", stage, "loss.perceptual=0")
+    pretrain(
+        "vae", backbone, folder / "vae-run", stage, "loss.perceptual=0", "decoder_base_dim=null"
+    )
     return f"vae={folder / 'vae-run'}"
 
 

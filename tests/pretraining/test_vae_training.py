@@ -149,7 +149,7 @@ def test_a_tiny_training_learns_and_resumes_to_the_same_weights(
 ):
     stages = STAGES.replace("FRAMES", "5" if backbone == "nano-wan" else "1")
     settings = [*overrides(backbone, tmp_path / "corpus"), stages, "train.preview_every=4"]
-    settings += ["train.ema_decay=0.5"]
+    settings += ["train.ema_decay=0.5", "decoder_base_dim=null"]
 
     def train(run: Path, *extra: str) -> None:
         command = ["pretrain", "vae", "--backbone", backbone, "--out", str(run), *extra]
@@ -189,6 +189,28 @@ def test_a_tiny_training_learns_and_resumes_to_the_same_weights(
     assert json.loads(first)["loss"] < losses[0]
 
 
+def test_a_run_goes_on_with_a_wider_decoder_where_the_narrow_one_ended(
+    discs: Discs, tmp_path: Path
+):
+    def train(run: Path, *extra: str) -> list[dict]:
+        settings = [*overrides("nano-wan", tmp_path / "corpus"), "train.preview_every=1"]
+        command = ["pretrain", "vae", "--backbone", "nano-wan", "--out", str(run), *extra]
+        assert main([*command, *settings, "loss.perceptual=0", "train.ema_decay=0"]) == 0
+        lines = (run / "a" / "metrics.jsonl").read_text().splitlines()
+        return [line for line in map(json.loads, lines) if "val_psnr" in line]
+
+    stage = "stages=[{{name: a, steps: {}, frames: 5, crop: 16, lr: {}, decoder_only: {}}}]"
+    narrow = train(tmp_path / "narrow", stage.format(20, 1e-2, "false"), "decoder_base_dim=4")
+    init = ("--init", str(tmp_path / "narrow"))
+    wide = train(tmp_path / "wide", *init, stage.format(1, 1e-6, "true"), "decoder_base_dim=null")
+    assert wide[0]["val_psnr"] == pytest.approx(narrow[-1]["val_psnr"], abs=0.05)
+    configs = [
+        json.loads((tmp_path / n / "vae/config.json").read_text()) for n in ("narrow", "wide")
+    ]
+    assert [config["decoder_base_dim"] for config in configs] == [4, 8]
+    assert configs[0]["latents_mean"] == pytest.approx(configs[1]["latents_mean"], abs=1e-2)
+
+
 def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest.CaptureFixture):
     def fails(*arguments: str) -> str:
         capsys.readouterr()
@@ -203,6 +225,8 @@ def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest
     assert "different names" in fails(*wan, "stages=[{name: a}, {name: a}]")
     assert "Key 'stepz'" in fails(*wan, "stages=[{name: a, stepz: 20}]")
     assert "no 'vae' to start from" in fails(*wan, "--init", str(tmp_path))
+    flux = ("--backbone", "nano-flux", "decoder_base_dim=8")
+    assert "decoder_base_dim is for nano-wan only" in fails(*flux)
     assert "crop of 5 x 64 x 64" in fails(*wan, "stages=[{name: a, frames: 5, crop: 64}]")
 
 
