@@ -118,8 +118,12 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         check_stages(self.backbone, self.stages)
-        if self.decoder_base_dim is not None and self.backbone != "nano-wan":
+        if self.decoder_base_dim is None:
+            return
+        if self.backbone != "nano-wan":
             raise InputError("decoder_base_dim is for nano-wan only")
+        if self.decoder_base_dim < 1:
+            raise InputError(f"decoder_base_dim is {self.decoder_base_dim}: it must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

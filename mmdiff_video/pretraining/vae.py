@@ -60,7 +60,7 @@ def train_vae(
         torch.set_num_threads(config.threads)
     corpora = open_corpora(config.corpus)
     card = load_card(config.backbone)
-    if config.decoder_base_dim:
+    if config.decoder_base_dim is not None:
         card = replace(card, vae={**card.vae, "decoder_base_dim": config.decoder_base_dim})
     torch.manual_seed(config.train.seed)
     coder = new_coder(card)

@@ -227,6 +227,7 @@ def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest
     assert "no 'vae' to start from" in fails(*wan, "--init", str(tmp_path))
     flux = ("--backbone", "nano-flux", "decoder_base_dim=8")
     assert "decoder_base_dim is for nano-wan only" in fails(*flux)
+    assert "decoder_base_dim is 0" in fails(*wan, "decoder_base_dim=0")
     assert "crop of 5 x 64 x 64" in fails(*wan, "stages=[{name: a, frames: 5, crop: 64}]")
 
 
