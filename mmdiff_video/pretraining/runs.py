@@ -109,8 +109,8 @@ def starting_weights(init: Path, component: str) -> Path:
     folder = init / component
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"no '{component}' to start from in {init}; give a finished run of pretrain, or a"
-            " diffusers folder"
+            f"no '{component}' to start from in {init}; give a finished run of pretrain vae, a run"
+            " of pretrain dit after pretrain export, or another diffusers folder"
         )
     return folder
 

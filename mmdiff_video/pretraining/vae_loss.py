@@ -19,7 +19,7 @@ _LEAST_MSE = 5e-6
 
 
 class VAELoss:
-    """Squared error, or its logarithm, + L1 + image gradients + LPIPS where its weights are + a little KL.
+    """Squared error (or its logarithm) + L1 + gradients + LPIPS where its weights are + some KL.
 
     Args:
         config: the weights of the terms.
