@@ -48,7 +48,11 @@ A run that was stopped goes on with the same command and --resume.""",
     export.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="a new folder, to be made"
     )
-    for part in (vae, dit):
+    starts = {
+        vae: "start from the weights of a finished run, or of a backbone's folder",
+        dit: "start from the weights of a backbone's folder, as `pretrain export` writes it",
+    }
+    for part, start in starts.items():
         part.add_argument("--backbone", required=True, metavar="NAME", help="nano-wan or nano-flux")
         part.add_argument(
             "--config",
@@ -61,7 +65,7 @@ A run that was stopped goes on with the same command and --resume.""",
             "--init",
             type=Path,
             metavar="FOLDER",
-            help="start from the weights of a finished run or a backbone's folder",
+            help=start,
         )
         part.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
 

@@ -23,13 +23,15 @@ from mmdiff_video.pretraining.flow import (
     flow_point,
 )
 from mmdiff_video.pretraining.latents import Latents, vae_encoder
-from mmdiff_video.pretraining.runs import (
+from mmdiff_video.pretraining.reports import (
+    REPORT,
+    clips_of_stages,
     describe_hardware,
-    open_run,
-    starting_weights,
-    train_stages,
+    keep_origin,
+    origin,
     training_hours,
 )
+from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae import reconstruction_scores
 from mmdiff_video.training import Trainer, processes, this_device
@@ -72,6 +74,7 @@ def train_dit(
     else:
         starting_weights(init, "transformer")
         denoiser = load_denoiser(init, card)
+        keep_origin(out, init, "dit")
     backbone = assemble(card, load_vae(vae_folder, card.pipeline), denoiser, device)
     encode = vae_encoder(backbone, bf16=bf16)
     corpora = open_corpora(config.corpus)
@@ -113,9 +116,7 @@ def train_dit(
             "version": __version__,
             "backbone": config.backbone,
             "corpus": corpora["train"].manifest,
-            "clips": {
-                stage.name: (stage.corpus or config.corpus).train_clips for stage in config.stages
-            },
+            "clips": clips_of_stages(config),
             "parameters": {
                 name: sum(p.numel() for p in part.parameters())
                 for name, part in denoiser.pipeline_components().items()
@@ -124,10 +125,11 @@ def train_dit(
             "steps": {stage.name: stage.steps for stage in config.stages},
             "hours": training_hours(out, config.stages),
             "hardware": describe_hardware(device),
+            **origin(out),
             "val": Validation(val, denoiser, bf16=bf16)(denoiser.eval()),
             "reconstruction": reconstruction_scores(coder, corpora["val"]),
         }
-        write_json(out / "report.json", report)
+        write_json(out / REPORT, report)
         logger.info("%s: %s", out, report["val"])
     return True
 

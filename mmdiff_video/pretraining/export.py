@@ -19,6 +19,7 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_folder_aside
 from mmdiff_video.pretraining.config import DiTConfig
 from mmdiff_video.pretraining.denoisers import new_denoiser
+from mmdiff_video.pretraining.reports import REPORT, TRAINING
 from mmdiff_video.pretraining.runs import CONFIG, starting_weights
 from mmdiff_video.tables import format_bytes
 from mmdiff_video.training import checkpoints, load_model
@@ -64,7 +65,7 @@ def export_backbone(run: Path, out: Path) -> Path:
     }
     with write_folder_aside(out) as folder:
         save_backbone(pipeline, folder, {"untrained": False, "defaults": asdict(card.defaults)})
-        (folder / "training.json").write_text(json.dumps(reports, indent=2) + "\n")
+        (folder / TRAINING).write_text(json.dumps(reports, indent=2) + "\n")
         (folder / "README.md").write_text(_model_card(config, reports))
         golden = golden_forward(load_backbone(folder, device="cpu"))
         (folder / GOLDEN).write_text(json.dumps(golden, indent=2) + "\n")
@@ -97,7 +98,7 @@ def _some(tensor: Tensor) -> list[float]:
 
 
 def _report(run: Path) -> dict[str, Any] | None:
-    file = run / "report.json"
+    file = run / REPORT
     return json.loads(file.read_text()) if file.is_file() else None
 
 
@@ -114,16 +115,7 @@ def _model_card(config: DiTConfig, reports: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for part, report in reports.items():
-        if report and "steps" in report:
-            parameters = report["parameters"]
-            total = parameters if isinstance(parameters, int) else sum(parameters.values())
-            steps = ", ".join(f"{name} {count}" for name, count in report["steps"].items())
-            hours = sum(report["hours"].values())
-            lines.append(
-                f"| {part} | {total / 1e6:.2f} M | {steps} | {hours:.2f} | {report['hardware']} |"
-            )
-        else:
-            lines.append(f"| {part} | | {(report or {}).get('stopped', 'unknown')} | | |")
+        lines += _training_rows(part, report)
     size = f"{config.corpus.height}x{config.corpus.width}"
     lines += ["", f"On held-out rooms at {size}:", ""]
     report = reports["dit"] or {}
@@ -139,3 +131,19 @@ def _model_card(config: DiTConfig, reports: dict[str, Any]) -> str:
         " repository. `golden.json` holds values that the weights must reproduce.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _training_rows(part: str, report: dict[str, Any] | None) -> list[str]:
+    """Return the row of a part's training, after those of the runs that it started from."""
+    report = report or {}
+    before = report.get("began_as")
+    rows = _training_rows(f"{part}, before", before) if before else []
+    if "steps" not in report:
+        known = report.get("stopped") or report.get("weights") or "unknown"
+        return [*rows, f"| {part} | | {known} | | |"]
+    parameters = report["parameters"]
+    total = parameters if isinstance(parameters, int) else sum(parameters.values())
+    steps = ", ".join(f"{name} {count}" for name, count in report["steps"].items())
+    hours = sum(report["hours"].values())
+    row = f"| {part} | {total / 1e6:.2f} M | {steps} | {hours:.2f} | {report['hardware']} |"
+    return [*rows, row]

@@ -1,14 +1,11 @@
-"""What the two trainings share: the run folder, stages one after the other, what a run took."""
+"""What the two trainings share: the run folder, stages one after the other, where a run starts."""
 
-import json
 import logging
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from mmdiff_video.config import load_config, save_config
@@ -113,32 +110,3 @@ def starting_weights(init: Path, component: str) -> Path:
             " of pretrain dit after pretrain export, or another diffusers folder"
         )
     return folder
-
-
-def training_hours(out: Path, stages: Sequence[StageConfig]) -> dict[str, float]:
-    """Hours that every stage's steps took, from its metrics; pauses do not count."""
-    hours = {}
-    for stage in stages:
-        seconds, before = 0.0, 0
-        for line in (out / stage.name / "metrics.jsonl").read_text().splitlines():
-            values = json.loads(line)
-            if rate := values.get("samples_per_second"):
-                seconds += (values["step"] - before) * stage.batch_size / rate
-                before = values["step"]
-        hours[stage.name] = round(seconds / 3600, 3)
-    return hours
-
-
-def describe_hardware(device: torch.device) -> str:
-    """Name what a run computes on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{name}, {torch.get_num_threads()} threads"

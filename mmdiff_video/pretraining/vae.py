@@ -16,13 +16,15 @@ from mmdiff_video.files import remove_folder, write_folder_aside, write_json
 from mmdiff_video.pretraining.coders import Coder, WanCoder, load_coder, new_coder
 from mmdiff_video.pretraining.config import VAEConfig, VAEStageConfig
 from mmdiff_video.pretraining.corpus import Corpus, open_corpora
-from mmdiff_video.pretraining.runs import (
+from mmdiff_video.pretraining.reports import (
+    REPORT,
+    clips_of_stages,
     describe_hardware,
-    open_run,
-    starting_weights,
-    train_stages,
+    keep_origin,
+    origin,
     training_hours,
 )
+from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae_loss import VAELoss, to_video
 from mmdiff_video.pretraining.widening import widen_decoder
@@ -66,6 +68,7 @@ def train_vae(
     coder = new_coder(card)
     if init is not None:
         start_from(coder, load_coder(starting_weights(init, "vae"), card.pipeline))
+        keep_origin(out, init, "vae")
     loss = VAELoss(config.loss, this_device())
 
     def trainer(stage: VAEStageConfig, run: Path, resume: bool) -> Trainer:
@@ -85,14 +88,16 @@ def train_vae(
             "version": __version__,
             "backbone": config.backbone,
             "corpus": corpora["train"].manifest,
+            "clips": clips_of_stages(config),
             "parameters": sum(p.numel() for p in coder.parameters()),
             "steps": {stage.name: stage.steps for stage in config.stages},
             "hours": training_hours(out, config.stages),
             "hardware": describe_hardware(this_device()),
+            **origin(out),
             "perceptual_term": not isinstance(loss.lpips, LpipsUnavailable),
             **_finish(coder, corpora["train"], corpora["val"], out / "vae"),
         }
-        write_json(out / "report.json", report)
+        write_json(out / REPORT, report)
         logger.info("%s: %s", out / "vae", report["val"])
     return out / "vae"
 

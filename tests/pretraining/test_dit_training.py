@@ -91,6 +91,12 @@ def test_a_tiny_training_learns_resumes_and_becomes_a_backbone(
     pretrain("dit", backbone, tmp_path / "more", *settings, "--init", str(exported))
     more = (tmp_path / "more" / first / "metrics.jsonl").read_text().splitlines()
     assert json.loads(more[0])["loss"] < losses[0]
+    assert main(["pretrain", "export", str(tmp_path / "more"), "--out", str(tmp_path / "on")]) == 0
+    rows = (tmp_path / "on" / "README.md").read_text().splitlines()
+    assert [row[: row.index(" |", 1)] for row in rows if row.startswith("| dit")] == [
+        "| dit, before",
+        "| dit",
+    ]
 
     capsys.readouterr()
     assert main(["pretrain", "export", str(whole), "--out", str(exported)]) == 2

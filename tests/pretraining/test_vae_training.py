@@ -187,6 +187,8 @@ def test_a_tiny_training_learns_and_resumes_to_the_same_weights(
     train(tmp_path / "more", "--init", str(tmp_path / "whole"))
     first = (tmp_path / "more" / "first" / "metrics.jsonl").read_text().splitlines()[0]
     assert json.loads(first)["loss"] < losses[0]
+    origin = json.loads((tmp_path / "more" / "report.json").read_text())["began_as"]
+    assert origin == {"weights": "whole", **report}
 
 
 def test_a_run_goes_on_with_a_wider_decoder_where_the_narrow_one_ended(

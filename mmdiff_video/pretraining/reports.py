@@ -1,0 +1,74 @@
+"""What is written down of a pretraining: its steps, hours, hardware, and what it started from."""
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmdiff_video.files import write_json
+from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
+
+REPORT = "report.json"
+"""Of a finished run."""
+TRAINING = "training.json"
+"""Of an exported backbone: the reports of its two runs, as ``vae`` and ``dit``."""
+_BEGAN_AS = "began_as.json"
+
+
+def keep_origin(out: Path, init: Path, part: str) -> None:
+    """Note in a new run's folder what is known of the training of the weights it starts from.
+
+    Args:
+        out: the run folder.
+        init: a finished run, or a backbone's folder.
+        part: ``vae`` or ``dit``.
+    """
+    origin: dict[str, Any] = {"weights": init.resolve().name}
+    if (init / TRAINING).is_file():
+        origin |= json.loads((init / TRAINING).read_text()).get(part) or {}
+    elif (init / REPORT).is_file():
+        origin |= json.loads((init / REPORT).read_text())
+    write_json(out / _BEGAN_AS, origin)
+
+
+def origin(out: Path) -> dict[str, Any]:
+    """Return what :func:`keep_origin` noted, as an entry of the run's report."""
+    file = out / _BEGAN_AS
+    return {"began_as": json.loads(file.read_text())} if file.is_file() else {}
+
+
+def clips_of_stages(config: VAEConfig | DiTConfig) -> dict[str, int]:
+    """Return how many clips every stage draws from."""
+    return {stage.name: (stage.corpus or config.corpus).train_clips for stage in config.stages}
+
+
+def training_hours(out: Path, stages: Sequence[StageConfig]) -> dict[str, float]:
+    """Hours that every stage's steps took, from its metrics; pauses do not count."""
+    hours = {}
+    for stage in stages:
+        seconds, before = 0.0, 0
+        for line in (out / stage.name / "metrics.jsonl").read_text().splitlines():
+            values = json.loads(line)
+            if rate := values.get("samples_per_second"):
+                seconds += (values["step"] - before) * stage.batch_size / rate
+                before = values["step"]
+        hours[stage.name] = round(seconds / 3600, 3)
+    return hours
+
+
+def describe_hardware(device: torch.device) -> str:
+    """Name what a run computes on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {torch.get_num_threads()} threads"
