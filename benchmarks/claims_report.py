@@ -125,6 +125,21 @@ def tasks_table(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return format_table([title, "parameters", *arrows], rows)
 
 
+def task_verdicts(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Whether features (the first arm) beat the best constant and every other arm."""
+    (label, runs), *others = arms.items()
+    metric = next(m for m in TASK_METRICS if m in runs[0]["scores"])
+    higher = metric not in LOWER
+    ours = [run["scores"][metric] for run in runs]
+    constants = [run["constant"]["scores"][metric] for run in runs]
+    rivals = {runs[0]["constant"]["label"]: constants}
+    rivals |= {name: [run["scores"][metric] for run in rival] for name, rival in others}
+    return "\n".join(
+        f"- {metric} of {label} against {name}: {verdict(ours, values, higher=higher)}."
+        for name, values in rivals.items()
+    )
+
+
 def report(results: Mapping[str, Any]) -> str:
     """The whole of docs/claims.md, as far as its sections were run."""
     sections = [HEAD]
@@ -190,11 +205,11 @@ def _nvs_sections(found: Mapping[str, Any]) -> list[str]:
 def _tasks_sections(found: Mapping[str, Any]) -> list[str]:
     sections = ["## The dense tasks with their heads\n", TASKS_SETTING.format(**found)]
     for arms in found["rooms"].values():
-        sections += [tasks_table(arms), ""]
+        sections += [tasks_table(arms), "", task_verdicts(arms), ""]
     if found["real"]:
         sections.append("Real pictures, one seed:\n")
     for arms in found["real"].values():
-        sections += [tasks_table(arms), ""]
+        sections += [tasks_table(arms), "", task_verdicts(arms), ""]
     return sections
 
 

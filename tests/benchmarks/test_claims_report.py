@@ -46,3 +46,16 @@ def test_margins_name_the_metric_that_was_computed(claims_report):
     assert "SSIM 0.100" in text
     assert "; ST-LPIPS -0.050" in text
     assert "; LPIPS" not in text
+
+
+def test_features_are_held_against_the_constant_and_every_other_arm(claims_report):
+    def run(absrel: float) -> dict:
+        constant = {"label": "median depth", "scores": {"AbsRel": 0.3, "RMSE": 1.0}}
+        return {"scores": {"AbsRel": absrel, "RMSE": 0.5}, "constant": constant}
+
+    arms = {"features": [run(0.2), run(0.25)], "latent": [run(0.1), run(0.15)]}
+    assert claims_report.task_verdicts(arms).splitlines() == [
+        "- AbsRel of features against median depth: holds (by 0.075 on average, in every seed).",
+        "- AbsRel of features against latent: does not hold: the other way round by 0.1, in every"
+        " seed.",
+    ]
