@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,12 @@ class Coder(nn.Module):
 
     Args:
         vae: an autoencoder of the family.
+
+    Attributes:
+        normalization: names in the VAE's config that say how its latents are normalised.
     """
+
+    normalization: ClassVar[tuple[str, ...]]
 
     def __init__(self, vae: Any):
         super().__init__()
@@ -77,6 +82,8 @@ class Coder(nn.Module):
 class WanCoder(Coder):
     """Wan's causal video VAE: f = 1 + (F - 1) / 4."""
 
+    normalization = ("latents_mean", "latents_std")
+
     def encode(self, video: Tensor) -> Tensor:
         """[B, 3, F, H, W] -> [B, 2c, f, h, w]."""
         return encode_clip(self.vae, video)
@@ -92,6 +99,8 @@ class WanCoder(Coder):
 
 class ImageCoder(Coder):
     """FLUX's image VAE: frames are images of their own."""
+
+    normalization = ("scaling_factor", "shift_factor")
 
     def encode(self, video: Tensor) -> Tensor:
         """[B, 3, F, H, W] -> [B, 2c, F, h, w]."""

@@ -18,15 +18,16 @@ TRAINING = "training.json"
 _BEGAN_AS = "began_as.json"
 
 
-def keep_origin(out: Path, init: Path, part: str) -> None:
+def keep_origin(out: Path, init: Path, part: str, **known: Any) -> None:
     """Note in a new run's folder what is known of the training of the weights it starts from.
 
     Args:
         out: the run folder.
         init: a finished run, or a backbone's folder.
         part: ``vae`` or ``dit``.
+        known: noted as well.
     """
-    origin: dict[str, Any] = {"weights": init.resolve().name}
+    origin: dict[str, Any] = {"weights": init.resolve().name, **known}
     if (init / TRAINING).is_file():
         origin |= json.loads((init / TRAINING).read_text()).get(part) or {}
     elif (init / REPORT).is_file():

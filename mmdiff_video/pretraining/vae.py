@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def train_vae(
     coder = new_coder(card)
     if init is not None:
         start_from(coder, load_coder(starting_weights(init, "vae"), card.pipeline))
-        keep_origin(out, init, "vae")
+        keep_origin(out, init, "vae", normalization=_normalization(coder))
     loss = VAELoss(config.loss, this_device())
 
     def trainer(stage: VAEStageConfig, run: Path, resume: bool) -> Trainer:
@@ -84,6 +85,13 @@ def train_vae(
     if not train_stages(config.stages, out, coder, trainer):
         return out / "vae"  # stopped by a signal
     if processes().is_main_process:
+        coder.eval().requires_grad_(False)
+        began = origin(out)
+        if began and all(stage.decoder_only for stage in config.stages):
+            # the latents are what they were, and so is what a DiT was trained on
+            coder.vae.register_to_config(**began["began_as"]["normalization"])
+        else:
+            coder.normalize(*latent_statistics(coder, corpora["train"], _STATISTICS_CLIPS))
         report = {
             "version": __version__,
             "backbone": config.backbone,
@@ -93,9 +101,10 @@ def train_vae(
             "steps": {stage.name: stage.steps for stage in config.stages},
             "hours": training_hours(out, config.stages),
             "hardware": describe_hardware(this_device()),
-            **origin(out),
+            **began,
             "perceptual_term": not isinstance(loss.lpips, LpipsUnavailable),
-            **_finish(coder, corpora["train"], corpora["val"], out / "vae"),
+            "normalization": _normalization(coder),
+            "val": _finish(coder, corpora["val"], out / "vae"),
         }
         write_json(out / REPORT, report)
         logger.info("%s: %s", out / "vae", report["val"])
@@ -115,9 +124,7 @@ def start_from(coder: Coder, trained: Coder) -> None:
         coder.load_state_dict(trained.state_dict())
     except RuntimeError:
         raise InputError("the VAE to start from is not of the card's architecture") from None
-    coder.vae.register_to_config(
-        **{name: trained.vae.config[name] for name in ("scaling_factor", "shift_factor")}
-    )
+    coder.vae.register_to_config(**_normalization(trained))
 
 
 class Crops:
@@ -209,21 +216,20 @@ def reconstructions(
         yield index, frames[0], frames[1]
 
 
-def _finish(coder: Coder, train: Corpus, val: Corpus, folder: Path) -> dict:
-    """Normalise the latents, write the diffusers folder, and score what a user will load."""
-    coder.eval().requires_grad_(False)
-    mean, std = latent_statistics(coder, train, _STATISTICS_CLIPS)
-    coder.normalize(mean, std)
+def _normalization(coder: Coder) -> dict[str, Any]:
+    """Return what the VAE's config says of how its latents are normalised."""
+    return {name: coder.vae.config[name] for name in coder.normalization}
+
+
+def _finish(coder: Coder, val: Corpus, folder: Path) -> dict[str, float]:
+    """Write the diffusers folder in bfloat16, and score what a user will load."""
     nn.Module.to(coder, torch.bfloat16)
     if folder.exists():
         remove_folder(folder)
     with write_folder_aside(folder) as aside:
         coder.vae.save_pretrained(aside)
     coder.float()
-    return {
-        "latents": {"mean": mean.tolist(), "std": std.tolist()},
-        "val": reconstruction_scores(coder, val),
-    }
+    return reconstruction_scores(coder, val)
 
 
 def reconstruction_scores(coder: Coder, corpus: Corpus) -> dict[str, float]:
