@@ -126,13 +126,19 @@ class VAEConfig:
             raise InputError(f"decoder_base_dim is {self.decoder_base_dim}: it must be 1 or more")
 
 
+def _check_timesteps(name: str) -> None:
+    valid = ("logit-normal", "uniform")
+    if name not in valid:
+        raise unknown_name("distribution of timesteps", name, valid)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:
     """Flow matching: x_t = (1 - t) x_0 + t eps, target eps - x_0.
 
     Attributes:
-        timesteps: ``logit-normal`` (Esser et al. 2024, Sec. 3.1: mean 0, deviation 1) or
-            ``uniform``.
+        timesteps: ``logit-normal`` (Esser et al. 2024, Sec. 3.1: mean 0, deviation 1), which sees
+            little of either end, or ``uniform``.
         shift: moves the timesteps towards noise, t -> s t / (1 + (s - 1) t), as the family's
             scheduler does when it samples.
         prompt_dropout: share of the samples that are given the empty prompt, for guidance.
@@ -143,9 +149,7 @@ class FlowConfig:
     prompt_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        valid = ("logit-normal", "uniform")
-        if self.timesteps not in valid:
-            raise unknown_name("distribution of timesteps", self.timesteps, valid)
+        _check_timesteps(self.timesteps)
         if self.shift <= 0:
             raise InputError(f"flow.shift is {self.shift}: it must be above 0")
         if not 0 <= self.prompt_dropout <= 1:
@@ -160,6 +164,7 @@ class DiTStageConfig(StageConfig):
         half_size: on pictures scaled to half their size.
         latent_frames: on the first latent frames of the clips only; 0 means on all. The VAE is
             causal, so that 1 trains on single pictures.
+        timesteps: in place of the run's ``flow.timesteps``.
         shift: in place of the run's ``flow.shift``: larger latents want more noise for the same
             share of the picture to be gone (Esser et al. 2024, Sec. 5.3.2).
         objective: ``flow``, or ``guidance``: learn to give at once what two forwards of the stage's
@@ -170,6 +175,7 @@ class DiTStageConfig(StageConfig):
 
     half_size: bool = False
     latent_frames: int = 0
+    timesteps: str | None = None
     shift: float | None = None
     objective: str = "flow"
     guidance: tuple[float, float] = (1.0, 5.0)
@@ -182,12 +188,18 @@ class DiTStageConfig(StageConfig):
             raise InputError(
                 f"stage '{self.name}': latent_frames is {self.latent_frames}: it must be 0 or above"
             )
+        if self.timesteps is not None:
+            _check_timesteps(self.timesteps)
         if self.shift is not None and self.shift <= 0:
             raise InputError(f"stage '{self.name}': shift is {self.shift}: it must be above 0")
 
     def flow_over(self, flow: FlowConfig) -> FlowConfig:
-        """Lay the stage's shift over the run's flow."""
-        return flow if self.shift is None else replace(flow, shift=self.shift)
+        """Lay the stage's own timesteps over the run's flow."""
+        return replace(
+            flow,
+            timesteps=self.timesteps or flow.timesteps,
+            shift=flow.shift if self.shift is None else self.shift,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,15 +57,19 @@ def test_timesteps_fill_the_interval_and_shift_towards_noise(kind: str):
     assert plain.std() == pytest.approx(spread, abs=0.01)
 
 
-def test_a_stage_has_its_own_shift_or_the_runs():
+def test_a_stage_has_its_own_timesteps_or_the_runs():
     flow = FlowConfig(timesteps="uniform", shift=1.5, prompt_dropout=0.3)
     assert DiTStageConfig().flow_over(flow) == flow
     assert DiTStageConfig(shift=2.0).flow_over(flow) == replace(flow, shift=2.0)
+    own = DiTStageConfig(timesteps="logit-normal").flow_over(flow)
+    assert own == replace(flow, timesteps="logit-normal")
 
 
 def test_wrong_settings_are_refused():
     with pytest.raises(InputError, match="did you mean 'uniform'"):
         FlowConfig(timesteps="unifrom")
+    with pytest.raises(InputError, match="did you mean 'uniform'"):
+        DiTStageConfig(timesteps="unifrom")
     with pytest.raises(InputError, match=r"flow.shift is 0"):
         FlowConfig(shift=0)
     with pytest.raises(InputError, match="prompt_dropout is 2"):
