@@ -10,6 +10,7 @@ import torch
 
 from mmdiff_video.files import write_json
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
+from mmdiff_video.training import processes
 
 REPORT = "report.json"
 """Of a finished run."""
@@ -27,12 +28,14 @@ def keep_origin(out: Path, init: Path, part: str, **known: Any) -> None:
         part: ``vae`` or ``dit``.
         known: noted as well.
     """
-    origin: dict[str, Any] = {"weights": init.resolve().name, **known}
+    if not processes().is_main_process:
+        return
+    noted: dict[str, Any] = {"weights": init.resolve().name, **known}
     if (init / TRAINING).is_file():
-        origin |= json.loads((init / TRAINING).read_text()).get(part) or {}
+        noted |= json.loads((init / TRAINING).read_text()).get(part) or {}
     elif (init / REPORT).is_file():
-        origin |= json.loads((init / REPORT).read_text())
-    write_json(out / _BEGAN_AS, origin)
+        noted |= json.loads((init / REPORT).read_text())
+    write_json(out / _BEGAN_AS, noted)
 
 
 def origin(out: Path) -> dict[str, Any]:
