@@ -1,6 +1,5 @@
 """``mmdiff-video doctor``: what works on this machine, and how to mend what does not."""
 
-import os
 import platform
 import shutil
 import tempfile
@@ -49,9 +48,11 @@ class Finding:
 
 
 def check_torch() -> Finding:
-    """Report torch, its threads and whether bf16 is fast on this CPU."""
-    fast = [f for f in ("amx_bf16", "avx512_bf16") if f in _cpu_flags()]
-    bf16 = f"bf16 in hardware ({', '.join(fast)})" if fast else "no bf16 in hardware"
+    """Report torch, its threads and how fast bf16 is on this CPU."""
+    from mmdiff_video.training.precision import cpu_bf16_gain
+
+    gain = cpu_bf16_gain()
+    bf16 = f"bf16 {gain:.1f} times as fast as float32 on the CPU" if gain else "no bf16 on the CPU"
     detail = f"{torch.__version__}, {torch.get_num_threads()} CPU threads, {bf16}"
     return Finding("torch", "ok", detail)
 
@@ -345,11 +346,6 @@ def run_doctor() -> tuple[str, bool]:
         if finding.remedy:
             lines.append(f"{'':8}   -> {finding.remedy}")
     return "\n".join(lines), all(f.status != "broken" for f in findings)
-
-
-def _cpu_flags() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.read_text() if os.name == "posix" and cpuinfo.exists() else ""
 
 
 def _first_line(error: Exception) -> str:

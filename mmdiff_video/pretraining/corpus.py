@@ -44,7 +44,7 @@ class CorpusConfig:
         train_clips, val_clips: how many of each; val clips show rooms that training never sees.
         frames, height, width: size of a clip; one frame for an image model.
         walk: least and largest share of a room's walk that a clip covers: how fast the camera
-            moves. Drawn for each shard.
+            moves. Drawn for each clip.
         seed: of the generator.
         shard_clips: clips rendered at a time and kept in one file.
     """
@@ -55,7 +55,7 @@ class CorpusConfig:
     frames: int = 17
     height: int = 128
     width: int = 128
-    walk: tuple[float, float] = (0.35, 0.7)
+    walk: tuple[float, float] = (0.1, 0.7)
     seed: int = 0
     shard_clips: int = 64
 

@@ -36,7 +36,7 @@ from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae import reconstruction_scores
 from mmdiff_video.training import Trainer, processes, this_device
 from mmdiff_video.training.data import stable_seed
-from mmdiff_video.training.optim import takes_bf16
+from mmdiff_video.training.precision import takes_bf16
 
 logger = logging.getLogger(__name__)
 

@@ -21,23 +21,29 @@ class RoomClips:
             "name": "rooms",
             "scene": scene_hash(make_room("train", 0)),
             "drawing": DRAWING,
+            "spans": "of each room, with the middle of its walk",
         }
 
     def render(
         self, split: str, indices: Sequence[int], config: CorpusConfig
     ) -> Iterator[tuple[NDArray[np.uint8], str]]:
-        """Render the rooms of these indices, on all cores, along one part of their walks."""
+        """Render the rooms of these indices, on all cores, each along a part of its walk."""
         from mmdiff_video.datasets.rooms import make_room, render_rooms
 
-        rng = np.random.default_rng(stable_seed("walk", config.seed, split, indices[0]))
-        share = rng.uniform(*config.walk)
-        start = rng.uniform(0, 1 - share)
         clips = render_rooms(
             (make_room(split, index, config.seed) for index in indices),
             frames=config.frames,
             height=config.height,
             width=config.width,
-            span=(start, start + share),
+            spans=[_span(split, index, config) for index in indices],
         )
         for clip in clips:
             yield clip.rgb, clip.caption
+
+
+def _span(split: str, index: int, config: CorpusConfig) -> tuple[float, float]:
+    """Draw a part of a room's walk with its middle in it, which the caption describes."""
+    rng = np.random.default_rng(stable_seed("walk", config.seed, split, index))
+    share = rng.uniform(*config.walk)
+    start = rng.uniform(max(0.5 - share, 0), min(0.5, 1 - share))
+    return start, min(start + share, 1.0)

@@ -31,7 +31,7 @@ from mmdiff_video.pretraining.vae_loss import VAELoss, to_video
 from mmdiff_video.pretraining.widening import widen_decoder
 from mmdiff_video.training import Trainer, processes, this_device
 from mmdiff_video.training.data import stable_seed
-from mmdiff_video.training.optim import takes_bf16
+from mmdiff_video.training.precision import takes_bf16
 from recon.metrics import psnr, ssim, to_8bit
 from recon.perceptual import LpipsUnavailable
 

@@ -25,7 +25,7 @@ class TrainConfig:
         ema_decay: decay of the averaged weights, which previews and evaluation use. Step n uses at
             most (1 + n) / (10 + n), so that a short run is not dominated by its random start.
         precision: ``bf16`` runs the model's forward under autocast, ``fp32`` in float32; ``auto``
-            takes bf16 where the hardware multiplies in it.
+            takes bf16 where it is measured to be faster.
         seed: fixes the order of the data, dropout, and whatever else is drawn.
         checkpoint_every: steps between checkpoints; one is always written at the end.
         keep_checkpoints: how many of the newest checkpoints stay on disk.

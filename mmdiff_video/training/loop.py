@@ -40,9 +40,9 @@ from mmdiff_video.training.optim import (
     make_optimizer,
     set_lr,
     sum_gradients,
-    takes_bf16,
     update_ema,
 )
+from mmdiff_video.training.precision import takes_bf16
 from mmdiff_video.training.processes import processes, this_device
 from mmdiff_video.training.signals import StopRequest, stop_signals
 from mmdiff_video.training.track import Tracker

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mmdiff_video.training.attention import Float32Attention
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.muon import Muon, takes_orthogonal_updates
+from mmdiff_video.training.precision import takes_bf16
 
 _BUCKET = 32 * 2**20
 """Most gradient elements (128 MiB) in one message between processes."""
@@ -99,18 +100,6 @@ def sum_gradients(parameters: list[nn.Parameter]) -> None:
 def clip_gradients(parameters: list[nn.Parameter], largest: float) -> float:
     """Scale the whole gradient down to a norm of ``largest`` (0: leave it); returns its norm."""
     return float(nn.utils.clip_grad_norm_(parameters, largest or math.inf))
-
-
-def takes_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bf16: as told, or for ``auto`` where the hardware multiplies in it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        # without these instructions bf16 is emulated and slower than float32
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return False
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_every_card_is_consistent(name: str) -> None:
     layout.geometry.check_size(d.frames, d.height, d.width)
     taps = resolve_taps(d.taps, layout.taps, layout.default_stream)
     assert len(taps) == 4
-    assert layout.geometry.channels == (48 if name == "nano-wan" else 16)
+    assert layout.geometry.channels == (64 if name == "nano-wan" else 16)
     assert layout.geometry.space_stride * layout.geometry.patch == 16
     if name not in ("flux", "flux-schnell"):  # theirs are the paper's
         depth = sum(spec.stream == layout.default_stream for spec in layout.taps)

@@ -8,6 +8,7 @@ from disc_clips import Discs
 from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
 from mmdiff_video.pretraining.latents import mirrored_caption
+from mmdiff_video.pretraining.rooms import RoomClips
 
 
 @pytest.fixture
@@ -80,6 +81,25 @@ def test_wrong_folders_are_named(tmp_path: Path):
         Corpus(tmp_path, "train", 1)
     with pytest.raises(InputError, match="train_clips is 0"):
         CorpusConfig(train_clips=0)
+
+
+def test_every_clip_shows_the_middle_of_its_rooms_walk_at_a_speed_of_its_own(monkeypatch):
+    seen: list[tuple[float, float]] = []
+
+    def render_rooms(rooms, *, spans, **_):
+        seen.extend(span for _, span in zip(rooms, spans, strict=True))
+        return iter(())
+
+    monkeypatch.setattr("mmdiff_video.datasets.rooms.render_rooms", render_rooms)
+    config = CorpusConfig(walk=(0.2, 0.9))
+    list(RoomClips().render("val", range(3, 9), config))
+    assert all(0 <= first < 0.5 < last <= 1 for first, last in seen)
+    shares = [last - first for first, last in seen]
+    assert min(shares) >= 0.2
+    assert max(shares) <= 0.9
+    assert len(set(shares)) == 6
+    list(RoomClips().render("val", range(4, 5), config))  # whatever it is rendered with
+    assert seen[-1] == seen[1]
 
 
 def test_a_mirrored_caption_swaps_the_sides():

@@ -100,7 +100,7 @@ def test_a_denoiser_answers_as_the_backbone_with_the_pipelines_own_text(name: st
 def test_a_fresh_denoiser_says_nothing_and_learns_its_text_encoders_too(name: str):
     torch.manual_seed(0)
     denoiser = new_denoiser(tiny_card(name, CARDS[name]))
-    x0 = torch.randn((4, 48, 2, 4, 4) if name == "nano-wan" else (4, 16, 1, 4, 4))
+    x0 = torch.randn((4, 64, 2, 4, 4) if name == "nano-wan" else (4, 16, 1, 4, 4))
     tokens = denoiser.tokenize(["a red ball", "a blue ball"] * 2)
     loss = FlowMatching(FlowConfig())
     first, _ = loss(denoiser, {"latent": x0, "tokens": tokens})

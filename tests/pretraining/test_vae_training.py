@@ -50,7 +50,7 @@ def test_a_fresh_vae_hides_little_of_its_latent_in_noise(name: str, changes: dic
     coder = new_coder(tiny_card(name, changes))
     frames = 5 if name == "nano-wan" else 1
     mean, log_variance = coder.posterior(torch.rand(2, 3, frames, 32, 32) * 2 - 1)
-    assert mean.shape == ((2, 48, 2, 4, 4) if name == "nano-wan" else (2, 16, 1, 4, 4))
+    assert mean.shape == ((2, 64, 2, 4, 4) if name == "nano-wan" else (2, 16, 1, 4, 4))
     assert (log_variance / 2).exp().mean() < 0.2 * mean.std()
 
 

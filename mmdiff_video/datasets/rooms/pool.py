@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import islice
+from itertools import islice, repeat
 
 from mmdiff_video.datasets.rooms.render import RoomClip, render_room
 from mmdiff_video.datasets.rooms.scene import Room
@@ -19,7 +19,7 @@ def render_rooms(
     frames: int = 17,
     height: int = 128,
     width: int = 128,
-    span: tuple[float, float] = (0.0, 1.0),
+    spans: Iterable[tuple[float, float]] | None = None,
 ) -> Iterator[RoomClip]:
     """Draw rooms in processes of their own and give the clips in order.
 
@@ -29,23 +29,31 @@ def render_rooms(
     Args:
         rooms: from :func:`make_room`.
         workers: processes; None: one per core; 1 or less draws in this process.
-        frames, height, width, span: as in :func:`render_room`.
+        frames, height, width: as in :func:`render_room`.
+        spans: for each room, the part of its walk, 0..1; None: the whole walk.
 
     Raises:
         InputError: as in :func:`render_room`.
     """
-    draw = functools.partial(render_room, frames=frames, height=height, width=width, span=span)
+    draw = functools.partial(_draw, frames=frames, height=height, width=width)
+    jobs = zip(rooms, repeat((0.0, 1.0)) if spans is None else spans, strict=False)
     workers = workers or os.cpu_count() or 1
     if workers <= 1:
-        yield from map(draw, rooms)
+        yield from map(draw, jobs)
         return
-    waiting = iter(rooms)
     context = multiprocessing.get_context("spawn")  # forking would copy threads' locks
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         running: deque[Future[RoomClip]] = deque(
-            pool.submit(draw, room) for room in islice(waiting, 2 * workers)
+            pool.submit(draw, job) for job in islice(jobs, 2 * workers)
         )
         while running:
             clip = running.popleft().result()
-            running.extend(pool.submit(draw, room) for room in islice(waiting, 1))
+            running.extend(pool.submit(draw, job) for job in islice(jobs, 1))
             yield clip
+
+
+def _draw(
+    job: tuple[Room, tuple[float, float]], *, frames: int, height: int, width: int
+) -> RoomClip:
+    room, span = job
+    return render_room(room, frames=frames, height=height, width=width, span=span)
