@@ -9,6 +9,7 @@ compiled (csrc/), ``gsplat`` draws on CUDA, and ``torch`` is the reference for b
 
 import functools
 import importlib
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -207,9 +208,11 @@ def _check(tensors: dict[str, Tensor], width: int, height: int, near: float, far
             )
     if means.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"tensors must be float32 or float64, not {means.dtype}")
-    if not (viewmats.isfinite().all() and tensors["Ks"].isfinite().all()):
+    # As lists: for a few cameras, tensor operations take longer than all else here.
+    poses, lenses = viewmats.flatten().tolist(), tensors["Ks"].flatten().tolist()
+    if not all(map(math.isfinite, poses + lenses)):
         raise ValueError("viewmats and Ks must be finite, but hold NaN or infinity")
-    if not (tensors["Ks"][:, [0, 1], [0, 1]] > 0).all():
+    if not all(focal > 0 for focal in lenses[0::9] + lenses[4::9]):
         raise ValueError("Ks must have focal lengths above 0 in entries [0, 0] and [1, 1]")
     if width < 1 or height < 1:
         raise ValueError(f"the image must have pixels, not {width} x {height}")

@@ -112,7 +112,7 @@ RECON_INLINE void composite_block_backward(const TileList& tile, const Round& ro
   const int stride = slot_stride(channels);
   vf light = load(plane(block, kLight)), behind = load(plane(block, kBehind));
   vf flow[kQuads], weight[kQuads];
-  const auto blend = [&](const Group& group) {
+  const auto blend = [&](const Group& group) RECON_INLINE_LAMBDA {
     mask drawn;
     for (int k = 0; k < kQuads; ++k) {
       const Entry& entry = *group.entries[k];
@@ -132,7 +132,7 @@ RECON_INLINE void composite_block_backward(const TileList& tile, const Round& ro
     }
     return any(drawn);
   };
-  const auto add_up = [&](const Group& group) {
+  const auto add_up = [&](const Group& group) RECON_INLINE_LAMBDA {
     float* at[kQuads];
     for (int k = 0; k < kQuads; ++k) at[k] = slots + (int64_t)group.entries[k]->slot * stride;
     vf sums[4];

@@ -118,8 +118,8 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
   view.first_slots = std::move(bins.first_slots);
   parallel_for(tiles, threads, [&](int64_t tile, int worker) {
     const TileList list = tile_list(view, scene, cameras, grid, tile);
-    Pair* const pairs = bins.sort(view.starts[tile], view.starts[tile + 1]);
-    kernels.enter(list, splats.data(), pairs);
+    const uint64_t* const sorted = bins.sort(view.starts[tile], view.starts[tile + 1]);
+    kernels.enter(list, splats.data(), view.first_slots.data(), sorted);
     view.used[tile] = kernels.composite(list, background, scratch.data() + worker * scratch_size,
                                         picture);
   });

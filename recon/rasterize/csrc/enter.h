@@ -70,7 +70,8 @@ RECON_INLINE void transpose_bits(uint64_t* rows) {
   swap_blocks<1>(rows, 0x5555555555555555);
 }
 
-static void enter(const TileList& tile, const Splat* splats, const Pair* pairs) {
+static void enter(const TileList& tile, const Splat* splats, const uint32_t* first_slots,
+                  const uint64_t* sorted) {
   const int size = 1 << tile.shift, half = size / 2;
   const int middle_x = tile.tile_x * size + half, middle_y = tile.tile_y * size + half;
   uint64_t cells[64];  // of every entry, bit kMaxCellsAcross * row + column
@@ -79,19 +80,18 @@ static void enter(const TileList& tile, const Splat* splats, const Pair* pairs) 
     // for the lines to be written.
     constexpr int64_t kAhead = 2 * kLanes;
     for (int64_t a = k + kAhead; a < k + kAhead + kLanes && a < tile.count; ++a) {
-      __builtin_prefetch(splats + pairs[a].id);
+      __builtin_prefetch(splats + (uint32_t)sorted[a]);
       __builtin_prefetch(tile.entries + a, 1);
     }
 
     // Beyond the end, the last splat again, into the spare entries.
     const float* rows[kLanes];
     float* out[kLanes];
-    uint32_t id[kLanes], slot[kLanes];
+    uint32_t id[kLanes], first_slot[kLanes];
     for (int i = 0; i < kLanes; ++i) {
-      const Pair pair = pairs[k + i < tile.count ? k + i : tile.count - 1];
-      id[i] = pair.id;
-      slot[i] = pair.slot;
-      rows[i] = &splats[pair.id].x;
+      id[i] = (uint32_t)sorted[k + i < tile.count ? k + i : tile.count - 1];
+      first_slot[i] = first_slots[id[i]];
+      rows[i] = &splats[id[i]].x;
       out[i] = &tile.entries[k + i].u0;
     }
     vf place[4], shape[4], value[4], box[4];
@@ -116,7 +116,11 @@ static void enter(const TileList& tile, const Splat* splats, const Pair* pairs) 
 
     vu ids, slots;
     std::memcpy(&ids, id, sizeof ids);
-    std::memcpy(&slots, slot, sizeof slots);
+    std::memcpy(&slots, first_slot, sizeof slots);
+    // The tiles of a box are numbered row by row.
+    const vi first_tile = left >> tile.shift, last_tile = (vi)box[1] >> tile.shift;
+    slots += (vu)((tile.tile_y - (top >> tile.shift)) * (last_tile - first_tile + 1) +
+                  (tile.tile_x - first_tile));
     store_columns(out, 0, ux * dx + uy * dy, wy * dy, ux, uy);
     store_columns(out, 4, wy, log2_opacity, (vf)slots, (vf)ids);
     store_columns(out, 8, value[0], value[1], value[2], value[3]);

@@ -16,6 +16,8 @@
 #include "types.h"
 
 #define RECON_INLINE inline __attribute__((always_inline))
+// Of a lambda that is large: a call would send its vectors through memory.
+#define RECON_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace recon {
 namespace RECON_ISA {

@@ -74,7 +74,6 @@ void TileBins::number() {
   first_slots[count_] = static_cast<uint32_t>(slots);
   keys_ = Array<uint64_t>(slots);
   spare_ = Array<uint64_t>(slots);
-  owners_ = Array<uint32_t>(slots);
 }
 
 void TileBins::file(int64_t range) {
@@ -82,22 +81,19 @@ void TileBins::file(int64_t range) {
   const uint32_t before = static_cast<uint32_t>(touched_[range]);
   for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) {
     const TileRange& splat = splats_[i];
-    uint32_t slot = first_slots[i] += before;
-    const uint64_t depth = uint64_t{depth_bits(splat.depth)} << 32;
-    for_each_tile(splat, grid_, [&](int64_t tile) {
-      keys_[cursor[tile]++] = depth | slot;
-      owners_[slot++] = static_cast<uint32_t>(i);
-    });
+    first_slots[i] += before;
+    const uint64_t key = uint64_t{depth_bits(splat.depth)} << 32 | static_cast<uint32_t>(i);
+    for_each_tile(splat, grid_, [&](int64_t tile) { keys_[cursor[tile]++] = key; });
   }
 }
 
-Pair* TileBins::sort(int64_t begin, int64_t end) {
+const uint64_t* TileBins::sort(int64_t begin, int64_t end) {
   const int64_t count = end - begin;
   uint64_t* from = keys_.data() + begin;
   uint64_t* to = spare_.data() + begin;
   constexpr int64_t kShort = 48;  // below, comparing is faster than counting
   if (count <= kShort) {
-    // Slots rise within equal depths, so that sorting whole pairs is stable.
+    // Splats rise within equal depths, so that sorting whole words is stable.
     std::sort(from, from + count);
   } else {
     // Radix sort by the bytes of the depth in which the tile's splats differ at all.
@@ -118,12 +114,7 @@ Pair* TileBins::sort(int64_t begin, int64_t end) {
       std::swap(from, to);
     }
   }
-  Pair* const pairs = reinterpret_cast<Pair*>(to);
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t slot = static_cast<uint32_t>(from[i]);
-    pairs[i] = {slot, owners_[slot]};
-  }
-  return pairs;
+  return from;
 }
 
 }  // namespace recon

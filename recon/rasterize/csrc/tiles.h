@@ -26,8 +26,9 @@ class TileBins {
   void number();
   // Files the splats of a range.
   void file(int64_t range);
-  // Sorts the pairs [begin, end), one tile's, by depth, ties in input order. They lie in here.
-  Pair* sort(int64_t begin, int64_t end);
+  // Sorts the splats [begin, end), one tile's, by depth, ties in input order. The low half of each
+  // word is the number of a splat. They lie in here.
+  const uint64_t* sort(int64_t begin, int64_t end);
 
   Array<int64_t> starts;        // [tiles + 1] where each tile's pairs begin
   Array<uint32_t> first_slots;  // [count + 1] slots are numbered splat after splat
@@ -39,9 +40,8 @@ class TileBins {
   Array<TileRange> splats_;   // [count]
   Array<uint32_t> cursors_;   // [ranges, tiles]
   Array<int64_t> touched_;    // [ranges] pairs
-  Array<uint64_t> keys_;      // [slots] depth bits << 32 | slot; sorted, pairs
+  Array<uint64_t> keys_;      // [slots] depth bits << 32 | splat
   Array<uint64_t> spare_;     // [slots] room for sorting
-  Array<uint32_t> owners_;    // [slots] splats
 };
 
 }  // namespace recon

@@ -78,11 +78,6 @@ constexpr int kCellSide = 4, kCellPixels = 16;
 constexpr int kMaxCellsAcross = (1 << kMaxTileShift) / kCellSide;
 constexpr int kMaxCells = kMaxCellsAcross * kMaxCellsAcross;
 
-// A splat in a tile, and the slot for its gradient there.
-struct Pair {
-  uint32_t slot, id;
-};
-
 // A splat as a tile sees it: one cache line, with all that a pixel asks for.
 struct alignas(64) Entry {
   float u0, w0;  // u and w in the middle of the tile
@@ -151,8 +146,10 @@ struct Kernels {
   void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end,
                            const uint32_t* first_slots, const float* slots, bool add,
                            const GaussianGradients&, CameraGradient*);
-  // Fills entries and reach of a tile's splats ``pairs`` [list.count].
-  void (*enter)(const TileList&, const Splat*, const Pair* pairs);
+  // Fills entries and reach of a tile from its splats, the low halves of ``sorted`` [list.count].
+  // Each has a slot for its gradient in every tile of its box, from first_slots[splat] on.
+  void (*enter)(const TileList&, const Splat*, const uint32_t* first_slots,
+                const uint64_t* sorted);
   // Draws one tile; returns how many of its entries were looked at before all its pixels were full.
   int64_t (*composite)(const TileList&, const float* background, float* scratch, const Picture&);
   // Writes the slots of one tile's splats, and the tile's part of the background's gradient
