@@ -1,7 +1,7 @@
 // What blending works on: the cells of a tile, and the entries that reach each of them.
 #pragma once
 
-#include "simd.h"
+#include "functions.h"
 
 namespace recon {
 namespace RECON_ISA {

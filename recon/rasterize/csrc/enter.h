@@ -1,7 +1,7 @@
 // Splats to the entries of a tile: where each lies, and which cells it reaches.
 #pragma once
 
-#include "simd.h"
+#include "functions.h"
 
 namespace recon {
 namespace RECON_ISA {

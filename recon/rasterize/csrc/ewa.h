@@ -6,7 +6,7 @@
 // the last digits of its covariance. The determinant is summed from squares: nothing cancels.
 #pragma once
 
-#include "simd.h"
+#include "functions.h"
 
 namespace recon {
 namespace RECON_ISA {
