@@ -6,7 +6,7 @@
     python benchmarks/claims.py --only tasks --real seg=voc:DIR depth=nyu:DIR saliency=duts:DIR
 
 Whatever is done is kept in --out, by weights: the same command goes on after an interruption. The
-report holds the sections of this and of earlier calls with the same --out.
+report holds the sections of this call and those that docs/claims.json has from earlier ones.
 """
 
 import argparse
@@ -60,8 +60,8 @@ def main() -> None:
 
     out = args.out / "quick" if args.quick else args.out
     docs = args.docs or (out if args.quick else DOCS)
-    kept = out / "claims.json"
-    results: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    known = docs / "claims.json"
+    results: dict[str, Any] = json.loads(known.read_text()) if known.is_file() else {}
     sections: dict[str, Callable[[argparse.Namespace, Path, Path], dict[str, Any]]] = {
         "dense": run_dense,
         "nvs": run_nvs,
@@ -70,8 +70,7 @@ def main() -> None:
     }
     for name in args.only:
         results[name] = sections[name](args, out, docs) | {"machine": _machine()}
-        write_json(kept, results)
-        write_json(docs / "claims.json", results)
+        write_json(known, results)
         write_text(docs / "claims.md", report(results))
     print(report(results))
 
@@ -169,6 +168,7 @@ def _section(args: argparse.Namespace, name: str, setting: dict[str, Any]) -> di
     untrained = describe(name).untrained
     return {
         "backbone": name,
+        "weights": load_backbone(name).fingerprint[:8],
         "seeds": _seeds(args),
         "notice": f"**{UNTRAINED_NOTICE}**" if untrained else "",
         **setting,
