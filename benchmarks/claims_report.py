@@ -232,18 +232,19 @@ deviation. A claim "holds" when every seed bears it out. What holds here need no
 nor the other way round.
 """
 
-DENSE_SETTING = """{backbone} (weights {weights}), {train} training and {test} test stills of {size} pixels, {steps}
-steps of {batch}, scored at {label_size} x {label_size}, {seeds} seeds, on {machine}. A probe is an
-aggregator and a small convolutional head for segmentation and depth at once. {notice}
+DENSE_SETTING = """{backbone} (weights {weights}), {train} training and {test} test stills of
+{size} pixels, {steps} steps of {batch}, scored at {label_size} x {label_size}, {seeds}
+seeds, on {machine}. A probe is an aggregator and a small convolutional head for segmentation and
+depth at once. {notice}
 """
 
-NVS_SETTING = """{backbone} (weights {weights}), {scenes} rooms of which a fifth are held out, {steps} steps, {seeds}
-seeds, on {machine}. {notice}
+NVS_SETTING = """{backbone} (weights {weights}), {scenes} rooms of which a fifth are held out,
+{steps} steps, {seeds} seeds, on {machine}. {notice}
 """
 
-TASKS_SETTING = """{backbone} (weights {weights}), up to {train} training and {test} test pictures, {steps} steps of
-{batch} (the joint decoder: as many for each task), {seeds} seeds on rooms, on {machine}; as
-`mmdiff-video dense` trains and scores. {notice}
+TASKS_SETTING = """{backbone} (weights {weights}), up to {train} training and {test} test
+pictures, {steps} steps of {batch} (the joint decoder: as many for each task), {seeds} seeds
+on rooms, on {machine}; as `mmdiff-video dense` trains and scores. {notice}
 """
 
 PICTURES = """![Layer statistics of {name}](images/claims-layers-{name}.png)
