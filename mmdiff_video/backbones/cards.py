@@ -29,8 +29,7 @@ class BackboneCard:
 
     Attributes:
         source: hub id; None for a built-in backbone, whose trained weights come with the package;
-            without them it is built on this machine around the autoencoder that is there already,
-            and under its name with ``-random`` behind with random weights throughout.
+            without them, and under its name with ``-random`` behind, it is built on this machine.
         pipeline: diffusers pipeline class, the key that chooses the adapter.
         defaults: see :class:`BackboneDefaults`.
         transformer, vae: what the model's own ``config.json`` files say, at least what
@@ -96,15 +95,6 @@ def shipped_weights(name: str) -> Path | None:
     """Find the trained weights that come with the package for a registered backbone, if any."""
     folder = weights_dir() / name
     return folder if (folder / "model_index.json").is_file() else None
-
-
-def shipped_vae(name: str) -> Path | None:
-    """Find the trained autoencoder that comes with the package for a registered backbone, if any.
-
-    It may be there before the rest is: a DiT is trained on the latents of a finished one.
-    """
-    folder = weights_dir() / name / "vae"
-    return folder if (folder / "config.json").is_file() else None
 
 
 def backbone_source(name: str) -> str | None:

@@ -1,7 +1,7 @@
 """Build the nano backbones: every component of the big pipelines at a size for two CPU cores.
 
-The weights are random from a fixed seed, but for an autoencoder that was trained ahead of the rest.
-A folder made here has the files of a big model's and is loaded by the same code.
+The weights are random from a fixed seed. A folder made here has the files of a big model's and is
+loaded by the same code.
 """
 
 import hashlib
@@ -16,15 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.bars import bars_on_terminals_only
-from mmdiff_video.backbones.cards import (
-    FOLDER_CARD,
-    RANDOM,
-    BackboneCard,
-    load_card,
-    shipped_vae,
-)
+from mmdiff_video.backbones.cards import FOLDER_CARD, RANDOM, BackboneCard, load_card
 from mmdiff_video.backbones.nano_parts import (
-    load_vae,
     make_pipeline,
     new_text_encoders,
     new_tokenizers,
@@ -50,17 +43,14 @@ def build_cached(name: str) -> Path:
     Several processes may do so at once: each builds aside, the first rename wins, and all the
     others find the same bytes there.
     """
-    card, vae = load_card(name), shipped_vae(name)
-    digest = hashlib.blake2b(digest_size=6)
-    digest.update(json.dumps([_RECIPE, _SEED, asdict(card)], sort_keys=True).encode())
-    for file in sorted(vae.iterdir()) if vae else ():
-        digest.update(file.read_bytes())
-    key = digest.hexdigest()
+    card = load_card(name)
+    recipe = json.dumps([_RECIPE, _SEED, asdict(card)], sort_keys=True)
+    key = hashlib.blake2b(recipe.encode(), digest_size=6).hexdigest()
     folder = cache_dir() / "backbones" / f"{name.removesuffix(RANDOM)}-{key}"
     if not folder.is_dir():
         try:
             with write_folder_aside(folder) as aside:
-                parameters = build(card, aside, vae)
+                parameters = build(card, aside)
         except OSError:
             if not folder.is_dir():  # anything but having lost the race
                 raise
@@ -70,26 +60,25 @@ def build_cached(name: str) -> Path:
     return folder
 
 
-def build(card: BackboneCard, folder: Path, vae: Path | None = None) -> dict[str, int]:
+def build(card: BackboneCard, folder: Path) -> dict[str, int]:
     """Write a diffusers folder with random weights in bfloat16.
 
     Args:
         card: sizes; see ``configs/backbones/nano-*.yaml``.
         folder: where to; created if absent.
-        vae: folder of a trained autoencoder to take in place of a random one.
 
     Returns:
         Parameter count per component.
     """
     tokenizers = new_tokenizers(card)
-    modules = {"transformer": new_transformer(card), **new_text_encoders(card, tokenizers)}
+    modules = {
+        "vae": new_vae(card),
+        "transformer": new_transformer(card),
+        **new_text_encoders(card, tokenizers),
+    }
     for module in modules.values():
         _initialised(module)
-    if vae is not None:
-        modules["vae"] = load_vae(vae, card.pipeline)
-    else:
-        modules["vae"] = _initialised(new_vae(card))
-        _normalize_latents(modules["vae"])
+    _normalize_latents(modules["vae"])
     pipeline = make_pipeline(card, **modules, **tokenizers)
     save_backbone(pipeline, folder, {"untrained": True, "defaults": asdict(card.defaults)})
     return {name: sum(p.numel() for p in m.parameters()) for name, m in modules.items()}
