@@ -159,7 +159,9 @@ def _dense_sections(found: Mapping[str, Any]) -> list[str]:
     dense, random = found["runs"]["trained"], found["runs"]["random"]
     full = dense["adaptive"]
     singles = {name: runs for name, runs in dense.items() if name.endswith("alone")}
+    # each task against the timestep that is best for it
     best = max(singles, key=lambda name: statistics.fmean(scores(singles[name], "miou")))
+    nearest = min(singles, key=lambda name: statistics.fmean(scores(singles[name], "absrel")))
     mixes = {name: dense[name] for name in ("adaptive", "mean", "concat", "static")}
     of_random = random["adaptive"]
     return [
@@ -171,9 +173,9 @@ def _dense_sections(found: Mapping[str, Any]) -> list[str]:
         f" {verdict(scores(full, 'absrel'), scores(of_random, 'absrel'), higher=False)}.\n",
         "### All timesteps against each single one\n",
         dense_table("timesteps", {"all, adaptive": full, **singles}),
-        f"\nAgainst the best single one ({best}): segmentation"
-        f" {verdict(scores(full, 'miou'), scores(singles[best], 'miou'))}; depth"
-        f" {verdict(scores(full, 'absrel'), scores(singles[best], 'absrel'), higher=False)}.\n",
+        f"\nAgainst the best single one: segmentation ({best})"
+        f" {verdict(scores(full, 'miou'), scores(singles[best], 'miou'))}; depth ({nearest})"
+        f" {verdict(scores(full, 'absrel'), scores(singles[nearest], 'absrel'), higher=False)}.\n",
         "### How the timesteps are mixed\n",
         dense_table("aggregation", mixes),
         "\n"

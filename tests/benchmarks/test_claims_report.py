@@ -59,3 +59,19 @@ def test_features_are_held_against_the_constant_and_every_other_arm(claims_repor
         "- AbsRel of features against latent: does not hold: the other way round by 0.1, in every"
         " seed.",
     ]
+
+
+def test_each_dense_task_is_held_against_the_timestep_that_is_best_for_it(claims_report):
+    def run(miou: float, absrel: float) -> list[dict]:
+        return [{"miou": miou, "absrel": absrel, "delta1": 0.5, "parameters": 1}]
+
+    arms = {name: run(20, 0.2) for name in ("adaptive", "mean", "concat", "static")}
+    arms |= {"t=0.5 alone": run(19, 0.3), "t=0.8 alone": run(10, 0.1)}
+    setting = dict.fromkeys(
+        ("backbone", "weights", "train", "test", "size", "steps", "batch", "label_size", "seeds"), 1
+    )
+    found = {**setting, "machine": "", "notice": ""}
+    found["runs"] = {"trained": arms, "random": {"adaptive": run(5, 0.4)}}
+    text = claims_report.report({"dense": found})
+    assert "segmentation (t=0.5 alone) holds (by 1 on average" in text
+    assert "depth (t=0.8 alone) does not hold: the other way round by 0.1" in text
