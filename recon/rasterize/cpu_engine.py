@@ -132,7 +132,7 @@ class _Frame:
 
 
 def _empty_like(tensors: list[Tensor]) -> list[Tensor]:
-    """Uninitialised tensors in one piece of memory.
+    """Uninitialised tensors in one piece of memory, which lasts as long as any of them.
 
     glibc's malloc takes a piece again without a page fault once one as large was freed; several of
     together twice the size it gives back to the system each time, which costs a tenth of a pass.

@@ -36,7 +36,8 @@ def render_rooms(
         InputError: as in :func:`render_room`.
     """
     draw = functools.partial(_draw, frames=frames, height=height, width=width)
-    jobs = zip(rooms, repeat((0.0, 1.0)) if spans is None else spans, strict=False)
+    whole = repeat((0.0, 1.0))
+    jobs = zip(rooms, whole if spans is None else spans, strict=spans is not None)
     workers = workers or os.cpu_count() or 1
     if workers <= 1:
         yield from map(draw, jobs)
