@@ -228,10 +228,10 @@ NVS_NAMES = {
 HEAD = """# The paper's claims, at nano scale
 
 Made by `python benchmarks/claims.py`: nano backbones, unless a section says otherwise the shipped
-ones, scored on procedural rooms that neither they nor the heads were trained on. Every arm of a table
-trains for the same steps on the same data, with as many parameters as its row says; figures are means over seeds, ± their standard
-deviation. A claim "holds" when every seed bears it out. What holds here need not hold at full size,
-nor the other way round.
+ones, scored on procedural rooms that neither they nor the heads were trained on. Every arm of a
+table trains for the same steps on the same data, with as many parameters as its row says; figures
+are means over seeds, ± their standard deviation. A claim "holds" when every seed bears it out. What
+holds here need not hold at full size, nor the other way round.
 """
 
 DENSE_SETTING = """{backbone} (weights {weights}), {train} training and {test} test stills of
