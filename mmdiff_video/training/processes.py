@@ -19,8 +19,13 @@ def processes() -> PartialState:
         RuntimeError: accelerate was set up before in a way that keeps the processes apart.
     """
     told = str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "false")) == 1
-    state = PartialState(cpu=told or not torch.accelerator.is_available())
     started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1:
+        # Its functions take the process group of the moment of its import as their default. Were it
+        # imported later, as optimisers do, they would keep the group and its threads alive to the
+        # end of the interpreter, which they then abort now and then.
+        from torch.distributed.nn import functional  # noqa: F401
+    state = PartialState(cpu=told or not torch.accelerator.is_available())
     if state.num_processes != started:
         raise RuntimeError(
             f"{started} processes were started but only {state.num_processes} found each other:"

@@ -113,5 +113,9 @@ if __name__ == "__main__":
     if "die_while_writing" in arguments:
         die_while_writing(arguments.pop("die_while_writing"))
     tiny_trainer(Path(sys.argv[1]), **arguments).fit()
-    # threads of a process group that is still there at exit can abort the interpreter
     processes().destroy_process_group()
+    # threads of gloo that are still there at exit can abort the interpreter
+    tasks = Path("/proc/self/task")  # Linux has it
+    threads = [(t / "comm").read_text().strip() for t in tasks.iterdir()] if tasks.is_dir() else []
+    left = [name for name in threads if "gloo" in name]
+    assert not left, f"threads of the process group are left: {left}"
