@@ -99,8 +99,8 @@ class VAEConfig:
 
     Attributes:
         backbone: ``nano-wan`` or ``nano-flux``, whose card has the architecture.
-        decoder_base_dim: in place of the card's, for nano-wan: a narrow decoder learns fast, and a
-            run that starts from it (``--init``) with a multiple of its width widens it.
+        base_dim, decoder_base_dim: in place of the card's, for nano-wan: a narrow VAE learns fast,
+            and a run that starts from it (``--init``) with multiples of its widths widens it.
         corpus: see :class:`CorpusConfig`.
         loss: see :class:`VAELossConfig`.
         stages: one after the other.
@@ -109,6 +109,7 @@ class VAEConfig:
     """
 
     backbone: str = "nano-wan"
+    base_dim: int | None = None
     decoder_base_dim: int | None = None
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     loss: VAELossConfig = field(default_factory=VAELossConfig)
@@ -118,12 +119,16 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         check_stages(self.backbone, self.stages)
-        if self.decoder_base_dim is None:
-            return
-        if self.backbone != "nano-wan":
-            raise InputError("decoder_base_dim is for nano-wan only")
-        if self.decoder_base_dim < 1:
-            raise InputError(f"decoder_base_dim is {self.decoder_base_dim}: it must be 1 or more")
+        for name, width in self.widths().items():
+            if self.backbone != "nano-wan":
+                raise InputError(f"{name} is for nano-wan only")
+            if width < 1:
+                raise InputError(f"{name} is {width}: it must be 1 or more")
+
+    def widths(self) -> dict[str, int]:
+        """The widths that are not the card's."""
+        named = {"base_dim": self.base_dim, "decoder_base_dim": self.decoder_base_dim}
+        return {name: width for name, width in named.items() if width is not None}
 
 
 def _check_timesteps(name: str) -> None:

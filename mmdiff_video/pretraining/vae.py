@@ -28,7 +28,7 @@ from mmdiff_video.pretraining.reports import (
 from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae_loss import VAELoss, to_video
-from mmdiff_video.pretraining.widening import widen_decoder
+from mmdiff_video.pretraining.widening import widen
 from mmdiff_video.training import Trainer, processes, this_device
 from mmdiff_video.training.data import stable_seed
 from mmdiff_video.training.precision import takes_bf16
@@ -63,8 +63,7 @@ def train_vae(
         torch.set_num_threads(config.threads)
     corpora = open_corpora(config.corpus)
     card = load_card(config.backbone)
-    if config.decoder_base_dim is not None:
-        card = replace(card, vae={**card.vae, "decoder_base_dim": config.decoder_base_dim})
+    card = replace(card, vae={**card.vae, **config.widths()})
     torch.manual_seed(config.train.seed)
     coder = new_coder(card)
     if init is not None:
@@ -112,13 +111,13 @@ def train_vae(
 
 
 def start_from(coder: Coder, trained: Coder) -> None:
-    """Take over trained weights; where the decoder is to be wider, it begins as the trained one.
+    """Take over trained weights; what is to be wider begins as what was trained.
 
     Raises:
         InputError: another architecture.
     """
     if isinstance(coder, WanCoder):
-        widen_decoder(trained.vae, coder.vae)
+        widen(trained.vae, coder.vae)
         return
     try:
         coder.load_state_dict(trained.state_dict())

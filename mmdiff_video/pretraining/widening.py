@@ -1,9 +1,9 @@
-"""Give a trained Wan VAE a wider decoder that begins as the one it had.
+"""Give a trained Wan VAE a wider encoder or decoder that begins as the one it had.
 
 Net2WiderNet (Chen, Goodfellow, Shlens 2016, Sec. 2.3): every hidden channel is there several
 times, and what reads it splits its weights unequally between the copies, so that they come apart
-as training goes on. Copies lie in blocks, one after the other, which is how the shortcuts of the
-upsampling keep them together; Wan's RMS norm is the same for repeated channels.
+as training goes on. Copies lie in blocks, one after the other, which is how the shortcuts of
+the resampling keep them together; Wan's RMS norm is the same for repeated channels.
 """
 
 from typing import Any
@@ -13,35 +13,42 @@ from torch import Tensor
 
 from mmdiff_video.errors import InputError
 
-_GROUPS = {"to_qkv": 3, "time_conv": 2}
-"""Layers whose output channels are several tensors side by side."""
+_GROUPS = {"to_qkv": 3, "upsampler.time_conv": 2, "upsamplers.0.time_conv": 2}
+"""Layers whose output channels are several tensors side by side, by the end of their names."""
 
 
 @torch.no_grad()
-def widen_decoder(narrow: Any, wide: Any) -> None:
-    """Fill a VAE with the weights of one that is alike but for a narrower decoder.
+def widen(narrow: Any, wide: Any) -> None:
+    """Fill a VAE with the weights of one that is alike but narrower.
 
     Args:
         narrow: an ``AutoencoderKLWan``.
-        wide: with a multiple of its ``decoder_base_dim``; the split comes from torch's generator.
+        wide: with a multiple of its ``base_dim``, of its ``decoder_base_dim``, or of both; the
+            split comes from torch's generator.
 
     Raises:
         InputError: other architectures.
     """
-    factor, remainder = divmod(_decoder_width(wide), _decoder_width(narrow))
+    factors = {
+        part: divmod(new, old)
+        for (part, new), old in zip(_widths(wide).items(), _widths(narrow).values(), strict=True)
+    }
     same = all(
         narrow.config[name] == value
         for name, value in wide.config.items()
-        if not name.startswith(("_", "latents_")) and name != "decoder_base_dim"
+        if not name.startswith(("_", "latents_")) and not name.endswith("base_dim")
     )
-    if remainder or not same:
+    if not same or any(factor == 0 or remainder for factor, remainder in factors.values()):
         raise InputError(
-            "a VAE can be widened to a multiple of its decoder_base_dim and in nothing else"
+            "a VAE can be widened to multiples of its base_dim and decoder_base_dim and in nothing"
+            " else"
         )
     found = narrow.state_dict()
     wide.load_state_dict(
         {
-            name: _widened(name, found[name], parameter.shape, factor)
+            name: _widened(name, found[name], parameter.shape, factors[name.split(".")[0]][0])
+            if name.split(".")[0] in factors
+            else found[name]
             for name, parameter in wide.state_dict().items()
         }
     )
@@ -50,16 +57,17 @@ def widen_decoder(narrow: Any, wide: Any) -> None:
     )
 
 
-def _decoder_width(vae: Any) -> int:
-    return vae.config.decoder_base_dim or vae.config.base_dim
+def _widths(vae: Any) -> dict[str, int]:
+    base = vae.config.base_dim
+    return {"encoder": base, "decoder": vae.config.decoder_base_dim or base}
 
 
 def _widened(name: str, weight: Tensor, shape: torch.Size, factor: int) -> Tensor:
     if weight.shape == shape:
         return weight
-    layer = name.split(".")[-2]
-    groups = weight.chunk(_GROUPS.get(layer, 1))
-    if layer == "to_qkv":  # twice the products at twice the width: q k / sqrt(d) grows
+    layer = name.rpartition(".")[0]
+    groups = weight.chunk(next((n for end, n in _GROUPS.items() if layer.endswith(end)), 1))
+    if layer.endswith("to_qkv"):  # twice the products at twice the width: q k / sqrt(d) grows
         groups = (groups[0] * factor**-0.5, *groups[1:])
     if shape[0] > len(weight):
         groups = [torch.cat([group] * factor) for group in groups]

@@ -1,11 +1,13 @@
+from typing import Any
+
 import pytest
 import torch
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.pretraining.wan_vae import decode_clip
-from mmdiff_video.pretraining.widening import widen_decoder
+from mmdiff_video.pretraining.wan_vae import decode_clip, encode_clip
+from mmdiff_video.pretraining.widening import widen
 
-PATCHED = {
+PATCHED: dict[str, Any] = {
     "base_dim": 4,
     "z_dim": 8,
     "dim_mult": [1, 2, 2],
@@ -18,7 +20,7 @@ PATCHED = {
     "latents_mean": [0.5] * 8,
     "latents_std": [2.0] * 8,
 }
-WAN_2_1 = {
+WAN_2_1: dict[str, Any] = {
     "base_dim": 4,
     "z_dim": 8,
     "dim_mult": [1, 2, 4, 4],
@@ -28,34 +30,51 @@ WAN_2_1 = {
 
 
 @pytest.mark.parametrize("architecture", [PATCHED, WAN_2_1], ids=["patched", "wan-2.1"])
-@pytest.mark.parametrize("factor", [2, 3])
-def test_a_widened_decoder_decodes_alike_and_its_copies_learn_apart(architecture, factor: int):
+@pytest.mark.parametrize(
+    ("encoder_factor", "decoder_factor"), [(1, 2), (1, 3), (2, 1), (3, 1), (2, 2)]
+)
+def test_a_widened_vae_computes_alike_and_its_copies_learn_apart(
+    architecture, encoder_factor: int, decoder_factor: int
+):
     from diffusers import AutoencoderKLWan
 
     torch.manual_seed(0)
     narrow = AutoencoderKLWan(**architecture).double()
-    wide = AutoencoderKLWan(
-        **architecture | {"decoder_base_dim": 4 * factor, "latents_mean": [0.0] * 8}
-    ).double()
-    widen_decoder(narrow, wide)
+    wider: dict[str, Any] = {
+        "base_dim": 4 * encoder_factor,
+        "decoder_base_dim": 4 * decoder_factor,
+        "latents_mean": [0.0] * 8,
+    }
+    wide = AutoencoderKLWan(**architecture | wider).double()
+    widen(narrow, wide)
     video = torch.rand(1, 3, 5, 16, 16).double() * 2 - 1
+    encoded = encode_clip(wide, video)
+    assert torch.allclose(encoded, encode_clip(narrow, video), atol=1e-10)
     latent = narrow.encode(video).latent_dist.mode()
-    assert torch.equal(wide.encode(video).latent_dist.mode(), latent)
     decoded = decode_clip(wide, latent)
     assert torch.allclose(decoded, decode_clip(narrow, latent), atol=1e-10)
     assert wide.config.latents_mean == [0.5] * 8
 
-    decoded.square().mean().backward()
-    gradient = wide.decoder.conv_in.weight.grad
-    assert gradient is not None
-    copies = gradient.chunk(factor)
-    assert (copies[0] - copies[1]).abs().mean() > 0.1 * copies[0].abs().mean()
+    (encoded.square().mean() + decoded.square().mean()).backward()
+    gradients = {name: parameter.grad for name, parameter in wide.named_parameters()}
+    for part, factor in (("encoder", encoder_factor), ("decoder", decoder_factor)):
+        gradient = gradients[f"{part}.mid_block.resnets.0.conv1.weight"]
+        assert gradient is not None
+        copies = gradient.chunk(factor)
+        if factor > 1:
+            assert (copies[0] - copies[1]).abs().mean() > 0.1 * copies[0].abs().mean()
 
 
-def test_only_a_decoder_can_be_widened():
+def test_a_vae_is_widened_to_multiples_of_its_widths_only():
     from diffusers import AutoencoderKLWan
 
     narrow = AutoencoderKLWan(**PATCHED)
-    for changes in ({"decoder_base_dim": 6}, {"z_dim": 16}, {"base_dim": 8}):
-        with pytest.raises(InputError, match="multiple of its decoder_base_dim"):
-            widen_decoder(narrow, AutoencoderKLWan(**PATCHED | changes))
+    others: list[dict[str, Any]] = [
+        {"decoder_base_dim": 6},
+        {"z_dim": 16},
+        {"base_dim": 6},
+        {"base_dim": 2},
+    ]
+    for changes in others:
+        with pytest.raises(InputError, match="multiples of its base_dim and decoder_base_dim"):
+            widen(narrow, AutoencoderKLWan(**PATCHED | changes))
