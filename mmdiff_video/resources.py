@@ -45,9 +45,8 @@ def find_config(name: str) -> Path:
     candidate = shipped / (name if name.endswith(".yaml") else f"{name}.yaml")
     if candidate.is_file():
         return candidate
-    names = sorted(
-        p.relative_to(shipped).with_suffix("").as_posix() for p in shipped.glob("*.yaml")
-    )
+    found = [*shipped.glob("*.yaml"), *shipped.glob("pretrain/*.yaml")]
+    names = sorted(p.relative_to(shipped).with_suffix("").as_posix() for p in found)
     raise InputError(
         f"no config file '{name}'; give a path or one of the shipped: {', '.join(names)}"
     )
