@@ -124,6 +124,7 @@ def _is_torn(line: bytes) -> bool:
     """Whether a line is the beginning of an object only; any other mistake is a person's."""
     try:
         json.loads(line)
-    except ValueError:
-        return line.startswith(b"{") and not line.rstrip().endswith(b"}")
+    except ValueError as error:
+        inside_string = str(error).startswith("Unterminated string")  # where "}" ends nothing
+        return line.startswith(b"{") and (inside_string or not line.rstrip().endswith(b"}"))
     return False
