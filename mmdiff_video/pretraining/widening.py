@@ -29,26 +29,22 @@ def widen(narrow: Any, wide: Any) -> None:
     Raises:
         InputError: other architectures.
     """
-    factors = {
-        part: divmod(new, old)
-        for (part, new), old in zip(_widths(wide).items(), _widths(narrow).values(), strict=True)
-    }
+    old, new = _widths(narrow), _widths(wide)
     same = all(
         narrow.config[name] == value
         for name, value in wide.config.items()
         if not name.startswith(("_", "latents_")) and not name.endswith("base_dim")
     )
-    if not same or any(factor == 0 or remainder for factor, remainder in factors.values()):
+    if not same or any(new[part] % old[part] for part in old):
         raise InputError(
             "a VAE can be widened to multiples of its base_dim and decoder_base_dim and in nothing"
             " else"
         )
+    factors = {part: new[part] // old[part] for part in old}
     found = narrow.state_dict()
     wide.load_state_dict(
         {
-            name: _widened(name, found[name], parameter.shape, factors[name.split(".")[0]][0])
-            if name.split(".")[0] in factors
-            else found[name]
+            name: _widened(name, found[name], parameter.shape, factors.get(name.split(".")[0], 1))
             for name, parameter in wide.state_dict().items()
         }
     )

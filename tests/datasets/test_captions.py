@@ -1,7 +1,7 @@
 """captions.jsonl: what comes back, and what a broken line is answered with."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmdiff_video.datasets.captions import CAPTIONS_FILE, CaptionFile, read_captions, write_captions
@@ -41,6 +41,7 @@ def test_a_broken_line_is_named(tmp_path, line, says):
     captions=st.dictionaries(TEXT, TEXT, min_size=1, max_size=4),
     cut=st.integers(min_value=0, max_value=400),
 )
+@example(captions={"a": "{of braces}"}, cut=len('{"key": "a", "caption": "{of braces}'))
 def test_a_file_cut_anywhere_is_completed(captions, cut, tmp_path_factory):
     root = tmp_path_factory.mktemp("captions")
     CaptionFile(root).add(captions, "gemma")

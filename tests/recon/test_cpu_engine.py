@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from splat_scenes import (
     GAUSSIAN_FIELDS,
@@ -63,6 +63,14 @@ def compare(scene: Scene, shape: Shape, seed: int) -> tuple[int, int]:
     # The expected depth of a pixel with next to nothing in it is a ratio of two tiny numbers, whose
     # gradient to the opacity cancels: what is left is the rounding of the depth itself.
     weights[1][theirs.alpha < 0.02] = 0
+    # That of the others too, in part: d (D / a) = dD / a - (D / a) da / a, two terms of this size.
+    terms = (weights[1].abs() * theirs.depth.detach() * theirs.alpha.clamp_min(1e-3).log()).sum()
+    cancelled = dict.fromkeys(exact, torch.zeros(()))
+    if terms.requires_grad:
+        found = torch.autograd.grad(
+            terms, list(exact.values()), retain_graph=True, materialize_grads=True
+        )
+        cancelled = dict(zip(exact, found, strict=True))
     for maps, reference in zip(ours, theirs, strict=True):
         assert maps.isfinite().all()
         error = (maps.double() - reference)[~delicate].abs()
@@ -79,7 +87,8 @@ def compare(scene: Scene, shape: Shape, seed: int) -> tuple[int, int]:
             assert not leaf.grad.any()
             continue
         error = (leaf.grad.double() - reference).norm()
-        assert error <= 1e-4 * (reference.norm() + flow), (
+        rounding = 4 * torch.finfo(torch.float32).eps * cancelled[name].norm()
+        assert error <= 1e-4 * (reference.norm() + flow) + rounding, (
             f"{name}: off by {error:.1e} of {reference.norm():.1e}"
         )
     return int(delicate.sum()), delicate.numel()
@@ -95,6 +104,7 @@ def test_picture_and_gradients_equal_float64(instruction_set):
         kinds=st.sets(st.sampled_from(KINDS), min_size=1, max_size=4),
         seed=st.integers(0, 2**31),
     )
+    @example(shape=Shape(1, 2, 3, width=24, height=3), kinds={"aside"}, seed=166727050)
     @settings(max_examples=60, deadline=None)
     def check(shape: Shape, kinds: set[str], seed: int):
         scene = random_scene(shape, tuple(sorted(kinds)), seed)
