@@ -3,8 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+
+# The same examples in every run, so that a change is what fails; CONTRIBUTING.md says how to look
+# for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 # Two cores, many test processes: one thread each beats two threads fighting.
 torch.set_num_threads(int(os.environ.get("MMDIFF_TEST_THREADS", "1")))
