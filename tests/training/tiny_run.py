@@ -3,6 +3,7 @@
 python tiny_run.py RUN '{"steps": 12, "dropout": 0.1}'
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -108,6 +109,15 @@ def die_while_writing(step: int) -> None:
     checkpoint.save_file = save_and_die
 
 
+def thread_names() -> list[str]:
+    """What the threads of this process call themselves; empty where there is no /proc (macOS)."""
+    names = []
+    for thread in Path("/proc/self/task").glob("*/comm"):
+        with contextlib.suppress(OSError):  # threads of others may end while they are listed
+            names.append(thread.read_text().strip())
+    return names
+
+
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[2])
     if "die_while_writing" in arguments:
@@ -115,7 +125,5 @@ if __name__ == "__main__":
     tiny_trainer(Path(sys.argv[1]), **arguments).fit()
     processes().destroy_process_group()
     # threads of gloo that are still there at exit can abort the interpreter
-    tasks = Path("/proc/self/task")  # Linux has it
-    threads = [(t / "comm").read_text().strip() for t in tasks.iterdir()] if tasks.is_dir() else []
-    left = [name for name in threads if "gloo" in name]
+    left = [name for name in thread_names() if "gloo" in name]
     assert not left, f"threads of the process group are left: {left}"
