@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recon.rasterize import Rendered, cpu_library, rasterize
-from recon.rasterize.projection import project_gaussians
+from recon.rasterize.projection import EDGE_MARGIN, project_gaussians
 from recon.rotations import matrices_from_quats
 
 GAUSSIAN_FIELDS = ("means", "quats", "scales", "opacities", "colors")
@@ -91,8 +91,9 @@ def leaves(scene: Scene, dtype: torch.dtype = torch.float32) -> Scene:
 def delicate_pixels(scene: Scene, width: int, height: int) -> Tensor:
     """[V, H, W] pixels where a pair is so near a threshold that rounding may decide.
 
-    Thresholds: 1/255 and 0.999 of alpha, 1e-4 of transmittance; and the order of two depths that
-    float32 cannot tell apart although they differ.
+    Thresholds: 1/255 and 0.999 of alpha, 1e-4 of transmittance; the order of two depths that
+    float32 cannot tell apart although they differ; and the slope beyond which the affine
+    approximation is taken no further, where its derivative jumps.
     """
     exact = {name: t.double() for name, t in scene.items()}
     columns = torch.arange(width, dtype=torch.float64) + 0.5
@@ -114,8 +115,21 @@ def delicate_pixels(scene: Scene, width: int, height: int) -> Tensor:
         gaps = seen.depths.diff() / seen.depths[1:]
         twins = (gaps > 0) & (gaps < 1e-6)
         close[1:] |= twins[:, None, None] & (alphas[1:] >= 1 / 255)
+        at_limit = _at_slope_limit(exact["means"][seen.ids], viewmat, K, width, height)
+        close |= at_limit[:, None, None] & (alphas >= 1 / 255)
         found[view] = close.any(0)
     return found
+
+
+def _at_slope_limit(means: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int) -> Tensor:
+    """[M] Gaussians whose x/z or y/z float32 cannot tell from where it is clamped."""
+    in_camera = means @ viewmat[:3, :3].T + viewmat[:3, 3]
+    size = torch.tensor([width, height], dtype=torch.float64)
+    focal, center = K.diagonal()[:2], K[:2, 2]
+    margin = EDGE_MARGIN * size / 2 / focal
+    slopes = in_camera[:, :2] / in_camera[:, 2:]
+    limits = torch.stack([-center / focal - margin, (size - center) / focal + margin])
+    return ((slopes - limits[:, None]).abs() < 1e-6).any(0).any(-1)
 
 
 def instruction_sets() -> tuple[str, ...]:

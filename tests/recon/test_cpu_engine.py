@@ -119,6 +119,7 @@ def test_picture_and_gradients_equal_float64(instruction_set):
     @example(
         shape=Shape(2, 1, 1, width=14, height=1), kinds={"at near", "huge", "tiny", "plain"}, seed=0
     )
+    @example(shape=Shape(1, 1, 1, width=16, height=1), kinds={"at near"}, seed=0)
     @settings(max_examples=60, deadline=None)
     def check(shape: Shape, kinds: set[str], seed: int):
         scene = random_scene(shape, tuple(sorted(kinds)), seed)
