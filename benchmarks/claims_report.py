@@ -25,10 +25,11 @@ def verdict(better: Values, worse: Values, *, higher: bool = True) -> str:
     """Whether the seeds bear out that ``better`` is better: all pairs of a seed, and the margin."""
     signs = [(a - b) if higher else (b - a) for a, b in zip(better, worse, strict=True)]
     margin = statistics.fmean(signs)
+    seeds = " on average, in every seed" if len(signs) > 1 else ", one seed"
     if all(s > 0 for s in signs):
-        return f"holds (by {margin:.3g} on average, in every seed)"
+        return f"holds (by {margin:.3g}{seeds})"
     if all(s < 0 for s in signs):
-        return f"does not hold: the other way round by {-margin:.3g}, in every seed"
+        return f"does not hold: the other way round by {-margin:.3g}{seeds}"
     return f"undecided: {margin:+.3g} on average, the seeds disagree"
 
 

@@ -23,6 +23,7 @@ def claims_report():
     ("better", "worse", "higher", "says"),
     [
         ([3.0, 4.0], [1.0, 2.0], True, "holds (by 2"),
+        ([3.0], [1.0], True, "holds (by 2, one seed)"),
         ([1.0, 2.0], [3.0, 4.0], True, "does not hold: the other way round by 2"),
         ([1.0, 2.0], [3.0, 4.0], False, "holds (by 2"),
         ([1.0, 4.0], [2.0, 2.0], True, "undecided: +0.5"),
@@ -56,8 +57,8 @@ def test_features_are_held_against_the_constant_and_every_other_arm(claims_repor
     arms = {"features": [run(0.2), run(0.25)], "latent": [run(0.1), run(0.15)]}
     assert claims_report.task_verdicts(arms).splitlines() == [
         "- AbsRel of features against median depth: holds (by 0.075 on average, in every seed).",
-        "- AbsRel of features against latent: does not hold: the other way round by 0.1, in every"
-        " seed.",
+        "- AbsRel of features against latent: does not hold: the other way round by 0.1 on average,"
+        " in every seed.",
     ]
 
 
@@ -73,5 +74,5 @@ def test_each_dense_task_is_held_against_the_timestep_that_is_best_for_it(claims
     found = {**setting, "machine": "", "notice": ""}
     found["runs"] = {"trained": arms, "random": {"adaptive": run(5, 0.4)}}
     text = claims_report.report({"dense": found})
-    assert "segmentation (t=0.5 alone) holds (by 1 on average" in text
+    assert "segmentation (t=0.5 alone) holds (by 1, one seed)" in text
     assert "depth (t=0.8 alone) does not hold: the other way round by 0.1" in text
