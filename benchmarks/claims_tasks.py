@@ -113,7 +113,8 @@ def _joint(config: DenseConfig, run: Path, backbone: Backbone) -> dict[str, dict
         result, folders = train_joint(config, members, run, resume=begun, backbone=backbone)
         _require_finished(result, run)
         for folder in folders:
-            eval_dense(folder, backbone=backbone)
+            if not (folder / "eval.json").is_file():
+                eval_dense(folder, backbone=backbone)
     return {task: _report(run / task) for task in TASKS}
 
 
