@@ -144,15 +144,21 @@ def run_layers(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any
 
 def run_tasks(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
     """The three tasks with their full heads: on rooms, and on the real sets that are given."""
+    name = args.image_backbone
     quick = tasks.TaskBudget(train=8, test=4, steps=4)
-    budget, name = quick if args.quick else tasks.TaskBudget(), args.image_backbone
+    budget, real = (quick, quick) if args.quick else (tasks.TaskBudget(), tasks.REAL_BUDGET)
     kept = _kept(out, load_backbone(name))
-    folder = kept / f"tasks-{budget.train}-{budget.steps}x{budget.batch}"
+    rooms = tasks.run_rooms(kept / _slug("tasks", budget), name, budget, _seeds(args))
     return {
         **_section(args, name, asdict(budget)),
-        "rooms": tasks.run_rooms(folder, name, budget, _seeds(args)),
-        "real": tasks.run_real(folder, name, budget, args.real),
+        "rooms": rooms,
+        "real": tasks.run_real(kept / _slug("real", real), name, real, args.real),
+        "real_budget": asdict(real),
     }
+
+
+def _slug(what: str, budget: tasks.TaskBudget) -> str:
+    return f"{what}-{budget.train}-{budget.steps}x{budget.batch}"
 
 
 def _kept(out: Path, backbone: Backbone) -> Path:

@@ -210,7 +210,7 @@ def _tasks_sections(found: Mapping[str, Any]) -> list[str]:
     for arms in found["rooms"].values():
         sections += [tasks_table(arms), "", task_verdicts(arms), ""]
     if found["real"]:
-        sections.append("Real pictures, one seed:\n")
+        sections.append(REAL_SETTING.format(**found["real_budget"]))
     for arms in found["real"].values():
         sections += [tasks_table(arms), "", task_verdicts(arms), ""]
     return sections
@@ -248,6 +248,10 @@ NVS_SETTING = """{backbone} (weights {weights}), {scenes} rooms of which a fifth
 TASKS_SETTING = """{backbone} (weights {weights}), up to {train} training and {test} test
 pictures, {steps} steps of {batch} (the joint decoder: as many for each task), {seeds} seeds
 on rooms, on {machine}; as `mmdiff-video dense` trains and scores. {notice}
+"""
+
+REAL_SETTING = """Real pictures, one seed: up to {train} training pictures, views of each: {views}, {width} x
+{height} pixels, {steps} steps of {batch}.
 """
 
 PICTURES = """![Layer statistics of {name}](images/claims-layers-{name}.png)

@@ -32,13 +32,22 @@ class TaskBudget:
 
     Attributes:
         train, test: pictures; fewer where a set has fewer.
+        height, width: pixels of training views.
+        views: fixed views of each picture.
         steps, batch: of training.
     """
 
     train: int = 240
     test: int = 96
+    height: int = 256
+    width: int = 256
+    views: int = 1
     steps: int = 300
     batch: int = 4
+
+
+REAL_BUDGET = TaskBudget(train=800, test=101, height=192, width=256, views=2, steps=800)
+"""For photographs, which vary more than rooms do. The sets at hand are 4:3, and so are their views."""
 
 
 def run_rooms(
@@ -71,7 +80,7 @@ def run_real(
         data = [f"data.name={member.name}", f"data.root={member.root}"]
         for label in (FEATURES, LATENT):
             extra = [f"task={member.task}", *data, *ARMS[label]]
-            run = out / "real" / f"{member.task}-{_slug(label)}"
+            run = out / f"{member.task}-{_slug(label)}"
             found = _run(_config(out, name, budget, 0, extra), run, backbone)
             found["data"] = f"{Path(member.root or '').name} ({member.name})"
             results.setdefault(member.task, {})[label] = [found]
@@ -87,7 +96,9 @@ def _config(
             f"backbone.name={name}",
             f"data.max_images={budget.train}",
             f"data.max_eval_images={budget.test}",
-            "data.views=1",
+            f"data.height={budget.height}",
+            f"data.width={budget.width}",
+            f"data.views={budget.views}",
             f"train.steps={budget.steps}",
             f"train.batch_size={budget.batch}",
             f"train.seed={seed}",
