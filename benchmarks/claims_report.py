@@ -250,8 +250,8 @@ pictures, {steps} steps of {batch} (the joint decoder: as many for each task), {
 on rooms, on {machine}; as `mmdiff-video dense` trains and scores. {notice}
 """
 
-REAL_SETTING = """Real pictures, one seed: up to {train} training pictures, views of each: {views}, {width} x
-{height} pixels, {steps} steps of {batch}.
+REAL_SETTING = """Real pictures, one seed: up to {train} training pictures, views of each: {views},
+{width} x {height} pixels, {steps} steps of {batch}.
 """
 
 PICTURES = """![Layer statistics of {name}](images/claims-layers-{name}.png)

@@ -47,7 +47,7 @@ class TaskBudget:
 
 
 REAL_BUDGET = TaskBudget(train=800, test=101, height=192, width=256, views=2, steps=800)
-"""For photographs, which vary more than rooms do. The sets at hand are 4:3, and so are their views."""
+"""For photographs, which vary more than rooms; those at hand are 4:3, and so are their views."""
 
 
 def run_rooms(
