@@ -55,7 +55,7 @@ class DenseNet(nn.Module):
     def __init__(self, maps: LatentMaps | FusedMaps, head: DenseHead, dino: nn.Conv2d | None):
         super().__init__()
         self.maps = maps
-        # the layout in which convolutions are fastest: a head trains 1.2 to 1.5 times as fast on CPUs
+        # the layout in which convolutions are fastest: 1.2 to 1.5 times in training on CPUs
         self.head = head.to(memory_format=torch.channels_last)
         self.dino = dino
 

@@ -75,6 +75,8 @@ def train_dit(
         starting_weights(init, "transformer")
         denoiser = load_denoiser(init, card)
         keep_origin(out, init, "dit")
+    if config.compile:  # copies, as the moving average is one, run as they are
+        denoiser.transformer.compile_repeated_blocks()
     backbone = assemble(card, load_vae(vae_folder, card.pipeline), denoiser, device)
     encode = vae_encoder(backbone, bf16=bf16)
     corpora = open_corpora(config.corpus)

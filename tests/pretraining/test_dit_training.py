@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from disc_clips import Discs, overrides
+from torch._dynamo.utils import counters
 
 from mmdiff_video.backbones import load_backbone
 from mmdiff_video.cli import main
@@ -121,3 +122,23 @@ def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest
     out = ("--out", str(tmp_path / "exported"))
     assert "no run in" in fails("export", str(tmp_path), *out)
     assert "no checkpoint in this run" in fails("export", str(tmp_path / "run"), *out)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
+def test_compiled_blocks_learn_the_same(discs: Discs, tmp_path: Path):
+    settings = [
+        vae("nano-wan", tmp_path),
+        "stages=[{name: clips, steps: 3, batch_size: 4, lr: 1.0e-2}]",
+        "train.preview_every=0",
+        "train.log_every=1",
+    ]
+    losses = {}
+    counters.clear()
+    for compiled in ("false", "true"):
+        run = tmp_path / compiled
+        pretrain("dit", "nano-wan", run, *settings, f"compile={compiled}")
+        lines = (run / "clips" / "metrics.jsonl").read_text().splitlines()
+        losses[compiled] = [json.loads(line)["loss"] for line in lines]
+        compiled_any = bool(counters["stats"]["unique_graphs"])
+        assert compiled_any == (compiled == "true")
+    assert losses["true"] == pytest.approx(losses["false"], rel=1e-4)
