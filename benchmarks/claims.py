@@ -148,16 +148,17 @@ def run_tasks(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]
     quick = tasks.TaskBudget(train=8, test=4, steps=4)
     budget, real = (quick, quick) if args.quick else (tasks.TaskBudget(), tasks.REAL_BUDGET)
     kept = _kept(out, load_backbone(name))
-    rooms = tasks.run_rooms(kept / _slug("tasks", budget), name, budget, _seeds(args))
+    rooms = tasks.run_rooms(kept / _folder("tasks", budget), name, budget, _seeds(args))
     return {
         **_section(args, name, asdict(budget)),
         "rooms": rooms,
-        "real": tasks.run_real(kept / _slug("real", real), name, real, args.real),
+        "real": tasks.run_real(kept / _folder("real", real), name, real, args.real),
         "real_budget": asdict(real),
     }
 
 
-def _slug(what: str, budget: tasks.TaskBudget) -> str:
+def _folder(what: str, budget: tasks.TaskBudget) -> str:
+    """Name of the folder of what was measured with a budget."""
     return f"{what}-{budget.train}-{budget.steps}x{budget.batch}"
 
 
