@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mmdiff_video.backbones.base import Backbone
@@ -37,7 +38,7 @@ class Latents:
 
     Args:
         corpus: the clips.
-        vae_folder: the diffusers folder of the VAE, which names the latents' folder.
+        vae_folder: the diffusers folder of the VAE, whose encoder names the latents' folder.
         encode: uint8 clips [B, F, H, W, 3] -> normalised latents [B, c, F, h, w].
         half_size: scale the pictures to half their size first.
         frames: how many of a clip's latent frames to give out, from its first on; 0 means all.
@@ -54,7 +55,7 @@ class Latents:
     ):
         self.frames = frames or None
         height, width = (side // (2 if half_size else 1) for side in corpus.clip(0).shape[1:3])
-        folder = corpus.folder / f"latents-{_digest(vae_folder)}-{height}x{width}"
+        folder = corpus.folder / f"latents-{encoder_digest(vae_folder)}-{height}x{width}"
         folder.mkdir(exist_ok=True)
         self.shard_clips = corpus.shard_clips
         files = [folder / f"{corpus.split}-{i:05d}.npy" for i in range(corpus.shards)]
@@ -113,13 +114,16 @@ def _encode_shard(clips: NDArray[np.uint8], file: Path, encode: Encode, *, half_
         np.save(aside, torch.cat(rows).numpy().astype(np.float16))
 
 
-def _digest(folder: Path) -> str:
+def encoder_digest(folder: Path) -> str:
+    """Hash what latents depend on in a VAE's folder: all but the decoder, which may be trained on."""
     digest = hashlib.blake2b(digest_size=6)
-    for path in sorted(folder.glob("*")):
-        if path.suffix == ".safetensors":
-            digest.update(path.read_bytes())
-        elif path.name == "config.json":
-            config = json.loads(path.read_text())
-            kept = {k: v for k, v in config.items() if not k.startswith("_")}
-            digest.update(json.dumps(kept, sort_keys=True).encode())
+    config = json.loads((folder / "config.json").read_text())
+    kept = {k: v for k, v in config.items() if not k.startswith(("_", "decoder"))}
+    digest.update(json.dumps(kept, sort_keys=True).encode())
+    for path in sorted(folder.glob("*.safetensors")):
+        weights = load_file(path)
+        for name in sorted(weights):
+            if not name.startswith(("decoder.", "post_quant_conv.")):
+                digest.update(name.encode())
+                digest.update(weights[name].view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

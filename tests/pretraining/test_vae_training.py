@@ -12,6 +12,7 @@ from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 from mmdiff_video.cli import main
 from mmdiff_video.pretraining.coders import ImageCoder, WanCoder, new_coder
 from mmdiff_video.pretraining.config import VAELossConfig
+from mmdiff_video.pretraining.latents import encoder_digest
 from mmdiff_video.pretraining.vae import latent_statistics
 from mmdiff_video.pretraining.vae_loss import VAELoss, gradient_error, to_video
 from mmdiff_video.pretraining.wan_vae import decode_clip, encode_clip
@@ -213,6 +214,7 @@ def test_a_run_goes_on_with_a_wider_decoder_where_the_narrow_one_ended(
     assert [config["decoder_base_dim"] for config in configs] == [4, 8]
     for name in ("latents_mean", "latents_std"):  # a DiT on them works with either decoder
         assert configs[0][name] == configs[1][name]
+    assert encoder_digest(tmp_path / "narrow/vae") == encoder_digest(tmp_path / "wide/vae")
 
 
 def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest.CaptureFixture):

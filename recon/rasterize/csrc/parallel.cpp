@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -15,9 +16,27 @@ namespace {
 struct Offer {
   Work* work;
   int open;
-  int busy = 0;
+  std::atomic<int> busy{0};
   std::condition_variable done{};
 };
+
+// Waits for what is likely to come soon, without sleeping: to be woken takes as long as a short
+// loop. Gives up after a while, so that a core that others could use is never held for long.
+template <class Condition>
+void wait_awake(const Condition& holds) {
+  constexpr std::chrono::microseconds kPatience{60};
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (holds()) return;
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#elif defined(__aarch64__)
+      asm volatile("yield");
+#endif
+    }
+  } while (std::chrono::steady_clock::now() < end);
+}
 
 class Pool {
  public:
@@ -28,12 +47,18 @@ class Pool {
       while (threads_ < helpers && start_thread()) {
       }
       offers_.push_back(&offer);
+      count_offers();
     }
     for (int i = 0; i < helpers; ++i) wake_.notify_one();
-    work.join();
+    work.join(true);
 
     std::unique_lock<std::mutex> lock(mutex_);
     if (offer.open > 0) remove(&offer);
+    if (offer.busy > 0) {
+      lock.unlock();
+      wait_awake([&] { return offer.busy == 0; });
+      lock.lock();
+    }
     offer.done.wait(lock, [&] { return offer.busy == 0; });
   }
 
@@ -53,12 +78,20 @@ class Pool {
   void serve() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
+      if (offers_.empty()) {
+        lock.unlock();
+        wait_awake([this] { return offers_to_join_ > 0; });
+        lock.lock();
+      }
       wake_.wait(lock, [this] { return !offers_.empty(); });
       Offer& offer = *offers_.front();
       ++offer.busy;
-      if (--offer.open == 0) offers_.pop_front();
+      if (--offer.open == 0) {
+        offers_.pop_front();
+        count_offers();
+      }
       lock.unlock();
-      offer.work->join();
+      offer.work->join(false);
       lock.lock();
       if (--offer.busy == 0) offer.done.notify_one();
     }
@@ -68,13 +101,17 @@ class Pool {
     for (auto it = offers_.begin(); it != offers_.end(); ++it)
       if (*it == offer) {
         offers_.erase(it);
+        count_offers();
         return;
       }
   }
 
+  void count_offers() { offers_to_join_ = static_cast<int>(offers_.size()); }
+
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Offer*> offers_;  // those that may still be joined
+  std::atomic<int> offers_to_join_{0};
   int threads_ = 0;
 };
 
