@@ -44,7 +44,8 @@ RECON_INLINE vu cells_in_row(const Ellipses& e, vf top, vf x0, int size) {
   // becomes a bound.
   const vi last = to_int(larger(smaller(high, all((float)(size - 1))), all(-1.0f)) + 1.0f) - 1;
   const vi first = to_int(smaller(larger(low, all(-1.0f)), all((float)size)) + 1.0f);
-  const vu bits = ((vu{} + 2u) << (vu)(last >> 2)) - ((vu{} + 1u) << (vu)(first >> 2));
+  const vu bits =
+      ((vu{} + 2u) << (vu)(last >> kCellShift)) - ((vu{} + 1u) << (vu)(first >> kCellShift));
   return bits & (vu)((first <= last) & (from <= to));
 }
 
@@ -104,15 +105,19 @@ static void enter(const TileList& tile, const Splat* splats, const uint32_t* fir
     const vf dx = __builtin_convertvector(middle_x - left, vf) + (0.5f - place[0]);
     const vf dy = __builtin_convertvector(middle_y - top, vf) + (0.5f - place[1]);
     const Ellipses reach = ellipses(ux, uy, wy, log2_opacity);
-    const auto four_rows = [&](int first) {
-      vu bits = {};
-      for (int row = 0; row < 4; ++row)
-        bits |= cells_in_row(reach, dy + (float)((first + row) * kCellSide - half),
-                               dx - (float)half, size)
-                 << (8 * row);
-      return bits;
-    };
-    const vu upper = four_rows(0), lower = size > 4 * kCellSide ? four_rows(4) : vu{};
+    // Row by row of each splat's own, for these are fewer than the tile's.
+    const vi from = top - tile.tile_y * size, to = (vi)box[3] - tile.tile_y * size;
+    const vi last_row = (to < size ? to : vi{} + (size - 1)) >> kCellShift;
+    vi row = (from > 0 ? from : vi{}) >> kCellShift;
+    vu upper = {}, lower = {};
+    for (vi left_over = row <= last_row; any(left_over); left_over = ++row <= last_row) {
+      const vf row_top = dy + (__builtin_convertvector(row << kCellShift, vf) - (float)half);
+      const vu bits = cells_in_row(reach, row_top, dx - (float)half, size) & (vu)left_over;
+      const vu placed = bits << (vu)((row & 3) << 3);
+      const vu is_upper = (vu)(row < 4);
+      upper |= placed & is_upper;
+      lower |= placed & ~is_upper;
+    }
 
     vu ids, slots;
     std::memcpy(&ids, id, sizeof ids);

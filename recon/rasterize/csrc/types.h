@@ -74,7 +74,7 @@ struct TileGrid {
   int32_t shift, across, down;
 };
 constexpr int kMinTileShift = 4, kMaxTileShift = 5;
-constexpr int kCellSide = 4, kCellPixels = 16;
+constexpr int kCellShift = 2, kCellSide = 1 << kCellShift, kCellPixels = kCellSide * kCellSide;
 constexpr int kMaxCellsAcross = (1 << kMaxTileShift) / kCellSide;
 constexpr int kMaxCells = kMaxCellsAcross * kMaxCellsAcross;
 
