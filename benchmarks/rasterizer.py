@@ -198,7 +198,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="spent on each figure")
     args = parser.parse_args()
 
-    jobs = [(engine, "cpu", threads) for threads in args.threads for engine in args.engines]
+    engines = sorted(args.engines, key=lambda engine: engine != "projection")  # others refer to it
+    jobs = [(engine, "cpu", threads) for threads in args.threads for engine in engines]
     if torch.cuda.is_available():
         jobs.append(("torch", "cuda", 1))
         if (reason := unavailable()) is None:
