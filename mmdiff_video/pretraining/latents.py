@@ -115,7 +115,7 @@ def _encode_shard(clips: NDArray[np.uint8], file: Path, encode: Encode, *, half_
 
 
 def encoder_digest(folder: Path) -> str:
-    """Hash what latents depend on in a VAE's folder: all but the decoder, which may be trained on."""
+    """Hash what latents depend on in a VAE's folder: all but its decoder, which may change."""
     digest = hashlib.blake2b(digest_size=6)
     config = json.loads((folder / "config.json").read_text())
     kept = {k: v for k, v in config.items() if not k.startswith(("_", "decoder"))}
