@@ -44,7 +44,7 @@ class FlowMatching:
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Loss of one batch: ``latent`` [N, c, F, h, w] and ``tokens``."""
-        x0 = batch["latent"]
+        x0 = batch["latent"].float()
         t = draw_timesteps(len(x0), self.config, x0.device)
         noisy, velocity = flow_point(x0, torch.randn_like(x0), t)
         predicted = model(noisy, t, batch["tokens"], torch.full_like(t, NO_GUIDANCE))
@@ -73,7 +73,7 @@ class GuidanceDistillation:
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Loss of one batch: ``latent`` [N, c, F, h, w] and ``tokens``."""
-        x0, tokens = batch["latent"], batch["tokens"]
+        x0, tokens = batch["latent"].float(), batch["tokens"]
         count = len(x0)
         t = draw_timesteps(count, self.config, x0.device)
         noisy, _ = flow_point(x0, torch.randn_like(x0), t)

@@ -37,22 +37,32 @@ class Muon(AdamW):
         for group in self.param_groups:
             if not group.get("orthogonal"):
                 continue
+            alike: dict[tuple, list[nn.Parameter]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
-                    state["momentum"] = torch.zeros_like(parameter)
-                gradient = parameter.grad
-                momentum = state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
-                nesterov = gradient.lerp(momentum, _MOMENTUM).flatten(1)
-                update = orthogonal(nesterov, self.compute_dtype)
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                scale = _RMS * max(update.shape) ** 0.5
-                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
-                parameter.grad = None  # so that AdamW passes it by
+                if parameter.grad is not None:
+                    alike.setdefault((parameter.shape, parameter.device), []).append(parameter)
+            for parameters in alike.values():  # together: a GPU waits for the launches otherwise
+                self._move(parameters, group["lr"], group["weight_decay"])
         return super().step()
+
+    def _move(self, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> None:
+        """Move weights of one shape and take their gradients, so that AdamW passes them by."""
+        weights: list[Tensor] = [*parameters]
+        momenta, gradients = [], []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
+                state["momentum"] = torch.zeros_like(parameter)
+            momenta.append(state["momentum"])
+            gradients.append(parameter.grad)
+            parameter.grad = None
+        torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
+        nesterov = torch.stack(torch._foreach_lerp(gradients, momenta, _MOMENTUM)).flatten(2)
+        updates = orthogonal(nesterov, self.compute_dtype)
+        updates *= -lr * _RMS * max(updates.shape[1:]) ** 0.5
+        torch._foreach_mul_(weights, 1 - lr * weight_decay)
+        torch._foreach_add_(weights, [*updates.view(-1, *weights[0].shape)])
 
 
 def takes_orthogonal_updates(name: str, parameter: nn.Parameter) -> bool:
@@ -61,18 +71,18 @@ def takes_orthogonal_updates(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2 and min(rows, columns) > 4 and "embed" not in name
 
 
-def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Push all singular values of a matrix near 1: five Newton-Schulz steps of degree five.
+def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Push all singular values of matrices near 1: five Newton-Schulz steps of degree five.
 
     Args:
-        matrix: [rows, columns] in float32.
+        matrices: [N, rows, columns] in float32.
         dtype: to multiply in; the result is float32.
     """
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).to(dtype)
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(5):
-        gram = x @ x.T
-        polynomial = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-        x = torch.addmm(x, polynomial, x, beta=3.4445)
-    return (x.T if tall else x).float()
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+    return (x.mT if tall else x).float().contiguous()
