@@ -172,7 +172,8 @@ class CaptionedLatents:
     def __init__(self, latents: Latents, denoiser: Denoiser, prompt_dropout: float, seed: int):
         self.latents, self.denoiser = latents, denoiser
         self.prompt_dropout, self.seed = prompt_dropout, seed
-        self._tokenize()
+        self.tokens = denoiser.tokenize([""])  # then of the captions
+        self._look()
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -180,18 +181,21 @@ class CaptionedLatents:
     def sample(self, index: int, epoch: int) -> dict:
         """Read one latent and its prompt."""
         if len(self.latents.captions) < len(self.latents) and time.monotonic() > self._look_at:
-            self._tokenize()
+            self._look()
         rng = np.random.default_rng(stable_seed("prompt", self.seed, epoch, index))
         index = self.latents.there(index)
-        row = -1 if rng.random() < self.prompt_dropout else index
+        row = 0 if rng.random() < self.prompt_dropout else 1 + index
         return {
             "latent": self.latents.latent(index),
             "tokens": {name: ids[row] for name, ids in self.tokens.items()},
         }
 
-    def _tokenize(self) -> None:
+    def _look(self) -> None:
         self.latents.grow()
-        self.tokens = self.denoiser.tokenize([*self.latents.captions, ""])
+        known = len(next(iter(self.tokens.values()))) - 1
+        if new := self.latents.captions[known:]:
+            tokens = self.denoiser.tokenize(new)
+            self.tokens = {k: torch.cat([ids, tokens[k]]) for k, ids in self.tokens.items()}
         self._look_at = time.monotonic() + _LOOK_EVERY
 
 

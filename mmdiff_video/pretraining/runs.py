@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 
-_SPARED = 2
-"""Cores that rendering beside a training leaves to it."""
+_SHARE = 0.75
+"""Of the cores, for rendering beside a training."""
 
 Config = TypeVar("Config", VAEConfig, DiTConfig)
 Stage = TypeVar("Stage", bound=StageConfig)
@@ -87,7 +87,7 @@ def rendering(config: DiTConfig) -> Iterator[None]:
     left = threading.Event()
 
     def render() -> None:
-        source = RoomClips(workers=max((os.cpu_count() or 1) - _SPARED, 1))
+        source = RoomClips(workers=max(int(_SHARE * (os.cpu_count() or 1)), 1))
         try:
             for corpus in growing:
                 make_corpus(corpus, source, stop=left.is_set)
