@@ -119,8 +119,6 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         check_stages(self.backbone, self.stages)
-        if any(corpus.grow for corpus in _corpora(self)):
-            raise InputError("corpus.grow is for pretrain dit only")
         for name, width in self.widths().items():
             if self.backbone != "nano-wan":
                 raise InputError(f"{name} is for nano-wan only")
@@ -240,11 +238,6 @@ class DiTConfig:
 
     def __post_init__(self) -> None:
         check_stages(self.backbone, self.stages)
-        if self.train.workers and any(corpus.grow for corpus in _corpora(self)):
-            raise InputError(
-                "corpus.grow encodes between the steps: set train.workers=0, not"
-                f" {self.train.workers}"
-            )
 
 
 def vae_config(backbone: str, name: str | None, overrides: Sequence[str]) -> VAEConfig:
@@ -272,10 +265,6 @@ def _file_and_overrides(
     if backbone not in BACKBONES:
         raise unknown_name("nano backbone", backbone, BACKBONES)
     return find_config(name or f"pretrain/{backbone}-{part}"), [*overrides, f"backbone={backbone}"]
-
-
-def _corpora(config: VAEConfig | DiTConfig) -> list[CorpusConfig]:
-    return [config.corpus, *(stage.corpus for stage in config.stages if stage.corpus)]
 
 
 def check_stages(backbone: str, stages: Sequence[StageConfig]) -> None:

@@ -16,8 +16,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,10 +47,7 @@ class CorpusConfig:
         walk: least and largest share of a room's walk that a clip covers: how fast the camera
             moves. Drawn for each clip.
         seed: of the generator.
-        shard_clips: clips kept in one file.
-        grow: begin with one shard and render the others while the training runs, which draws from
-            what is there: for a GPU, which would wait long for the cores beside it. Which clip a
-            step sees then depends on the machine. For DiTs only.
+        shard_clips: clips rendered at a time and kept in one file.
     """
 
     dir: str | None = None
@@ -62,7 +59,6 @@ class CorpusConfig:
     walk: tuple[float, float] = (0.1, 0.7)
     seed: int = 0
     shard_clips: int = 64
-    grow: bool = False
 
     def __post_init__(self) -> None:
         for name in ("train_clips", "val_clips", "frames", "height", "width", "shard_clips"):
@@ -94,47 +90,37 @@ class Corpus:
         folder: the corpus.
         split: ``train`` or ``val``.
         clips: use the first so many.
-        grow: be content with the shards that are there, at least one; see :meth:`open_new`.
-
-    Attributes:
-        clips: how many clips it has, or will have.
-        captions: of the clips that are there.
 
     Raises:
         InputError: the folder is no corpus, or has fewer clips.
     """
 
-    def __init__(self, folder: Path, split: str, clips: int, *, grow: bool = False):
-        self.folder, self.split, self.clips = folder, split, clips
+    def __init__(self, folder: Path, split: str, clips: int):
+        self.folder, self.split = folder, split
         self.manifest = _read_manifest(folder)
         self.shard_clips: int = self.manifest["shard_clips"]
-        self._pixels: list[NDArray[np.uint8]] = []
-        self.captions: list[str] = []
-        self.open_new()
-        wanted = _shards(clips, self.shard_clips)
-        if self.shards < (1 if grow else len(wanted)):
-            missing = [i for i in wanted if not _shard(folder, split, i, "npy").is_file()]
+        shards = _shards(clips, self.shard_clips)
+        missing = [i for i in shards if not _shard(folder, split, i, "npy").is_file()]
+        if missing:
             raise InputError(
-                f"{folder}: {len(missing)} of {len(wanted)} shards of '{split}' are missing;"
+                f"{folder}: {len(missing)} of {len(shards)} shards of '{split}' are missing;"
                 " run the same command where the generator is, to render them"
             )
-
-    def open_new(self) -> None:
-        """Open the shards that were rendered since, up to the first that is missing."""
-        for i in _shards(self.clips, self.shard_clips)[self.shards :]:
-            file = _shard(self.folder, self.split, i, "npy")
-            if not file.is_file():
-                break
-            self._pixels.append(np.load(file, mmap_mode="r"))
-            self.captions += json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        del self.captions[self.clips :]
+        self._pixels: list[NDArray[np.uint8]] = [
+            np.load(_shard(folder, split, i, "npy"), mmap_mode="r") for i in shards
+        ]
+        self.captions: list[str] = [
+            caption
+            for i in shards
+            for caption in json.loads(_shard(folder, split, i, "json").read_text(encoding="utf-8"))
+        ][:clips]
 
     def __len__(self) -> int:
         return len(self.captions)
 
     @property
     def shards(self) -> int:
-        """Number of shards that are open; the last may hold more clips than are used."""
+        """Number of shards; the last may hold more clips than are used."""
         return len(self._pixels)
 
     def shard(self, index: int) -> NDArray[np.uint8]:
@@ -155,20 +141,13 @@ def open_corpora(config: CorpusConfig) -> dict[str, Corpus]:
     """Open both splits of a corpus that is made, in the folder that ``config.dir`` names."""
     assert config.dir
     return {
-        "train": Corpus(Path(config.dir), "train", config.train_clips, grow=config.grow),
+        "train": Corpus(Path(config.dir), "train", config.train_clips),
         "val": Corpus(Path(config.dir), "val", config.val_clips),
     }
 
 
-def make_corpus(
-    config: CorpusConfig, source: ClipSource, *, stop: Callable[[], bool] = lambda: False
-) -> Path:
+def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
     """Render the shards that are missing; returns the folder.
-
-    Args:
-        config: see :class:`CorpusConfig`.
-        source: makes the clips.
-        stop: asked after every clip whether to leave the rest.
 
     Raises:
         InputError: the folder holds clips of other settings, or lacks some that only an older
@@ -205,21 +184,12 @@ def make_corpus(
             folder,
             format_bytes(count * clip_bytes),
         )
-        _render_shards(folder, config, source, missing, stop)
+        _render_shards(folder, config, source, missing)
     return folder
 
 
-def first_shards(config: CorpusConfig) -> CorpusConfig:
-    """Return what a training on a corpus that grows begins with."""
-    return replace(config, train_clips=min(config.train_clips, config.shard_clips))
-
-
 def _render_shards(
-    folder: Path,
-    config: CorpusConfig,
-    source: ClipSource,
-    missing: Mapping[str, Sequence[int]],
-    stop: Callable[[], bool],
+    folder: Path, config: CorpusConfig, source: ClipSource, missing: Mapping[str, Sequence[int]]
 ) -> None:
     started, done = time.monotonic(), 0
     total = sum(map(len, missing.values()))
@@ -227,14 +197,13 @@ def _render_shards(
     shape = (size, config.frames, config.height, config.width, 3)
     for split, shards in missing.items():
         # one stream for all shards: to start one takes seconds
-        indices = [shard * size + i for shard in shards for i in range(size)]
-        clips = source.render(split, indices, config)
+        clips = source.render(
+            split, [shard * size + i for shard in shards for i in range(size)], config
+        )
         for shard in shards:
             pixels = np.empty(shape, np.uint8)
             captions = []
             for i, (clip, caption) in enumerate(islice(clips, size)):
-                if stop():
-                    return
                 pixels[i] = clip
                 captions.append(caption)
             assert len(captions) == size

@@ -1,7 +1,6 @@
 """``mmdiff-video pretrain dit``: train the DiT of a nano backbone with its text encoders."""
 
 import logging
-import time
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +31,7 @@ from mmdiff_video.pretraining.reports import (
     origin,
     training_hours,
 )
-from mmdiff_video.pretraining.runs import (
-    open_run,
-    rendering,
-    starting_weights,
-    train_stages,
-)
+from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae import reconstruction_scores
 from mmdiff_video.training import Trainer, processes, this_device
@@ -47,7 +41,6 @@ from mmdiff_video.training.precision import takes_bf16
 logger = logging.getLogger(__name__)
 
 _TIMESTEPS = 8
-_LOOK_EVERY = 3.0
 _CLIP_FRAMES = 3
 _PICTURES = 4
 
@@ -93,7 +86,7 @@ def train_dit(
         return Latents(
             corpus[split],
             vae_folder,
-            encode if processes().is_main_process else None,
+            encode,
             half_size=stage.half_size,
             frames=stage.latent_frames,
         )
@@ -116,9 +109,7 @@ def train_dit(
         settings = stage.over(config.train)
         return Trainer(run, denoiser, samples, loss, settings, preview=preview, resume=resume)
 
-    with rendering(config):
-        finished = train_stages(config.stages, out, denoiser, trainer)
-    if not finished:
+    if not train_stages(config.stages, out, denoiser, trainer):
         return False
     if processes().is_main_process:
         val = latents("val", config.stages[-1])
@@ -164,39 +155,23 @@ def assemble(card: BackboneCard, vae: nn.Module, denoiser: Denoiser, device) -> 
 
 
 class CaptionedLatents:
-    """Latents with tokenized captions, some of them the empty prompt, drawn from (clip, epoch).
-
-    Of a corpus that grows, it draws from what is there, and looks for more every few seconds.
-    """
+    """Latents with tokenized captions, some of them the empty prompt, drawn from (clip, epoch)."""
 
     def __init__(self, latents: Latents, denoiser: Denoiser, prompt_dropout: float, seed: int):
-        self.latents, self.denoiser = latents, denoiser
-        self.prompt_dropout, self.seed = prompt_dropout, seed
-        self.tokens = denoiser.tokenize([""])  # then of the captions
-        self._look()
+        self.latents, self.prompt_dropout, self.seed = latents, prompt_dropout, seed
+        self.tokens = denoiser.tokenize([*latents.captions, ""])
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def sample(self, index: int, epoch: int) -> dict:
         """Read one latent and its prompt."""
-        if len(self.latents.captions) < len(self.latents) and time.monotonic() > self._look_at:
-            self._look()
         rng = np.random.default_rng(stable_seed("prompt", self.seed, epoch, index))
-        index = self.latents.there(index)
-        row = 0 if rng.random() < self.prompt_dropout else 1 + index
+        row = -1 if rng.random() < self.prompt_dropout else index
         return {
             "latent": self.latents.latent(index),
             "tokens": {name: ids[row] for name, ids in self.tokens.items()},
         }
-
-    def _look(self) -> None:
-        self.latents.grow()
-        known = len(next(iter(self.tokens.values()))) - 1
-        if new := self.latents.captions[known:]:
-            tokens = self.denoiser.tokenize(new)
-            self.tokens = {k: torch.cat([ids, tokens[k]]) for k, ids in self.tokens.items()}
-        self._look_at = time.monotonic() + _LOOK_EVERY
 
 
 class Validation:
@@ -212,7 +187,7 @@ class Validation:
         self.x0 = torch.stack([latents.latent(i).float() for i in rows])
         self.eps = torch.stack(
             [
-                keyed_noise([latents.key(i) for i in rows], seed, self.x0.shape[1:])
+                keyed_noise([latents.keys[i] for i in rows], seed, self.x0.shape[1:])
                 for seed in range(_TIMESTEPS)
             ]
         )

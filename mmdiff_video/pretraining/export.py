@@ -19,7 +19,7 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_folder_aside
 from mmdiff_video.pretraining.config import DiTConfig
 from mmdiff_video.pretraining.denoisers import new_denoiser
-from mmdiff_video.pretraining.reports import REPORT, TRAINING
+from mmdiff_video.pretraining.reports import REPORT, TRAINING, origin
 from mmdiff_video.pretraining.runs import CONFIG, starting_weights
 from mmdiff_video.tables import format_bytes
 from mmdiff_video.training import checkpoints, load_model
@@ -61,7 +61,7 @@ def export_backbone(run: Path, out: Path) -> Path:
     )
     reports = {
         "vae": _report(Path(config.vae)),
-        "dit": _report(run) or {"stopped": f"stage {stages[-1]}, step {step}"},
+        "dit": _report(run) or {"stopped": f"stage {stages[-1]}, step {step}", **origin(run)},
     }
     with write_folder_aside(out) as folder:
         save_backbone(pipeline, folder, {"untrained": False, "defaults": asdict(card.defaults)})

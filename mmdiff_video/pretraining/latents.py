@@ -7,12 +7,11 @@ deviation lose less in float16 than in bfloat16, and numpy can map it.
 """
 
 import hashlib
-import itertools
 import json
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +36,10 @@ _PIXELS = {"cpu": 2**21, "cuda": 2**24}
 class Latents:
     """Latents and captions of one split, made when they are missing.
 
-    Those of a corpus that grows have the length that it will have; an index whose clip is not there
-    yet stands for one of those that are (:meth:`there`).
-
     Args:
         corpus: the clips.
         vae_folder: the diffusers folder of the VAE, whose encoder names the latents' folder.
-        encode: uint8 clips [B, F, H, W, 3] -> normalised latents [B, c, F, h, w]; None leaves that
-            to another process, and opens what is encoded.
+        encode: uint8 clips [B, F, H, W, 3] -> normalised latents [B, c, F, h, w].
         half_size: scale the pictures to half their size first.
         frames: how many of a clip's latent frames to give out, from its first on; 0 means all.
     """
@@ -53,63 +48,34 @@ class Latents:
         self,
         corpus: Corpus,
         vae_folder: Path,
-        encode: Encode | None,
+        encode: Encode,
         *,
         half_size: bool = False,
         frames: int = 0,
     ):
-        self.corpus, self.frames = corpus, frames or None
-        self._encode, self._half_size = encode, half_size
+        self.frames = frames or None
         height, width = (side // (2 if half_size else 1) for side in corpus.clip(0).shape[1:3])
-        self.folder = corpus.folder / f"latents-{encoder_digest(vae_folder)}-{height}x{width}"
-        self.folder.mkdir(exist_ok=True)
-        self._shards: list[NDArray[np.float16]] = []
-        self.captions: list[str] = []
-        self._open()
+        folder = corpus.folder / f"latents-{encoder_digest(vae_folder)}-{height}x{width}"
+        folder.mkdir(exist_ok=True)
+        self.shard_clips = corpus.shard_clips
+        files = [folder / f"{corpus.split}-{i:05d}.npy" for i in range(corpus.shards)]
+        missing = [i for i, file in enumerate(files) if not file.is_file()]
+        started = time.monotonic()
+        for done, i in enumerate(missing):
+            _encode_shard(corpus.shard(i), files[i], encode, half_size=half_size)
+            left = (time.monotonic() - started) / (done + 1) * (len(missing) - done - 1)
+            logger.info("%s: %d of %d, left %.0f s", files[i], done + 1, len(missing), left)
+        self._shards: list[NDArray[np.float16]] = [np.load(file, mmap_mode="r") for file in files]
+        self.captions = [c for own in corpus.captions for c in (own, mirrored_caption(own))]
+        self.keys = [f"{corpus.key(i // 2)}/{i % 2}" for i in range(len(self.captions))]
 
     def __len__(self) -> int:
-        return 2 * self.corpus.clips
-
-    def there(self, index: int) -> int:
-        """Return the index itself, or one of a clip that is there in its place."""
-        return index % len(self.captions)
+        return len(self.captions)
 
     def latent(self, index: int) -> Tensor:
         """Read a latent [c, F, h, w], float16; odd indices are mirrored."""
-        shard, within = divmod(index, 2 * self.corpus.shard_clips)
+        shard, within = divmod(index, 2 * self.shard_clips)
         return torch.from_numpy(np.array(self._shards[shard][within][:, : self.frames]))
-
-    def key(self, index: int) -> str:
-        """Name of a latent, from which fixed noise can be drawn."""
-        return f"{self.corpus.key(index // 2)}/{index % 2}"
-
-    def grow(self) -> bool:
-        """Encode and open what was rendered since; returns whether there was anything."""
-        before = len(self.captions)
-        self.corpus.open_new()
-        self._open()
-        return len(self.captions) > before
-
-    def _open(self) -> None:
-        new = {
-            self.folder / f"{self.corpus.split}-{i:05d}.npy": i
-            for i in range(len(self._shards), self.corpus.shards)
-        }
-        if self._encode is not None:
-            self._encode_missing(new, self._encode)
-        for file in itertools.takewhile(Path.is_file, new):
-            self._shards.append(np.load(file, mmap_mode="r"))
-        there = len(self._shards) * self.corpus.shard_clips
-        for own in self.corpus.captions[len(self.captions) // 2 : there]:
-            self.captions += [own, mirrored_caption(own)]
-
-    def _encode_missing(self, shards: Mapping[Path, int], encode: Encode) -> None:
-        missing = [file for file in shards if not file.is_file()]
-        started = time.monotonic()
-        for done, file in enumerate(missing, 1):
-            _encode_shard(self.corpus.shard(shards[file]), file, encode, half_size=self._half_size)
-            left = (time.monotonic() - started) / done * (len(missing) - done)
-            logger.info("%s: %d of %d, left %.0f s", file, done, len(missing), left)
 
 
 def vae_encoder(backbone: Backbone, *, bf16: bool) -> Encode:

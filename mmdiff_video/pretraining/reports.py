@@ -10,7 +10,6 @@ import torch
 
 from mmdiff_video.files import write_json
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
-from mmdiff_video.pretraining.corpus import open_corpora
 from mmdiff_video.training import processes
 
 REPORT = "report.json"
@@ -46,11 +45,8 @@ def origin(out: Path) -> dict[str, Any]:
 
 
 def clips_of_stages(config: VAEConfig | DiTConfig) -> dict[str, int]:
-    """Return how many clips every stage could draw from in the end."""
-    return {
-        stage.name: len(open_corpora(stage.corpus or config.corpus)["train"])
-        for stage in config.stages
-    }
+    """Return how many clips every stage draws from."""
+    return {stage.name: (stage.corpus or config.corpus).train_clips for stage in config.stages}
 
 
 def training_hours(out: Path, stages: Sequence[StageConfig]) -> dict[str, float]:

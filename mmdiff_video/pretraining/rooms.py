@@ -10,14 +10,7 @@ from mmdiff_video.training.data import stable_seed
 
 
 class RoomClips:
-    """Renders clips of ``mmdiff_video.datasets.rooms``.
-
-    Args:
-        workers: processes; None: one per core.
-    """
-
-    def __init__(self, workers: int | None = None):
-        self.workers = workers
+    """Renders clips of ``mmdiff_video.datasets.rooms``."""
 
     @property
     def key(self) -> dict[str, str | int]:
@@ -34,12 +27,11 @@ class RoomClips:
     def render(
         self, split: str, indices: Sequence[int], config: CorpusConfig
     ) -> Iterator[tuple[NDArray[np.uint8], str]]:
-        """Render the rooms of these indices, each along a part of its walk."""
+        """Render the rooms of these indices, on all cores, each along a part of its walk."""
         from mmdiff_video.datasets.rooms import make_room, render_rooms
 
         clips = render_rooms(
             (make_room(split, index, config.seed) for index in indices),
-            workers=self.workers,
             frames=config.frames,
             height=config.height,
             width=config.width,

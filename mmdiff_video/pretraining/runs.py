@@ -1,10 +1,7 @@
 """What the two trainings share: the run folder, stages one after the other, where a run starts."""
 
 import logging
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +11,7 @@ from torch import nn
 from mmdiff_video.config import load_config, save_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
-from mmdiff_video.pretraining.corpus import CorpusConfig, first_shards, make_corpus
+from mmdiff_video.pretraining.corpus import CorpusConfig, make_corpus
 from mmdiff_video.pretraining.rooms import RoomClips
 from mmdiff_video.training import Trainer, checkpoints, load_model, processes
 from mmdiff_video.training.checkpoint import load_state
@@ -22,9 +19,6 @@ from mmdiff_video.training.checkpoint import load_state
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
-
-_SHARE = 0.75
-"""Of the cores, for rendering beside a training."""
 
 Config = TypeVar("Config", VAEConfig, DiTConfig)
 Stage = TypeVar("Stage", bound=StageConfig)
@@ -50,8 +44,7 @@ def open_run(config: Config, out: Path, *, resume: bool) -> Config:
         for stage, corpus in _corpora(config).items():
             if corpus.dir is None and stage in began:
                 corpus = replace(corpus, dir=began[stage].dir)
-            first = first_shards(corpus) if corpus.grow else corpus
-            folder = make_corpus(first, RoomClips()).resolve()
+            folder = make_corpus(corpus, RoomClips()).resolve()
             config = _with_corpus(config, stage, replace(corpus, dir=str(folder)))
     if processes().is_main_process:
         out.mkdir(parents=True, exist_ok=True)
@@ -72,35 +65,6 @@ def _with_corpus(config: Config, name: str | None, corpus: CorpusConfig) -> Conf
         replace(stage, corpus=corpus) if stage.name == name else stage for stage in config.stages
     ]
     return replace(config, stages=stages)
-
-
-@contextmanager
-def rendering(config: DiTConfig) -> Iterator[None]:
-    """Render what the corpora that grow still lack, in processes beside those of the block.
-
-    Leaving the block ends that. Trouble with it does not end the training, which has clips.
-    """
-    growing = [corpus for corpus in _corpora(config).values() if corpus.grow]
-    if not growing or not processes().is_main_process:
-        yield
-        return
-    left = threading.Event()
-
-    def render() -> None:
-        source = RoomClips(workers=max(int(_SHARE * (os.cpu_count() or 1)), 1))
-        try:
-            for corpus in growing:
-                make_corpus(corpus, source, stop=left.is_set)
-        except Exception:
-            logger.exception("the corpus stays as it is: its rendering failed")
-
-    thread = threading.Thread(target=render, name="rendering")
-    thread.start()
-    try:
-        yield
-    finally:
-        left.set()
-        thread.join()
 
 
 def train_stages(

@@ -15,7 +15,7 @@ def discs(monkeypatch: pytest.MonkeyPatch) -> Discs:
         "nano-wan": tiny_card("nano-wan", TINY_WAN),
         "nano-flux": tiny_card("nano-flux", TINY_FLUX),
     }
-    monkeypatch.setattr(runs, "RoomClips", lambda **_: source)
+    monkeypatch.setattr(runs, "RoomClips", lambda: source)
     for module in (vae, dit, export):
         monkeypatch.setattr(module, "load_card", cards.__getitem__)
     return source

@@ -6,13 +6,7 @@ import pytest
 from disc_clips import Discs
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.pretraining.corpus import (
-    Corpus,
-    CorpusConfig,
-    first_shards,
-    make_corpus,
-    open_corpora,
-)
+from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
 from mmdiff_video.pretraining.latents import mirrored_caption
 from mmdiff_video.pretraining.rooms import RoomClips
 
@@ -63,21 +57,6 @@ def test_more_clips_add_shards_and_fewer_use_the_first(config: CorpusConfig):
     make_corpus(replace(config, train_clips=8), source)
     assert source.rendered == ["train/6", "train/7"]
     assert len(Corpus(folder, "train", 3)) == 3
-
-
-def test_a_corpus_that_grows_opens_its_shards_in_order(config: CorpusConfig):
-    growing = replace(config, grow=True)
-    folder = make_corpus(first_shards(growing), Discs())
-    train = open_corpora(growing)["train"]
-    assert (train.clips, len(train)) == (5, 2)
-
-    answers = iter([False, False, False, True])  # leaves in the middle of a shard
-    make_corpus(growing, Discs(), stop=lambda: next(answers))
-    train.open_new()
-    assert len(train) == 4
-    make_corpus(growing, Discs())
-    train.open_new()
-    assert train.captions == Corpus(folder, "train", 5).captions
 
 
 def test_a_corpus_belongs_to_its_settings_and_generator(config: CorpusConfig):

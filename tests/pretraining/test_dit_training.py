@@ -1,8 +1,5 @@
 import json
 import shutil
-import threading
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +9,7 @@ from torch._dynamo.utils import counters
 
 from mmdiff_video.backbones import load_backbone
 from mmdiff_video.cli import main
-from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
 from mmdiff_video.pretraining.export import GOLDEN, golden_forward
-from mmdiff_video.pretraining.latents import Latents, mirrored_caption
 from mmdiff_video.training import checkpoints
 
 STAGES = {
@@ -97,71 +92,19 @@ def test_a_tiny_training_learns_resumes_and_becomes_a_backbone(
     pretrain("dit", backbone, tmp_path / "more", *settings, "--init", str(exported))
     more = (tmp_path / "more" / first / "metrics.jsonl").read_text().splitlines()
     assert json.loads(more[0])["loss"] < losses[0]
-    assert main(["pretrain", "export", str(tmp_path / "more"), "--out", str(tmp_path / "on")]) == 0
-    rows = (tmp_path / "on" / "README.md").read_text().splitlines()
-    assert [row[: row.index(" |", 1)] for row in rows if row.startswith("| dit")] == [
-        "| dit, before",
-        "| dit",
-    ]
+    for state in ("finished", "unfinished"):
+        out = tmp_path / state
+        assert main(["pretrain", "export", str(tmp_path / "more"), "--out", str(out)]) == 0
+        rows = (out / "README.md").read_text().splitlines()
+        assert [row[: row.index(" |", 1)] for row in rows if row.startswith("| dit")] == [
+            "| dit, before",
+            "| dit",
+        ]
+        (tmp_path / "more" / "report.json").unlink(missing_ok=True)
 
     capsys.readouterr()
     assert main(["pretrain", "export", str(whole), "--out", str(exported)]) == 2
     assert "exists already" in capsys.readouterr().err
-
-
-def test_a_training_begins_while_its_corpus_grows(discs: Discs, tmp_path: Path):
-    """Further shards come once the run has started, and it draws from them."""
-    trained = vae("nano-wan", tmp_path)
-    settings = [
-        trained,
-        f"corpus.dir={tmp_path / 'growing'}",
-        "corpus.grow=true",
-        "corpus.train_clips=12",
-        "train.preview_every=0",
-    ]
-    stage = "stages=[{name: clips, steps: %d, batch_size: 4, lr: 1.0e-3}]"
-    rendered = threading.Event()
-    render = discs.render
-
-    def reluctant(split: str, indices: Sequence[int], config: CorpusConfig):
-        for index in indices:
-            if split == "train" and index == 8:
-                rendered.wait(60)  # for the test's end: the run must not
-            yield from render(split, [index], config)
-
-    discs.render = reluctant
-    threading.Timer(3, rendered.set).start()
-    pretrain("dit", "nano-wan", tmp_path / "run", *settings, stage % 3)
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert report["clips"]["clips"] in (4, 8)
-    assert "grow: true" in (tmp_path / "run" / "config.yaml").read_text()
-
-    discs.render = render
-    pretrain("dit", "nano-wan", tmp_path / "again", *settings, stage % 1)
-    made = sorted(path.name for path in (tmp_path / "growing").glob("train-*.npy"))
-    assert made == ["train-00000.npy", "train-00001.npy", "train-00002.npy"]
-
-
-def test_latents_of_a_corpus_that_grows(discs: Discs, tmp_path: Path):
-    config = CorpusConfig(dir=str(tmp_path), frames=1, height=8, width=8, shard_clips=2)
-    (tmp_path / "config.json").write_text("{}")
-    make_corpus(replace(config, train_clips=2, val_clips=1), discs)
-    corpus = Corpus(tmp_path, "train", 3, grow=True)
-    latents, opened = (
-        Latents(corpus, tmp_path, encode)
-        for encode in (lambda clips: torch.from_numpy(clips[..., 0]).float(), None)
-    )
-    assert (len(latents), len(latents.captions)) == (6, 4)
-    assert [latents.there(i) for i in range(6)] == [0, 1, 2, 3, 0, 1]
-    assert not latents.grow()
-    make_corpus(replace(config, train_clips=3, val_clips=1), discs)
-    assert not opened.grow()  # by a process that leaves encoding to another
-    assert latents.grow()
-    assert [latents.there(i) for i in range(6)] == list(range(6))
-    assert latents.captions[4:] == [corpus.captions[2], mirrored_caption(corpus.captions[2])]
-    assert latents.latent(5)[0, 0].tolist() == corpus.clip(2)[0, 0, ::-1, 0].tolist()
-    assert opened.grow()
-    assert opened.key(5) == "train/2/1"
 
 
 def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -174,8 +117,6 @@ def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest
     settings = overrides("nano-wan", tmp_path / "corpus")
     assert "no 'vae' to start from" in fails(*dit, *settings, f"vae={tmp_path}")
     assert "did you mean 'flow.shift'" in fails(*dit, "flow.shft=2")
-    assert "set train.workers=0, not 2" in fails(*dit, "corpus.grow=true", "train.workers=2")
-    assert "corpus.grow is for pretrain dit only" in fails("vae", *dit[1:], "corpus.grow=true")
     trained = vae("nano-wan", tmp_path)
     assert "nothing to resume in" in fails(*dit, *settings, trained, "--resume")
     assert "no 'transformer' to start from" in fails(
