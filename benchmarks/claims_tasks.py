@@ -46,7 +46,7 @@ class TaskBudget:
     batch: int = 4
 
 
-REAL_BUDGET = TaskBudget(train=800, test=101, height=192, width=256, views=2, steps=800)
+REAL_BUDGET = TaskBudget(train=800, test=101, height=192, width=256, views=2, steps=1200)
 """For photographs, which vary more than rooms; those at hand are 4:3, and so are their views."""
 
 
