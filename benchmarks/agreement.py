@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def draw(engine: str, device: str, side: int) -> dict[str, Tensor]:
-    """Draw the scene and differentiate a random mix of all maps; everything ends on the CPU."""
+    """Draw the scene and differentiate a sum of all maps; everything ends on the CPU."""
     scene = {k: t.requires_grad_() for k, t in pixel_aligned_scene(side, device)._asdict().items()}
     drawn = rasterize(
         **scene,
@@ -63,10 +63,8 @@ def draw(engine: str, device: str, side: int) -> dict[str, Tensor]:
         engine=engine,
     )
     maps = {name: getattr(drawn, name) for name in MAPS}
-    weights = torch.Generator().manual_seed(1)
-    loss = torch.stack(
-        [(m * torch.rand(m.shape, generator=weights).to(device)).sum() for m in maps.values()]
-    ).sum()
+    weights = torch.rand(drawn.image.shape, generator=torch.Generator().manual_seed(1))
+    loss = (drawn.image * weights.to(device)).sum() + 0.1 * (drawn.depth.sum() + drawn.alpha.sum())
     gradients = torch.autograd.grad(loss, [scene[name] for name in LEAVES])
     named = zip((f"d {name}" for name in LEAVES), gradients, strict=True)
     return {name: t.detach().cpu() for name, t in (*maps.items(), *named)}
