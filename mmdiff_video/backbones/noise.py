@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,3 +28,22 @@ def keyed_noise(keys: Sequence[str], seed: int, shape: Sequence[int]) -> Tensor:
 def noised(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """Return ``x_t = (1 - t) x_0 + t eps``; all three broadcast."""
     return (1 - t) * x0 + t * eps
+
+
+def predicts_sample(scheduler: Any) -> bool:
+    """Whether a pipeline's transformer answers with the clean sample, not with the velocity.
+
+    Diffusers keeps that in the scheduler: ``prediction_type`` is ``sample`` instead of
+    ``flow_prediction``.
+    """
+    return scheduler.config.get("prediction_type") == "sample"
+
+
+def velocity_to(x0: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+    """Return the velocity of the flow that leads to a predicted sample, ``(x_t - x_0) / t``.
+
+    Args:
+        x0, noisy: [N, ...].
+        t: [N], above 0.
+    """
+    return (noisy - x0) / t.reshape(-1, *[1] * (noisy.ndim - 1))

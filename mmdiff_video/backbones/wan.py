@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.noise import predicts_sample, velocity_to
 from mmdiff_video.backbones.types import LatentGeometry, Layout, TextEmbedding
 from mmdiff_video.features.concepts import PROMPT_WORDS, ConceptReader
 from mmdiff_video.features.cross_attention import CrossAttentionConcepts, CrossWordAttention
@@ -79,12 +80,15 @@ class WanBackbone(Backbone):
         self, noisy: Tensor, t: Tensor, text: TextEmbedding, guidance: float | None
     ) -> Tensor:
         """Run the transformer once; see :meth:`Backbone.velocity`."""
-        return self.pipeline.transformer(
+        predicted = self.pipeline.transformer(
             hidden_states=noisy.to(self.dtype),
             timestep=t * 1000,
             encoder_hidden_states=text.tokens,
             return_dict=False,
         )[0]
+        if predicts_sample(self.pipeline.scheduler):
+            return velocity_to(predicted, noisy, t).to(predicted.dtype)
+        return predicted
 
     def concept_reader(
         self, concepts: Sequence[str], blocks: Sequence[int], text: TextEmbedding

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from mmdiff_video.backbones.cards import BackboneCard
 from mmdiff_video.backbones.flux import pack, positions, unpack
 from mmdiff_video.backbones.nano_parts import (
+    new_scheduler,
     new_text_encoders,
     new_tokenizers,
     new_transformer,
 )
+from mmdiff_video.backbones.noise import predicts_sample, velocity_to
 
 Tokens = dict[str, Tensor]
 
@@ -31,6 +33,7 @@ class Denoiser(nn.Module):
         text_encoders: name in the pipeline -> encoder.
         tokenizers: name in the pipeline -> tokenizer.
         text_tokens: length that prompts are padded to.
+        scheduler: says whether the DiT answers with the velocity or with the clean sample.
     """
 
     def __init__(
@@ -39,9 +42,11 @@ class Denoiser(nn.Module):
         text_encoders: dict[str, Any],
         tokenizers: dict[str, Any],
         text_tokens: int,
+        scheduler: Any,
     ):
         super().__init__()
         self.transformer = transformer
+        self.predicts_sample = predicts_sample(scheduler)
         self.text_encoders = nn.ModuleDict(text_encoders)
         self.tokenizers = tokenizers
         self.text_tokens = text_tokens
@@ -85,12 +90,13 @@ class WanDenoiser(Denoiser):
         """Predict the velocity; see :meth:`Denoiser.forward`."""
         mask = tokens["mask"]
         text = self.text_encoders["text_encoder"](tokens["ids"], mask).last_hidden_state
-        return self.transformer(
+        predicted = self.transformer(
             hidden_states=noisy,
             timestep=t * 1000,
             encoder_hidden_states=text * mask[..., None],
             return_dict=False,
         )[0]
+        return velocity_to(predicted, noisy, t) if self.predicts_sample else predicted
 
 
 class FluxDenoiser(Denoiser):
@@ -144,6 +150,7 @@ def new_denoiser(card: BackboneCard) -> Denoiser:
         new_text_encoders(card, tokenizers),
         tokenizers,
         card.defaults.text_tokens,
+        new_scheduler(card),
     )
 
 
@@ -164,6 +171,7 @@ def load_denoiser(folder: Path, card: BackboneCard) -> Denoiser:
         {name: pipeline.components[name] for name in names},
         {name: pipeline.components[name] for name in tokenizers},
         card.defaults.text_tokens,
+        pipeline.scheduler,
     )
 
 

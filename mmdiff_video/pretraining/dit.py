@@ -21,6 +21,7 @@ from mmdiff_video.pretraining.flow import (
     FlowMatching,
     GuidanceDistillation,
     flow_point,
+    sample_weight,
 )
 from mmdiff_video.pretraining.latents import Latents, vae_encoder
 from mmdiff_video.pretraining.reports import (
@@ -99,7 +100,7 @@ def train_dit(
         )
         flow = stage.flow_over(config.flow)
         if stage.objective == "flow":
-            loss = FlowMatching(flow)
+            loss = FlowMatching(flow, predicts_sample=denoiser.predicts_sample)
         else:
             # other scales begin as the one that is known, not as noise; a checkpoint overwrites it
             denoiser.forget_guidance(NO_GUIDANCE)
@@ -228,7 +229,8 @@ class Validation:
         chosen = {name: ids[part].to(device) for name, ids in tokens.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             predicted = model(noisy, times, chosen, torch.full_like(times, NO_GUIDANCE))
-        return (predicted.float() - velocity).square().mean((1, 2, 3, 4)).cpu()
+        errors = (predicted.float() - velocity).square().mean((1, 2, 3, 4))
+        return (errors * sample_weight(times) if model.predicts_sample else errors).cpu()
 
 
 class SampleSheet:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_cards import TINY_WAN, tiny_card
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, nano
 from mmdiff_video.backbones.nano_text import WORDS, clip_tokenizer, unigram_tokenizer
@@ -89,3 +90,16 @@ def test_tokenizers_load_back_as_they_were(tiny_folders: dict[str, Path]) -> Non
     prompt = "a red ball, filmed at 24 frames"
     for folder in (tiny_folders["wan"] / "tokenizer", tiny_folders["flux"] / "tokenizer_2"):
         assert AutoTokenizer.from_pretrained(folder)(prompt) == unigram_tokenizer()(prompt)
+
+
+def test_a_wan_that_predicts_clean_samples_answers_with_the_velocity_to_them(tmp_path: Path):
+    nano.build(tiny_card("nano-wan", TINY_WAN), tmp_path / "folder")
+    backbone = load_backbone(tmp_path / "folder", device="cpu")
+    scheduler = backbone.pipeline.scheduler
+    assert scheduler.config.prediction_type == "sample"
+    noisy = torch.randn(2, backbone.geometry.channels, 2, 4, 4)
+    t, text = torch.tensor([0.2, 0.9]), backbone.encode_text(["a room"])
+    velocity = backbone.velocity(noisy, t, text, None)
+    scheduler.register_to_config(prediction_type="flow_prediction")  # as Wan 2.1 has it
+    predicted = backbone.velocity(noisy, t, text, None)
+    assert torch.allclose(noisy - t.reshape(2, 1, 1, 1, 1) * velocity, predicted, atol=1e-5)

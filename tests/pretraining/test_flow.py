@@ -8,6 +8,7 @@ from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
 from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.nano import build
+from mmdiff_video.backbones.noise import noised, velocity_to
 from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.config import DiTStageConfig, FlowConfig
 from mmdiff_video.pretraining.denoisers import load_denoiser, new_denoiser
@@ -41,6 +42,26 @@ def test_the_loss_of_the_exact_velocity_is_zero_and_of_none_its_energy():
     nothing, _ = loss(lambda x, t, tokens, g: torch.zeros_like(x), batch)  # type: ignore
     assert exact < 1e-6
     assert nothing == pytest.approx(1, abs=0.1)
+
+
+def test_the_error_of_a_predicted_sample_counts_over_t_but_not_without_bound():
+    x0 = torch.randn(4, 1, 1, 2, 2)
+    t = torch.tensor([0.01, 0.05, 0.25, 1.0])
+    seen = []
+
+    def off_by_one(x, t, tokens, g):  # the velocity to x_0 + 1
+        seen.append(t)
+        return velocity_to(x0 + 1, x, t)
+
+    for flow in (FlowConfig(timesteps="uniform", shift=0.05), FlowConfig()):
+        loss, _ = FlowMatching(flow, predicts_sample=True)(
+            off_by_one,  # type: ignore
+            {"latent": x0, "tokens": {}},
+        )
+        assert loss == pytest.approx(float((1 / seen[-1].clamp(min=0.25) ** 2).mean()), rel=1e-2)
+    noisy = noised(x0, torch.randn(x0.shape), t.reshape(-1, 1, 1, 1, 1))
+    back = noisy - t.reshape(-1, 1, 1, 1, 1) * velocity_to(x0, noisy, t)
+    assert torch.allclose(back, x0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "logit-normal"])
@@ -102,7 +123,7 @@ def test_a_fresh_denoiser_says_nothing_and_learns_its_text_encoders_too(name: st
     denoiser = new_denoiser(tiny_card(name, CARDS[name]))
     x0 = torch.randn((4, 64, 2, 4, 4) if name == "nano-wan" else (4, 16, 1, 4, 4))
     tokens = denoiser.tokenize(["a red ball", "a blue ball"] * 2)
-    loss = FlowMatching(FlowConfig())
+    loss = FlowMatching(FlowConfig(), predicts_sample=denoiser.predicts_sample)
     first, _ = loss(denoiser, {"latent": x0, "tokens": tokens})
     optimizer = torch.optim.AdamW(denoiser.parameters(), 1e-2)
     before = copy.deepcopy(denoiser.text_encoders.state_dict())
@@ -112,7 +133,10 @@ def test_a_fresh_denoiser_says_nothing_and_learns_its_text_encoders_too(name: st
         value, _ = loss(denoiser, {"latent": x0, "tokens": tokens})
         value.backward()
         optimizer.step()
-    assert float(first.detach()) == pytest.approx(2, abs=0.5)  # of eps - x_0
+    if denoiser.predicts_sample:  # x_0 over t
+        assert float(first.detach()) > 2
+    else:  # eps - x_0
+        assert float(first.detach()) == pytest.approx(2, abs=0.5)
     assert all(p.grad is not None for p in denoiser.text_encoders.parameters())
     after = denoiser.text_encoders.state_dict()
     assert any((before[k] - after[k]).abs().max() > 1e-3 for k in after)
