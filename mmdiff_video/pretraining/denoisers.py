@@ -157,13 +157,18 @@ def new_denoiser(card: BackboneCard) -> Denoiser:
 def load_denoiser(folder: Path, card: BackboneCard) -> Denoiser:
     """Open the DiT and text encoders of a backbone's folder, in float32.
 
-    The tokenizers are the folder's own.
+    The tokenizers are the folder's own; what is predicted, the card's. A DiT that has learnt to
+    predict something else begins its last layer anew.
     """
     import diffusers
 
     pipeline = getattr(diffusers, card.pipeline).from_pretrained(
         folder, torch_dtype=torch.float32, local_files_only=True
     )
+    scheduler = new_scheduler(card)
+    if predicts_sample(pipeline.scheduler) != predicts_sample(scheduler):
+        nn.init.zeros_(pipeline.transformer.proj_out.weight)
+        nn.init.zeros_(pipeline.transformer.proj_out.bias)
     names = [name for name in ("text_encoder", "text_encoder_2") if name in pipeline.components]
     tokenizers = [name for name in ("tokenizer", "tokenizer_2") if name in pipeline.components]
     return _DENOISERS[card.pipeline](
@@ -171,7 +176,7 @@ def load_denoiser(folder: Path, card: BackboneCard) -> Denoiser:
         {name: pipeline.components[name] for name in names},
         {name: pipeline.components[name] for name in tokenizers},
         card.defaults.text_tokens,
-        pipeline.scheduler,
+        scheduler,
     )
 
 

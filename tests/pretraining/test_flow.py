@@ -117,6 +117,17 @@ def test_a_denoiser_answers_as_the_backbone_with_the_pipelines_own_text(name: st
     assert (ours[0] - ours[1]).abs().max() > 1e-3
 
 
+def test_a_dit_that_predicted_something_else_begins_its_last_layer_anew(tmp_path: Path):
+    card = tiny_card("nano-wan", TINY_WAN)
+    build(card, tmp_path / "folder")
+    assert load_denoiser(tmp_path / "folder", card).transformer.proj_out.weight.any()
+    scheduler = {**card.build["scheduler"], "prediction_type": "flow_prediction"}
+    velocity = replace(card, build={**card.build, "scheduler": scheduler})
+    denoiser = load_denoiser(tmp_path / "folder", velocity)
+    assert not denoiser.predicts_sample
+    assert not denoiser.transformer.proj_out.weight.any()
+
+
 @pytest.mark.parametrize("name", CARDS)
 def test_a_fresh_denoiser_says_nothing_and_learns_its_text_encoders_too(name: str):
     torch.manual_seed(0)
