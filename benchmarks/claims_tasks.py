@@ -49,8 +49,8 @@ class TaskBudget:
 REAL_BUDGET = TaskBudget(train=800, test=101, height=192, width=256, views=2, steps=1200)
 """For photographs, which vary more than rooms; those at hand are 4:3, and so are their views.
 
-Chosen after 800 steps, where the saliency of features still rose: an S-measure of 0.6186, the centre
-prior's 0.6187.
+Chosen after 800 steps, when the S-measure of features still rose (0.6186, the centre prior's being
+0.6187).
 """
 
 
