@@ -1,6 +1,6 @@
 """How closely the rasterisation engines that work here agree, on the scenes of rasterizer.py.
 
-    python benchmarks/agreement.py                  # seconds on a GPU; half a minute on two cores
+    python benchmarks/agreement.py                  # seconds, on a GPU or on two cores
 
 Every engine draws the same scene from one view in float32, with gradients of one loss. Of two
 engines the table gives the mean and the largest difference of image, depth and alpha, and the

@@ -43,13 +43,14 @@ def test_a_tiny_training_learns_resumes_and_becomes_a_backbone(
 ):
     settings = [vae(backbone, tmp_path), STAGES[backbone], "sample_steps=2", "train.ema_decay=0.5"]
     whole = tmp_path / "whole"
-    pretrain("dit", backbone, whole, *settings, "train.preview_every=12")
+    pretrain("dit", backbone, whole, *settings, "train.preview_every=3")
 
     first = "clips" if backbone == "nano-wan" else "small"
     lines = (whole / first / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
     losses = [line["loss"] for line in steps if "loss" in line]
-    assert sum(losses[-3:]) < 0.95 * sum(losses[:3])
+    validation = [line["val_loss"] for line in steps if "val_loss" in line]
+    assert validation[-1] < 0.9 * validation[0]  # after 12 steps, and after 3
     for name in ("val_loss", "val_loss_shuffled", "val_loss_empty", "val_margin_error"):
         assert steps[-1][name] > 0
     assert steps[-1]["val_margin"] == pytest.approx(
@@ -59,8 +60,7 @@ def test_a_tiny_training_learns_resumes_and_becomes_a_backbone(
     report = json.loads((whole / "report.json").read_text())
     assert report["clips"][first] == 6
     assert report["clips"].get("more", 9) == 9  # a corpus of its own
-    # near what answers of zero would have, whose error counts up to 16 times for a predicted sample
-    assert report["val"]["val_loss"] < (5 if backbone == "nano-wan" else 2.5)
+    assert report["val"]["val_loss"] < 1.1 * validation[0]  # whatever the other stages did
 
     # killed after step 8; the latents that are there already are not made again
     broken = tmp_path / "broken"
@@ -68,7 +68,7 @@ def test_a_tiny_training_learns_resumes_and_becomes_a_backbone(
     shutil.rmtree(broken / first / "checkpoints" / "step-000012")
     latents = sorted((tmp_path / "corpus").glob("latents-*/*.npy"))
     times = [path.stat().st_mtime_ns for path in latents]
-    pretrain("dit", backbone, broken, *settings, "train.preview_every=12", "--resume")
+    pretrain("dit", backbone, broken, *settings, "train.preview_every=3", "--resume")
     assert [path.stat().st_mtime_ns for path in latents] == times
     ours, theirs = (
         (checkpoints(run / first)[-1] / "ema.safetensors").read_bytes() for run in (broken, whole)
