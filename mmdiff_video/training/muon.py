@@ -67,8 +67,10 @@ class Muon(AdamW):
 
 def takes_orthogonal_updates(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter is a hidden layer's weight: no gain, bias, table or embedding."""
+    if parameter.ndim < 2 or "embed" in name:
+        return False
     rows, columns = parameter.shape[0], parameter[0].numel()
-    return parameter.ndim >= 2 and min(rows, columns) > 4 and "embed" not in name
+    return min(rows, columns) > 4
 
 
 def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
