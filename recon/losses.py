@@ -9,12 +9,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .metrics import SSIM_WINDOW
+
 TINY = 1e-6
 
 
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:
     """Squared difference per element, same shape as the inputs; its mean is the MSE."""
     return (images - targets).square()
+
+
+def structural_dissimilarity(images: Tensor, targets: Tensor) -> Tensor:
+    """1 - SSIM, the D-SSIM term of 3D Gaussian Splatting (Kerbl et al. 2023, Eq. 7).
+
+    Args:
+        images: [N, 3, H, W] in [0, 1].
+        targets: as ``images``.
+
+    Returns:
+        [N, 3, H - 10, W - 10], a value per window that lies inside the image, in [0, 2]; what
+        :func:`recon.metrics.ssim` averages, but in the precision of the images.
+    """
+    from kornia.metrics import ssim
+
+    return 1 - ssim(images, targets, SSIM_WINDOW, max_val=1.0, eps=0.0, padding="valid")
 
 
 def normalized_depth_error(depths: Tensor, targets: Tensor, mask: Tensor) -> Tensor:

@@ -53,11 +53,14 @@ class LossConfig:
 
     Attributes:
         mse: squared error of the rendered colours.
+        ssim: 1 - SSIM of the rendered views (not Lyra's; 3D Gaussian Splatting weighs it 0.2). It
+            rewards structure where there are no weights for the perceptual loss.
         perceptual: LPIPS (VGG); left out, with a notice, where its weights are not to be had.
         opacity: mean opacity of the Gaussians, which prunes those that explain nothing.
     """
 
     mse: float = 1.0
+    ssim: float = 0.0
     perceptual: float = 0.5
     opacity: float = 0.0
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmdiff_video.errors import InputError
 from mmdiff_video.nvs.config import LossConfig
 from recon.gaussians import Gaussians
-from recon.losses import opacity_sparsity, squared_error
+from recon.losses import opacity_sparsity, squared_error, structural_dissimilarity
 from recon.perceptual import Lpips, LpipsUnavailable, load_lpips
 from recon.rasterize import Rendered, rasterize
 
@@ -58,7 +58,7 @@ def lpips_or_reason(device: torch.device) -> tuple[Lpips | None, str]:
 
 
 class RenderLoss(nn.Module):
-    """Squared error + LPIPS of rendered views, and a price on opacity.
+    """Squared error, 1 - SSIM and LPIPS of rendered views, and a price on opacity.
 
     Without LPIPS weights on the machine the perceptual term is left out, and a log line says so
     once.
@@ -95,6 +95,10 @@ class RenderLoss(nn.Module):
         squared = squared_error(renders, images).mean()
         loss = self.config.mse * squared
         logs = {"mse": squared.detach(), "psnr": -10 * squared.detach().clamp_min(1e-10).log10()}
+        if self.config.ssim > 0:
+            unlike = structural_dissimilarity(renders.flatten(0, 1), images.flatten(0, 1)).mean()
+            loss = loss + self.config.ssim * unlike
+            logs["ssim"] = 1 - unlike.detach()
         if self.lpips is not None:
             perceptual = self.lpips(renders.flatten(0, 1), images.flatten(0, 1)).mean()
             loss = loss + self.config.perceptual * perceptual
