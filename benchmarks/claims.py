@@ -3,6 +3,7 @@
     python benchmarks/claims.py                  # hours on two cores; writes docs/claims.md
     python benchmarks/claims.py --quick          # minutes; shows that it runs, proves nothing
     python benchmarks/claims.py --seeds 5 --out DIR
+    python benchmarks/claims.py --only margins   # longer 3DGS trainings: for a GPU
     python benchmarks/claims.py --only tasks --real seg=voc:DIR depth=nyu:DIR saliency=duts:DIR
 
 Whatever is done is kept in --out, by weights: the same command goes on after an interruption. The
@@ -22,6 +23,7 @@ import claims_dense as dense
 import claims_layers as layers
 import claims_nvs as nvs
 import claims_tasks as tasks
+import torch
 from claims_report import report
 from rasterizer import processor_name
 
@@ -32,6 +34,7 @@ from mmdiff_video.files import write_json, write_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SECTIONS = ("dense", "nvs", "layers", "tasks")
+ON_DEMAND = ("margins",)
 
 
 def main() -> None:
@@ -45,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--image-backbone", default="nano-flux")
     parser.add_argument("--video-backbone", default="nano-wan")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS + ON_DEMAND, default=SECTIONS)
     parser.add_argument(
         "--real",
         nargs="+",
@@ -65,6 +68,7 @@ def main() -> None:
     sections: dict[str, Callable[[argparse.Namespace, Path, Path], dict[str, Any]]] = {
         "dense": run_dense,
         "nvs": run_nvs,
+        "margins": run_margins,
         "layers": run_layers,
         "tasks": run_tasks,
     }
@@ -114,13 +118,22 @@ def run_nvs(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
     budget = nvs.NVSBudget(scenes=5, steps=4) if args.quick else nvs.NVSBudget()
     name = args.video_backbone
     kept = _kept(out, load_backbone(name))
-    folder = kept / f"nvs-{budget.scenes}x{budget.frames}-{budget.steps}"
     runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in nvs.ARMS}
     for seed in range(_seeds(args)):
-        for arm, found in nvs.run_seed(folder, name, f"{name}-random", budget, seed).items():
+        for arm, found in nvs.run_seed(kept, name, f"{name}-random", budget, seed).items():
             fields = ("held_out", "inputs", "nearest_input", "parameters", "scenes", "views")
             runs[arm].append({key: found[key] for key in fields})
     return {**_section(args, name, asdict(budget)), "runs": runs}
+
+
+def run_margins(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
+    """Claim 4 with other budgets and losses."""
+    quick = (nvs.NVSBudget(scenes=5, steps=4), nvs.NVSBudget(scenes=5, steps=4, batch=2, ssim=0.0))
+    name = args.video_backbone
+    kept = _kept(out, load_backbone(name))
+    budgets = quick if args.quick else nvs.MARGIN_BUDGETS
+    found = [nvs.run_margin(kept, name, budget, _machine()) for budget in budgets]
+    return {**_section(args, name, {}), "seeds": 1, "runs": found}
 
 
 def run_layers(args: argparse.Namespace, out: Path, docs: Path) -> dict[str, Any]:
@@ -183,7 +196,8 @@ def _section(args: argparse.Namespace, name: str, setting: dict[str, Any]) -> di
 
 
 def _machine() -> str:
-    return f"{processor_name()}, {platform.system()}"
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{gpu}{processor_name()}, {platform.system()}"
 
 
 if __name__ == "__main__":

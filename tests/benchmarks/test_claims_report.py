@@ -76,3 +76,44 @@ def test_each_dense_task_is_held_against_the_timestep_that_is_best_for_it(claims
     text = claims_report.report({"dense": found})
     assert "segmentation (t=0.5 alone) holds (by 1, one seed)" in text
     assert "depth (t=0.8 alone) does not hold: the other way round by 0.1" in text
+
+
+def test_margins_are_held_against_the_papers(claims_report):
+    latent = [{"held_out": {"psnr": 20.0, "ssim": 0.60, "lpips": None, "st_lpips": 0.25}}]
+    features = [{"held_out": {"psnr": 20.5, "ssim": 0.63, "lpips": None, "st_lpips": 0.23}}]
+    says = claims_report.margins(features, latent)
+    assert "PSNR 0.500, passing the paper's +0.24 PSNR" in says
+    assert "SSIM 0.030, short of the paper's +0.042 SSIM" in says
+    assert "ST-LPIPS -0.020, passing the paper's -0.017 LPIPS" in says
+    worse = claims_report.margins(latent, features)
+    assert worse.count("short of") == 3
+
+
+def test_the_table_of_margins_shows_both_inputs_and_their_difference(claims_report):
+    row = {
+        "scenes": 400,
+        "steps": 1000,
+        "batch": 4,
+        "ssim": 0.2,
+        "machine": "NVIDIA H100, some processor, Linux",
+        "runs": {
+            "latent": {"psnr": 20.0, "ssim": 0.60, "lpips": None, "st_lpips": 0.25},
+            "features": {"psnr": 20.5, "ssim": 0.63, "lpips": None, "st_lpips": 0.23},
+        },
+    }
+    header, _, line = claims_report.margins_table([row]).splitlines()
+    assert [cell.strip() for cell in header.strip("|").split("|")][3:] == [
+        "PSNR ↑",
+        "SSIM ↑",
+        "ST-LPIPS ↓",
+        "on",
+    ]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        "400",
+        "1,000 x 4",
+        "0.2",
+        "20.00 → 20.50 (+0.50)",
+        "0.600 → 0.630 (+0.030)",
+        "0.250 → 0.230 (-0.020)",
+        "NVIDIA H100",
+    ]
