@@ -26,14 +26,15 @@ SMALL = [
 
 @pytest.mark.parametrize("layout", ["re10k", "re10k_chunks"])
 @pytest.mark.parametrize("source", ["features", "latent"])
-def test_train_eval_and_render_run_and_the_loss_falls(
+def test_train_eval_and_render_run_and_the_error_falls(
     real_data: Path, tmp_path: Path, layout: str, source: str
 ):
     run = tmp_path / "run"
     command = ["train-3dgs", "--data", "re10k", "--data-root", str(real_data / layout)]
     assert main([*command, "--input", source, "--out", str(run), *SMALL]) == 0
-    losses = [json.loads(x)["loss"] for x in (run / "metrics.jsonl").read_text().splitlines()]
-    assert losses[-1] < 0.8 * losses[0]
+    # twelve steps find colours, which the squared error sees and SSIM does not
+    errors = [json.loads(x)["mse"] for x in (run / "metrics.jsonl").read_text().splitlines()]
+    assert errors[-1] < 0.8 * errors[0]
     assert main(["eval-3dgs", str(run)]) == 0
     report = json.loads((run / "eval.json").read_text())
     assert report["scenes"] == {"re10k": 3, "re10k_chunks": 2}[layout]
