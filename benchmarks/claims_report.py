@@ -103,8 +103,8 @@ def margins(features: Sequence[Mapping[str, Any]], latent: Sequence[Mapping[str,
         title = name.upper().replace("_", "-")
         reached = statistics.fmean(ours) / paper >= 1
         lines.append(
-            f"{title} {spread(ours, 3)}, {'passing' if reached else 'short of'} the paper's"
-            f" {paper:+g} {metric.upper()} at full size"
+            f"{title} {spread(ours, 3)} ({'beyond' if reached else 'short of'} the paper's"
+            f" {metric.upper()} {paper:+g}, at full size)"
         )
     return "Features minus latent: " + "; ".join(lines) + "."
 
@@ -274,7 +274,8 @@ depth at once. {notice}
 """
 
 NVS_SETTING = """{backbone} (weights {weights}), {scenes} rooms of which a fifth are held out,
-{steps} steps of {batch}, {ssim} (1 - SSIM) in the loss, {seeds} seeds, on {machine}. {notice}
+{steps} steps of {batch}, 1 - SSIM weighted {ssim} in the loss, {seeds} seeds, on {machine}.
+{notice}
 """
 
 MARGINS = """### How the margin moves with training and loss

@@ -82,9 +82,9 @@ def test_margins_are_held_against_the_papers(claims_report):
     latent = [{"held_out": {"psnr": 20.0, "ssim": 0.60, "lpips": None, "st_lpips": 0.25}}]
     features = [{"held_out": {"psnr": 20.5, "ssim": 0.63, "lpips": None, "st_lpips": 0.23}}]
     says = claims_report.margins(features, latent)
-    assert "PSNR 0.500, passing the paper's +0.24 PSNR" in says
-    assert "SSIM 0.030, short of the paper's +0.042 SSIM" in says
-    assert "ST-LPIPS -0.020, passing the paper's -0.017 LPIPS" in says
+    assert "PSNR 0.500 (beyond the paper's PSNR +0.24" in says
+    assert "SSIM 0.030 (short of the paper's SSIM +0.042" in says
+    assert "ST-LPIPS -0.020 (beyond the paper's LPIPS -0.017" in says
     worse = claims_report.margins(latent, features)
     assert worse.count("short of") == 3
 
