@@ -1,5 +1,6 @@
 """Tables, verdicts and prose of docs/claims.md, from the figures alone."""
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -165,6 +166,28 @@ def task_verdicts(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     )
 
 
+def layers_summary(name: str, found: Mapping[str, Any]) -> str:
+    """Say in figures whether norms grow, layers correlate, and entropy differs by timestep."""
+    norms, timesteps = found["norm"], found["timesteps"]  # norms: [L][T]
+    grown = [
+        b > a for low, high in itertools.pairwise(norms) for a, b in zip(low, high, strict=True)
+    ]
+    pairs = [
+        matrix[i][j]
+        for matrix in found["correlation"]
+        for i in range(len(matrix))
+        for j in range(i)
+    ]
+    entropy = [statistics.fmean(column) for column in zip(*found["entropy"], strict=True)]
+    shown = ", ".join(f"{e:.2f} at t={t:g}" for e, t in zip(entropy, timesteps, strict=True))
+    return (
+        f"{name}, {found['samples']} held-out rooms: token norms grow from one block to the next in"
+        f" {sum(grown)} of {len(grown)} cases; two layers correlate by {min(pairs):.2f} to"
+        f" {max(pairs):.2f}, {statistics.fmean(pairs):.2f} on average; entropy, mean over layers:"
+        f" {shown}."
+    )
+
+
 def report(results: Mapping[str, Any]) -> str:
     """The whole of docs/claims.md, as far as its sections were run."""
     sections = [HEAD]
@@ -179,8 +202,9 @@ def report(results: Mapping[str, Any]) -> str:
         ]
         sections += [""]
     if "layers" in results:
-        sections += ["## Layers and timesteps\n"]
-        sections += [PICTURES.format(name=name) for name in results["layers"]["runs"]]
+        sections += ["## Layers and timesteps\n", LAYERS]
+        for name, found in results["layers"]["runs"].items():
+            sections += [layers_summary(name, found), "", PICTURES.format(name=name)]
     if "tasks" in results:
         sections += _tasks_sections(results["tasks"])
     return "\n".join(sections)
@@ -291,6 +315,10 @@ on rooms, on {machine}; as `mmdiff-video dense` trains and scores. {notice}
 
 REAL_SETTING = """Real pictures, one seed: up to {train} training pictures, views of each: {views},
 {width} x {height} pixels, {steps} steps of {batch}.
+"""
+
+LAYERS = """The statistics of the paper's Figures 3 and 5. There, activations grow monotonically
+over the layers, layers correlate highly, and entropy is high at noisy timesteps.
 """
 
 PICTURES = """![Layer statistics of {name}](images/claims-layers-{name}.png)

@@ -117,3 +117,17 @@ def test_the_table_of_margins_shows_both_inputs_and_their_difference(claims_repo
         "0.250 → 0.230 (-0.020)",
         "NVIDIA H100",
     ]
+
+
+def test_layer_statistics_are_said_in_figures(claims_report):
+    found = {
+        "samples": 4,
+        "timesteps": [0.5, 0.1],
+        "norm": [[1.0, 1.0], [2.0, 0.5]],  # grows at 0.5, shrinks at 0.1
+        "correlation": [[[1.0, 0.8], [0.8, 1.0]], [[1.0, 0.6], [0.6, 1.0]]],
+        "entropy": [[0.4, 0.2], [0.6, 0.1]],
+    }
+    says = claims_report.layers_summary("nano-wan", found)
+    assert "in 1 of 2 cases" in says
+    assert "by 0.60 to 0.80, 0.70 on average" in says
+    assert "0.50 at t=0.5, 0.15 at t=0.1" in says
