@@ -298,7 +298,8 @@ depth at once. {notice}
 """
 
 NVS_SETTING = """{backbone} (weights {weights}), {scenes} rooms of which a fifth are held out,
-{steps} steps of {batch}, 1 - SSIM weighted {ssim} in the loss, {seeds} seeds, on {machine}.
+{steps} steps (clips in each: {batch}), 1 - SSIM weighted {ssim} in the loss, {seeds} seeds, on
+{machine}.
 {notice}
 """
 
