@@ -93,11 +93,9 @@ def margins_table(runs: Sequence[Mapping[str, Any]]) -> str:
 def margins(features: Sequence[Mapping[str, Any]], latent: Sequence[Mapping[str, Any]]) -> str:
     """Features minus latent, beside the paper's."""
     lines = []
-    for metric, paper in PAPER_MARGINS.items():
-        stand_in = "st_lpips" if metric == "lpips" else metric
-        name = metric if features[0]["held_out"].get(metric) is not None else stand_in
-        if features[0]["held_out"].get(name) is None:
-            continue
+    for name in _nvs_metrics(features[0]["held_out"]):
+        theirs = name.removeprefix("st_")
+        paper = PAPER_MARGINS[theirs]
         ours = [
             a["held_out"][name] - b["held_out"][name] for a, b in zip(features, latent, strict=True)
         ]
@@ -105,7 +103,7 @@ def margins(features: Sequence[Mapping[str, Any]], latent: Sequence[Mapping[str,
         reached = statistics.fmean(ours) / paper >= 1
         lines.append(
             f"{title} {spread(ours, 3)} ({'beyond' if reached else 'short of'} the paper's"
-            f" {metric.upper()} {paper:+g}, at full size)"
+            f" {theirs.upper()} {paper:+g}, at full size)"
         )
     return "Features minus latent: " + "; ".join(lines) + "."
 
@@ -199,8 +197,8 @@ def report(results: Mapping[str, Any]) -> str:
         sections += [
             MARGINS.format(**results["margins"]),
             margins_table(results["margins"]["runs"]),
+            "",
         ]
-        sections += [""]
     if "layers" in results:
         sections += ["## Layers and timesteps\n", LAYERS]
         for name, found in results["layers"]["runs"].items():
@@ -299,8 +297,7 @@ depth at once. {notice}
 
 NVS_SETTING = """{backbone} (weights {weights}), {scenes} rooms of which a fifth are held out,
 {steps} steps (clips in each: {batch}), 1 - SSIM weighted {ssim} in the loss, {seeds} seeds, on
-{machine}.
-{notice}
+{machine}. {notice}
 """
 
 MARGINS = """### How the margin moves with training and loss
