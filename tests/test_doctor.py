@@ -4,6 +4,7 @@ import builtins
 import re
 import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,3 +57,15 @@ def test_a_missing_library_is_named(monkeypatch):
     assert finding.status == "broken"
     assert "no-such-library" in finding.detail
     assert finding.remedy == "pip install no-such-library"
+
+
+@pytest.mark.parametrize(("gib", "status"), [(40, "ok"), (3, "low"), (0.25, "broken")])
+def test_a_disk_that_fills_up_is_told(monkeypatch, gib, status):
+    disk = SimpleNamespace(free=int(gib * 2**30))
+    monkeypatch.setattr(doctor, "shutil", SimpleNamespace(disk_usage=lambda path: disk))
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.check_disk,))
+    report, healthy = doctor.run_doctor()
+    assert f"{gib:.1f} GiB free" in report
+    assert healthy == (status != "broken")
+    assert doctor.check_disk().status == status
+    assert ("free some space" in report) == (status != "ok")
