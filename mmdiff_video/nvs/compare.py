@@ -3,13 +3,12 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
 from mmdiff_video.datasets.views import NVSSample, collate
 from mmdiff_video.errors import InputError
@@ -25,7 +24,7 @@ from mmdiff_video.nvs.evaluate import (
 from mmdiff_video.nvs.model import widen_to
 from mmdiff_video.nvs.objective import render
 from mmdiff_video.nvs.pipeline import Reconstructor
-from mmdiff_video.nvs.setup import set_up
+from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.nvs.train import train_3dgs
 from mmdiff_video.pictures import save_png, side_by_side, to_uint8
 from mmdiff_video.tables import format_count, format_table
@@ -57,7 +56,8 @@ def compare_3dgs(
     trunk, so that the features' aggregator is not a free gift of parameters. Writes
     ``comparison.json`` (split -> arm -> report), ``comparison.md`` and, for each split, a picture
     of the arms' renders side by side. Arms that are done are kept and a half-trained one goes on,
-    so that the same command continues a comparison that was stopped.
+    so that the same command continues a comparison that was stopped. A report is kept only where
+    it has the last step and the scenes of this comparison.
 
     Args:
         config: of every arm; its ``input`` is not read.
@@ -68,7 +68,9 @@ def compare_3dgs(
     Raises:
         InputError: as training and evaluation; or the folder holds another comparison.
     """
-    configs, backbone = _arms(config, arms)
+    configs, setup = _arms(config, arms)
+    backbone = setup.backbone
+    protocols = {split: _Protocol.of(setup, split) for split in splits}
     reports: dict[str, dict[str, dict[str, Any]]] = {split: {} for split in splits}
     for name, arm in configs.items():
         run = out / name
@@ -81,7 +83,7 @@ def compare_3dgs(
                 raise InputError(f"stopped in {run}; the same command goes on from there")
         for split in splits:
             path = run / f"{report_name(split)}.json"
-            if not path.exists():
+            if not protocols[split].holds(path, arm.train.steps):
                 eval_3dgs(run, split=split, backbone=backbone)
             report = json.loads(path.read_text())
             report["parameters"] = json.loads((run / "run.json").read_text())["parameters"]
@@ -95,14 +97,39 @@ def compare_3dgs(
     return tables
 
 
-def _arms(config: NVSConfig, names: Sequence[str]) -> tuple[dict[str, NVSConfig], Backbone]:
-    """Build the complete config of each arm; all share one backbone."""
+@dataclass(frozen=True)
+class _Protocol:
+    """What the arms are scored on in one split: every scene, and how its frames are chosen."""
+
+    scenes: frozenset[str]
+    note: str
+
+    @classmethod
+    def of(cls, setup: Setup, split: str) -> Self:
+        samples, choices, skipped = evaluation_set(setup, split)
+        keys = [clip.key for clip in samples.clips] + [left["key"] for left in skipped]
+        return cls(frozenset(keys), choices.note)
+
+    def holds(self, path: Path, steps: int) -> bool:
+        """Whether there is a report, of this and of a model of so many steps.
+
+        ``eval-3dgs`` writes to the same file, of any step and of fewer clips or other frames.
+        """
+        if not path.exists():
+            return False
+        report = json.loads(path.read_text())
+        keys = {*report["per_scene"]["held_out"], *(left["key"] for left in report["skipped"])}
+        return report["steps"] == steps and keys == self.scenes and report["protocol"] == self.note
+
+
+def _arms(config: NVSConfig, names: Sequence[str]) -> tuple[dict[str, NVSConfig], Setup]:
+    """Build the complete config of each arm; all share one backbone, that of the setup."""
     features = set_up(replace(config, input="features"))
     latent = replace(features.config, input="latent")
     target = count_parameters(features.model)["total"]
     wide, _ = widen_to(latent, target, features.backbone, features.space)
     arms = {"latent": latent, "latent-wide": wide, "features": features.config}
-    return {name: arms[name] for name in names}, features.backbone
+    return {name: arms[name] for name in names}, features
 
 
 def _trained(run: Path, arm: NVSConfig) -> bool:

@@ -45,6 +45,10 @@ ROWS = {
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "st_lpips": "ST-LPIPS"}
 """Name in eval.json -> heading in the table. ST-LPIPS stands in where LPIPS has no weights."""
 
+_EQUAL_PSNR = 100.0
+"""dB counted for a view that equals its truth to the last bit, such as a copied frame of a still
+camera; its PSNR is infinite and would leave no mean."""
+
 _PICTURES = 24
 """Scenes that get a side-by-side picture."""
 
@@ -91,6 +95,7 @@ def eval_3dgs(
         split: of the data set.
         data_root: where the data lies now, if it moved.
         max_clips: a seeded choice of clips; None: the config's ``max_eval_clips``, else the card's.
+            Of the split ``train`` never other clips than those that the run learnt from.
         eval_index: pixelSplat's evaluation index; None: the config's, else evenly spread views.
         backbone: the run's, if it is loaded already.
 
@@ -177,11 +182,15 @@ def evaluation_set(
         The samples, how their frames were chosen, and what was left out (``key``, ``reason``).
     """
     data = setup.config.data
+    limits = [
+        data.max_eval_clips if max_clips is None else max_clips,
+        data.max_clips if split == "train" else None,
+    ]
     loaded = load_split(
         setup.card,
         find_root(setup.card, data.root),
         split,
-        max_clips=data.max_eval_clips if max_clips is None else max_clips,
+        max_clips=min((limit for limit in limits if limit is not None), default=None),
         split_seed=data.split_seed,
     )
     choices = frame_choices(setup, loaded.clips, eval_index)
@@ -227,6 +236,7 @@ def _score_scene(
     }
     for row, (images, references) in pairs.items():
         values = score_views(images, references, perceptual)
+        values["psnr"] = values["psnr"].clamp(max=_EQUAL_PSNR)
         scores.scenes[row][sample.clip_key] = {m: float(v.mean()) for m, v in values.items()}
     scores.views += len(truth)
     if picture is not None:
@@ -268,7 +278,8 @@ def _report(reconstructor: Reconstructor, scores: Scores, choices: FrameChoices)
         "settings": {
             "size": [setup.height, setup.width],
             "input_frames": setup.frames,
-            "psnr": "on renders clipped to [0, 1] and rounded to 8 bits",
+            "psnr": "on renders clipped to [0, 1] and rounded to 8 bits; equal pictures count as"
+            f" {_EQUAL_PSNR:.0f} dB",
             "ssim": "Gaussian window 11x11, sigma 1.5, range 1",
             "lpips": "VGG, lpips package, inputs in [-1, 1]",
             "st_lpips": "AlexNet, weights of stlpips_pytorch",
@@ -276,12 +287,15 @@ def _report(reconstructor: Reconstructor, scores: Scores, choices: FrameChoices)
             "mmdiff_video": __version__,
             "torch": torch.__version__,
         },
-        "per_scene": scores.scenes,
+        "per_scene": {
+            row: {key: {m: _finite(v) for m, v in found.items()} for key, found in scenes.items()}
+            for row, scenes in scores.scenes.items()
+        },
     }
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no infinity: the PSNR of equal pictures is written as null."""
+    """JSON has no NaN: what could not be scored is written as null."""
     return value if value is not None and math.isfinite(value) else None
 
 

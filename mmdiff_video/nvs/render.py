@@ -88,9 +88,15 @@ def render_scene(
 
 
 def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> PosedClip:
-    setup = reconstructor.setup
-    root = find_root(setup.card, setup.config.data.root)
-    clips = {clip.key: clip for clip in load_split(setup.card, root, split).clips}
+    setup, data = reconstructor.setup, reconstructor.setup.config.data
+    loaded = load_split(
+        setup.card,
+        find_root(setup.card, data.root),
+        split,
+        max_clips=data.max_clips if split == "train" else data.max_eval_clips,
+        split_seed=data.split_seed,
+    )
+    clips = {clip.key: clip for clip in loaded.clips}
     if scene is None:
         return next(iter(clips.values()))
     if scene not in clips:

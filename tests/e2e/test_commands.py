@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mmdiff_video.cli import _parser, main
+from mmdiff_video.datasets.rooms.layouts import write_video
 from mmdiff_video.datasets.rooms.make import make_rooms
-from mmdiff_video.datasets.video_reader import count_frames
+from mmdiff_video.datasets.video_reader import count_frames, read_frames
 from recon.ply import load_ply
 
 TINY = [
@@ -126,6 +128,28 @@ def test_an_image_backbone_trains_on_clips_too(root: Path, tmp_path: Path, sourc
     assert main(["eval-3dgs", str(tmp_path / "run")]) == 0
 
 
+def test_a_clip_that_stands_still_can_be_scored(run: Path, root: Path, tmp_path: Path):
+    still = tmp_path / "rooms"
+    shutil.copytree(root, still)
+    (clip,) = (still / "videos").glob("test*.mp4")
+    first = read_frames(clip, [0])
+    write_video(clip, np.repeat(first, count_frames(clip), 0), 64, 48)
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    assert main(["eval-3dgs", str(copy), "--data-root", str(still)]) == 0
+    nearest = json.loads((copy / "eval.json").read_text())["nearest_input"]
+    assert 50 < nearest["psnr"] <= 100
+    assert nearest["ssim"] > 0.999
+
+
+def test_the_training_clips_that_are_scored_were_trained_on(root: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    command = ["train-3dgs", "--data", "rooms", "--data-root", str(root), "--out", str(out)]
+    assert main([*command, "train.steps=1", "data.max_clips=2", *TINY]) == 0
+    assert main(["eval-3dgs", str(out), "--split", "train"]) == 0
+    assert json.loads((out / "eval-train.json").read_text())["scenes"] == 2
+
+
 def test_compare_prints_the_three_rows_and_continues(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
@@ -150,6 +174,15 @@ def test_compare_prints_the_three_rows_and_continues(
     stamp = (tmp_path / "cmp" / "latent" / "config.yaml").stat().st_mtime_ns
     assert main(command) == 0
     assert (tmp_path / "cmp" / "latent" / "config.yaml").stat().st_mtime_ns == stamp
+
+    # what `eval-3dgs` leaves of an earlier step, of fewer clips or of other frames
+    path = tmp_path / "cmp" / "latent" / "eval.json"
+    right = json.loads(path.read_text())
+    for part in ({"steps": 0}, {"per_scene": {"held_out": {}}}, {"protocol": "other frames"}):
+        path.write_text(json.dumps({**right, **part}))
+        assert main(command) == 0
+        assert json.loads(path.read_text()) == right
+
     assert main([*command, "train.lr=1e-3"]) == 2
     assert "other settings" in capsys.readouterr().err
 
