@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mmdiff_video.backbones import Backbone
+from mmdiff_video.backbones import Backbone, load_defaults
 from mmdiff_video.backbones.sampling import assign_steps, run_tapped
 from mmdiff_video.errors import InputError
 
@@ -81,6 +81,25 @@ def test_the_sample_is_bit_identical_to_the_stock_pipelines(
     assert torch.equal(sample.features.latent, final)
     other = backbone.generate(PROMPT, timesteps=TIMES, guidance=guidance, seed=12)
     assert not torch.equal(other.video, sample.video)
+
+
+@pytest.mark.parametrize(("family", "cards"), [("wan", ("wan", "wan-14b")), ("flux", ("flux",))])
+def test_the_cards_pad_prompts_as_the_stock_call_does_by_itself(
+    tiny_folders: dict[str, Path], family: str, cards: tuple[str, ...]
+) -> None:
+    """What Wan sees of the padding is part of what it was trained on: it is not masked."""
+    from diffusers import DiffusionPipeline
+
+    folder = tiny_folders[family]
+    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    lengths = set()
+    pipeline.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: lengths.add(kwargs["encoder_hidden_states"].shape[1]),
+        with_kwargs=True,
+    )
+    with torch.no_grad():
+        pipeline(PROMPT, height=32, width=48, num_inference_steps=1, output_type="latent")
+    assert lengths == {load_defaults(name).text_tokens for name in cards}
 
 
 @torch.no_grad()
