@@ -111,14 +111,15 @@ def stamp(frame: np.ndarray, note: str) -> np.ndarray:
 
 
 def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
-    """Encode uint8 [H, W, 3] frames as H.264 mp4, in one step.
+    """Encode uint8 [H, W, 3] frames as H.264 mp4; the file appears when all are in.
 
-    H.264 with 4:2:0 chroma wants even sides; an odd row or column is padded by repeating the edge.
+    Holds one frame at a time. H.264 with 4:2:0 chroma wants even sides; an odd row or column is
+    padded by repeating the edge.
     """
     import imageio.v3 as iio
 
-    even = [
-        np.pad(f, ((0, f.shape[0] % 2), (0, f.shape[1] % 2), (0, 0)), mode="edge") for f in frames
-    ]
-    with write_aside(path) as aside:
-        iio.imwrite(aside, np.stack(even), plugin="pyav", codec="libx264", fps=fps)
+    with write_aside(path) as aside, iio.imopen(aside, "w", plugin="pyav") as video:
+        video.init_video_stream("libx264", fps=fps)
+        for f in frames:
+            sides = ((0, f.shape[0] % 2), (0, f.shape[1] % 2), (0, 0))
+            video.write_frame(np.pad(f, sides, mode="edge"))

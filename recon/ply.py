@@ -7,7 +7,7 @@ absence as degree 0.
 """
 
 import os
-import tempfile
+import secrets
 import warnings
 from pathlib import Path
 
@@ -139,7 +139,8 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
 def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> None:
     """Write columns of equal length, bit by bit, as the properties of a ``vertex`` element.
 
-    The file appears complete or not at all: it is written beside its place and then renamed.
+    The file appears complete or not at all: it is written beside its place and then renamed. Its
+    folder is made.
     """
     path = Path(path)
     layout = np.dtype([(name, column.dtype.newbyteorder("<")) for name, column in fields.items()])
@@ -149,15 +150,16 @@ def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> 
         table[name] = column
     properties = [f"property {_NAMES[c.dtype.str[1:]]} {name}" for name, c in fields.items()]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}", *properties]
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # not tempfile's: that would keep the file from everybody else
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with aside.open("xb") as file:
             file.write("\n".join([*header, "end_header\n"]).encode("ascii"))
             file.write(table.tobytes())
         os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read_vertices(path: str | os.PathLike[str]) -> dict[str, NDArray]:

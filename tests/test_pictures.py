@@ -1,10 +1,13 @@
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from mmdiff_video.datasets.video_reader import read_frames
+from mmdiff_video.datasets.video_reader import count_frames, read_frames
 from mmdiff_video.pictures import (
     colorize_depth,
     depth_range,
@@ -47,6 +50,30 @@ def test_video_of_odd_size_is_padded_and_reads_back(tmp_path: Path):
     assert frames.shape == (2, 22, 32, 3)
     assert abs(frames[0].mean() - 10) < 4
     assert abs(frames[1].mean() - 240) < 4
+
+
+def test_a_video_is_encoded_while_its_frames_are_made(tmp_path: Path):
+    made: list[weakref.ref] = []
+
+    def frames() -> Iterator[np.ndarray]:
+        for value in range(40):
+            frame = flat(value)
+            made.append(weakref.ref(frame))
+            assert sum(ref() is not None for ref in made) < 5
+            yield frame
+
+    save_video(frames(), tmp_path / "v.mp4", fps=10)
+    assert count_frames(tmp_path / "v.mp4") == 40
+
+
+def test_a_video_that_breaks_off_leaves_nothing(tmp_path: Path):
+    def frames() -> Iterator[np.ndarray]:
+        yield flat(7)
+        raise RuntimeError("out of frames")
+
+    with pytest.raises(RuntimeError, match="out of frames"):
+        save_video(frames(), tmp_path / "v.mp4", fps=10)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_to_uint8_clips_and_rounds():

@@ -8,6 +8,7 @@ the file line by line, and puts the model's name into each.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,16 @@ def read_captions(root: Path) -> dict[str, str]:
             raise InputError(f"{path}, line {number}: a second caption for '{key}'")
         captions[key] = caption
     return captions
+
+
+def mirrored_caption(caption: str) -> str:
+    """Say right for left and left for right.
+
+    >>> mirrored_caption("A lamp to the left of a bed; Left: a rug.")
+    'A lamp to the right of a bed; Right: a rug.'
+    """
+    other = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    return re.sub(r"\b([Ll]eft|[Rr]ight)\b", lambda match: other[match[0]], caption)
 
 
 class CaptionFile:

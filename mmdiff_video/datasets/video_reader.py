@@ -6,7 +6,7 @@ elsewhere. Both return the same pictures for the same file.
 
 import functools
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,32 @@ def read_frames(path: Path, indices: Sequence[int]) -> np.ndarray:
         raise ValueError(f"frame indices must be non-negative and at least one, not {indices}")
     reader = _open_decord(path)
     return _read_pyav(path, indices) if reader is None else _read_decord(path, reader, indices)
+
+
+def iterate_frames(path: Path) -> Iterator[np.ndarray]:
+    """Decode a whole video in one go, a frame at a time: uint8 RGB [H, W, 3].
+
+    Yields:
+        As many as :func:`count_frames` says.
+
+    Raises:
+        VideoError: missing, unreadable or damaged.
+    """
+    import av
+
+    _check_exists(path)
+    times, _ = _scan_pyav(path)
+    shown, count = set(times), 0
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(container.streams.video[0]):
+                if frame.pts in shown:
+                    count += 1
+                    yield _upright(frame)
+    except av.FFmpegError:
+        raise _cannot_decode(path) from None
+    if count < len(times):
+        raise _cannot_decode(path)
 
 
 def frame_rate(path: Path) -> float:
@@ -145,6 +171,13 @@ def _scan_pyav(path: Path) -> tuple[list[int], list[int]]:
     return times, sorted(pts for pts, _, key in packets if key)
 
 
+def _upright(frame: Any) -> np.ndarray:
+    """Convert PyAV's frame to RGB, turned as the file asks (phones film sideways); decord does."""
+    picture = frame.to_ndarray(format="rgb24")
+    quarters = round(getattr(frame, "rotation", 0) / 90)  # counterclockwise
+    return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters % 4 else picture
+
+
 def _read_pyav(path: Path, indices: Sequence[int]) -> np.ndarray:
     import av
 
@@ -165,7 +198,7 @@ def _read_pyav(path: Path, indices: Sequence[int]) -> np.ndarray:
                 last = max(wanted)
                 for frame in container.decode(stream):
                     if frame.pts in wanted:
-                        pictures[frame.pts] = frame.to_ndarray(format="rgb24")
+                        pictures[frame.pts] = _upright(frame)
                     if frame.pts is not None and frame.pts >= last:
                         break
     except av.FFmpegError:

@@ -97,21 +97,30 @@ def draw(
     """Sample, reading whatever any of the models reads.
 
     Raises:
-        InputError: models that read different concepts: a map depends on the whole set.
+        InputError: models that read different concepts (a map depends on the whole set), or
+            concepts at some of the timesteps only (a map is the mean over all).
     """
     taps: dict[str, None] = {}
     timesteps: dict[float, None] = {}
-    concepts: dict[tuple[str, ...], None] = {}
+    concepts: dict[tuple[str, ...], set[float]] = {}
     for model in models:
         config = model.setup.config
+        read_at = config.backbone.timesteps or ()
+        words = concepts_of(config, model.setup.task)
         if config.input == "features":
             taps |= dict.fromkeys(config.backbone.taps or ())
-            timesteps |= dict.fromkeys(config.backbone.timesteps or ())
-        if words := concepts_of(config, model.setup.task):
-            concepts[words] = None
+        if config.input == "features" or words:
+            timesteps |= dict.fromkeys(read_at)
+        if words:
+            concepts[words] = concepts.get(words, set(read_at)) & set(read_at)
     if len(concepts) > 1:
         sets = " and ".join("'" + ", ".join(words) + "'" for words in concepts)
         raise InputError(f"the heads read different concepts ({sets}): sample for one at a time")
+    if any(len(shared) < len(timesteps) for shared in concepts.values()):
+        raise InputError(
+            "the heads read different timesteps, and a concept map is the mean over all of them:"
+            " sample for one at a time"
+        )
     return backbone.generate(
         prompt,
         list(taps),

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,12 @@ from tqdm import tqdm
 
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.datasets.picture_files import PictureError, is_picture, read_rgb
-from mmdiff_video.datasets.video_reader import VideoError, count_frames, frame_rate, read_frames
+from mmdiff_video.datasets.video_reader import (
+    VideoError,
+    count_frames,
+    frame_rate,
+    iterate_frames,
+)
 from mmdiff_video.dense.pictures import overlay
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.views import to_tensor, to_tensors
@@ -134,12 +140,19 @@ def _picture(model: DenseModel, path: Path, place: Path, prompt: str | None) -> 
 
 def _video(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
     """Predict clip by clip, of as many frames as the backbone takes by default."""
-    count = count_frames(path)
     length = max(model.setup.backbone.defaults.frames, 1)
+    every = tqdm(
+        iterate_frames(path),
+        desc=path.name,
+        unit="frame",
+        total=count_frames(path),
+        leave=False,
+        disable=None,
+    )
 
     def clips() -> Iterator[tuple[NDArray[np.uint8], Tensor]]:
-        for start in range(0, count, length):
-            frames = read_frames(path, range(start, min(start + length, count)))
+        while clip := list(islice(every, length)):
+            frames = np.stack(clip)
             yield frames, model.predict_video(to_tensors(frames), prompt)
 
     return write_video(model, clips(), place, frame_rate(path))
@@ -173,14 +186,17 @@ def write_video(
         place: becomes the folder of the frames; returned.
         fps: of the overlay.
     """
-    painted: list[NDArray[np.uint8]] = []
-    like: Tensor | None = None  # one range of colours for the whole video
-    for frames, predictions in clips:
-        like = predictions if like is None else like
-        for frame, prediction in zip(frames, predictions, strict=True):
-            save_png(model.setup.task.image(prediction), place / f"{len(painted):06d}.png")
-            painted.append(_painted(model, frame, prediction, like))
-    save_video(painted, place.with_name(f"{place.name}_overlay.mp4"), fps=fps)
+
+    def painted() -> Iterator[NDArray[np.uint8]]:
+        like: Tensor | None = None  # one range of colours for the whole video
+        number = count()
+        for frames, predictions in clips:
+            like = predictions if like is None else like
+            for frame, prediction in zip(frames, predictions, strict=True):
+                save_png(model.setup.task.image(prediction), place / f"{next(number):06d}.png")
+                yield _painted(model, frame, prediction, like)
+
+    save_video(painted(), place.with_name(f"{place.name}_overlay.mp4"), fps=fps)
     return place
 
 

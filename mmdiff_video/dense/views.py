@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmdiff_video.datasets.captions import mirrored_caption
 from mmdiff_video.datasets.labelled import LabelledImage
 from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.dense.config import AugmentConfig
@@ -129,8 +130,10 @@ class TrainingViews:
         target, valid = (_nearest(x[rows, columns], size) for x in (target, valid))
         if self.task == "depth":
             target = target * share
+        caption = source.caption
         if rng.random() < self.augment.mirror:
             image, target, valid = (x.flip(-1) for x in (image, target, valid))
+            caption = mirrored_caption(caption) if caption else caption
         brightness, contrast = (
             1 + rng.uniform(-self.augment.jitter, self.augment.jitter) for _ in range(2)
         )
@@ -141,7 +144,7 @@ class TrainingViews:
             image=image.clamp(0, 1),
             target=target,
             valid=valid,
-            caption=source.caption,
+            caption=caption,
         )
 
 

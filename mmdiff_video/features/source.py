@@ -148,10 +148,12 @@ class FeatureSource:
             keys: name the samples for their noise.
             captions: prompts of the samples; the config's prompt where there is none.
         """
-        prompt = self.config.prompt or self.backbone.defaults.prompt
+        prompt = self.config.prompt
+        if prompt is None:
+            prompt = self.backbone.defaults.prompt
         return self._extract(
             video,
-            [caption or prompt for caption in captions or [None] * len(keys)],
+            [prompt if c is None else c for c in captions or [None] * len(keys)],
             self.taps,
             self.config.timesteps,
             keys=keys,

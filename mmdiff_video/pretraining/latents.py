@@ -9,7 +9,6 @@ deviation lose less in float16 than in bfloat16, and numpy can map it.
 import hashlib
 import json
 import logging
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.datasets.captions import mirrored_caption
 from mmdiff_video.files import write_aside
 from mmdiff_video.pretraining.corpus import Corpus
 from mmdiff_video.pretraining.vae import halved
@@ -93,16 +93,6 @@ def vae_encoder(backbone: Backbone, *, bf16: bool) -> Encode:
         return torch.cat(latents)
 
     return encode
-
-
-def mirrored_caption(caption: str) -> str:
-    """Say right for left and left for right.
-
-    >>> mirrored_caption("A lamp to the left of a bed; Left: a rug.")
-    'A lamp to the right of a bed; Right: a rug.'
-    """
-    other = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
-    return re.sub(r"\b([Ll]eft|[Rr]ight)\b", lambda match: other[match[0]], caption)
 
 
 def _encode_shard(clips: NDArray[np.uint8], file: Path, encode: Encode, *, half_size: bool) -> None:

@@ -45,7 +45,8 @@ def project_gaussians(
 ) -> Projected:
     """Project one scene into one camera and drop what cannot be seen. Differentiable.
 
-    Dropped: depth outside [near, far], opacity below 1/255, a singular 2D covariance, a footprint
+    Dropped: depth outside [near, far], opacity below 1/255, a 2D covariance that is singular or
+    overflows, a footprint
     (the ellipse inside which opacity * exp(-sigma) >= 1/255) without a pixel centre of the image.
     """
     R = viewmat[:3, :3]
@@ -61,27 +62,32 @@ def project_gaussians(
     in_camera, quats, scales, opacities = (
         t.index_select(0, ids) for t in (in_camera, quats, scales, opacities)
     )
-    x, y, z = in_camera.unbind(-1)
-    cov_xx, cov_xy, cov_yy = footprint_covariance(x, y, z, quats, scales, R, K, width, height)
-    means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], -1)
-    determinant = cov_xx * cov_yy - cov_xy * cov_xy
+    with torch.no_grad():
+        means2d, cov_xx, cov_xy, cov_yy = _footprint(in_camera, quats, scales, R, K, width, height)
+        determinant = cov_xx * cov_yy - cov_xy * cov_xy
+        variances = torch.stack([cov_xx, cov_yy], -1)
+        boxes, reached = _pixel_boxes(means2d, variances, opacities, width, height)
+        keep = (reached & (determinant > 0) & determinant.isfinite()).nonzero()[:, 0]
 
-    variances = torch.stack([cov_xx, cov_yy], -1).detach()
-    boxes, reached = _pixel_boxes(means2d.detach(), variances, opacities, width, height)
-    keep = (reached & (determinant.detach() > 0)).nonzero()[:, 0]
-
-    ids, means2d, depths, boxes, determinant, adjugate = (
-        t.index_select(0, keep)
-        for t in (
-            ids,
-            means2d,
-            z,
-            boxes,
-            determinant,
-            torch.stack([cov_yy, -cov_xy, cov_xx], -1),
-        )
+    # Again for those that stay: a value of the others that overflows would make NaN of the zero
+    # gradient that they get.
+    ids, boxes, in_camera, quats, scales = (
+        t.index_select(0, keep) for t in (ids, boxes, in_camera, quats, scales)
     )
-    return Projected(ids, means2d, adjugate / determinant[:, None], depths, boxes.long())
+    means2d, cov_xx, cov_xy, cov_yy = _footprint(in_camera, quats, scales, R, K, width, height)
+    determinant = cov_xx * cov_yy - cov_xy * cov_xy
+    adjugate = torch.stack([cov_yy, -cov_xy, cov_xx], -1)
+    conics = adjugate / determinant[:, None]
+    return Projected(ids, means2d, conics, in_camera[:, 2], boxes.long())
+
+
+def _footprint(
+    in_camera: Tensor, quats: Tensor, scales: Tensor, R: Tensor, K: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centres [M, 2] in pixels, and :func:`footprint_covariance`."""
+    x, y, z = in_camera.unbind(-1)
+    means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], -1)
+    return means2d, *footprint_covariance(x, y, z, quats, scales, R, K, width, height)
 
 
 def footprint_covariance(

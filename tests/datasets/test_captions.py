@@ -4,7 +4,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mmdiff_video.datasets.captions import CAPTIONS_FILE, CaptionFile, read_captions, write_captions
+from mmdiff_video.datasets.captions import (
+    CAPTIONS_FILE,
+    CaptionFile,
+    mirrored_caption,
+    read_captions,
+    write_captions,
+)
 from mmdiff_video.errors import InputError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -74,3 +80,11 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
     (tmp_path / CAPTIONS_FILE).write_bytes(b'{"key": "a", "caption": "caf\xe9"}\n')
     with pytest.raises(InputError, match="line 1: expected"):
         read_captions(tmp_path)
+
+
+def test_a_mirrored_caption_swaps_the_sides():
+    text = "A bed on the left, a lamp to its right. Right of it a rug, upright."
+    assert mirrored_caption(text) == (
+        "A bed on the right, a lamp to its left. Left of it a rug, upright."
+    )
+    assert mirrored_caption(mirrored_caption(text)) == text

@@ -1,3 +1,4 @@
+import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 
 from mmdiff_video.datasets import video_reader
-from mmdiff_video.datasets.video_reader import VideoError, count_frames, read_frames
+from mmdiff_video.datasets.video_reader import (
+    VideoError,
+    count_frames,
+    iterate_frames,
+    read_frames,
+)
 
 FRAMES = 40
 
@@ -89,6 +95,39 @@ def test_a_late_start_does_not_move_frames(numbered_video, tmp_path):
     assert grey_levels(read_frames(late, [0, 17, 39])) == [0, 17, 39]
 
 
+def turned(source: Path, target: Path) -> None:
+    """Copy an mp4, and have it ask to be shown a quarter turn clockwise, as phones do."""
+    data = bytearray(source.read_bytes())
+    header = data.index(b"tkhd") + 4
+    assert data[header] == 0  # version: its times take 4 bytes each
+    matrix = slice(header + 40, header + 76)  # of the 16.16 and 2.30 fixed point of ISO 14496-12
+    one = 1 << 16
+    assert struct.unpack(">9i", data[matrix]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    data[matrix] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 48 * one, 0, 1 << 30)
+    target.write_bytes(data)
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_video_filmed_sideways_comes_upright(tmp_path):
+    lying = tmp_path / "lying.mp4"
+    frame = np.full((48, 64, 3), 40, np.uint8)
+    frame[:, :32] = 200
+    iio.imwrite(lying, np.stack([frame] * 3), plugin="pyav", codec="libx264", fps=10)
+    turned(lying, tmp_path / "phone.mp4")
+    every = list(iterate_frames(tmp_path / "phone.mp4"))
+    for picture in (*read_frames(tmp_path / "phone.mp4", [0, 2]), *every):
+        assert picture.shape == (64, 48, 3)
+        assert abs(picture[:30].astype(int) - 200).max() < 8  # the left has become the top
+        assert abs(picture[34:].astype(int) - 40).max() < 8
+
+
+def test_a_whole_video_is_decoded_in_one_go(numbered_video, tmp_path):
+    assert grey_levels(np.stack(list(iterate_frames(numbered_video)))) == list(range(FRAMES))
+    cut = tmp_path / "cut.mp4"
+    copy_packets(numbered_video, cut, later=-5)
+    assert grey_levels(np.stack(list(iterate_frames(cut)))) == list(range(5, FRAMES))
+
+
 def test_both_readers_return_the_same_pictures(real_data, monkeypatch):
     pytest.importorskip("decord")
     indices = [41, 0, 7, 7, 49]
@@ -113,6 +152,8 @@ def test_a_truncated_video_never_passes_as_whole(rooms, tmp_path, kept):
         assert count_frames(cut) < 24
     with pytest.raises(VideoError, match=r"cut\.mp4"):
         read_frames(cut, [0, 23])
+    with suppress(VideoError):  # shorter and whole, or refused
+        assert len(list(iterate_frames(cut))) == count_frames(cut)
 
 
 @pytest.mark.usefixtures("reader")

@@ -49,6 +49,17 @@ def test_miou_comes_from_one_confusion_and_agrees_with_torchmetrics(seg):
     )
 
 
+def test_a_class_that_neither_occurs_nor_is_predicted_has_no_iou(seg):
+    scores = seg.scores()
+    target = torch.tensor([[0, 0, 1, 255]])
+    scores.add(torch.tensor([[0, 0, 0, 2]]), target, target != 255)
+    figures = scores.compute()
+    assert figures["IoU sky"] == pytest.approx(100 * 2 / 3)
+    assert figures["IoU road"] == 0
+    assert math.isnan(figures["IoU car"])
+    assert figures["mIoU"] == pytest.approx(100 / 3)
+
+
 def test_depth_figures_by_hand():
     scores = depth().scores()
     target = torch.tensor([[1.0, 2.0], [4.0, 0.0]])

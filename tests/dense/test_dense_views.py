@@ -113,6 +113,16 @@ def test_picture_and_truth_are_cropped_and_mirrored_together():
     assert mirrored == {-1.0, 1.0}
 
 
+def test_a_mirrored_view_has_a_mirrored_caption():
+    images = [LabelledImage(key="a", pair=Ramp(), caption="The left is dark.")]
+    seen = set()
+    for epoch in range(12):
+        sample = views(images, augment=AugmentConfig(mirror=0.5)).sample(0, epoch)
+        dark_on_the_left = bool(sample.image[0, 8, 0] < sample.image[0, 8, -1])
+        seen.add((dark_on_the_left, sample.caption))
+    assert seen == {(True, "The left is dark."), (False, "The right is dark.")}
+
+
 def test_jitter_changes_the_picture_alone():
     still = views(IMAGES, augment=PLAIN).sample(0, 0)
     jittered = views(IMAGES, augment=AugmentConfig(crop=(1, 1), mirror=0, jitter=0.5))

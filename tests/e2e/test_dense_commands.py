@@ -164,6 +164,19 @@ def test_heads_with_other_taps_and_timesteps_share_one_run(runs, stills, tmp_pat
     torch.testing.assert_close(together, single)
 
 
+def test_concept_maps_are_read_at_the_heads_own_timesteps_or_not_at_all(
+    runs, stills, tmp_path, nano_wan
+):
+    words = tmp_path / "words"
+    assert dense("depth", stills, words, "concept_maps=true", "backbone.timesteps=[0.6]") == 0
+    models = [DenseModel.from_pretrained(run, nano_wan) for run in (words, runs["depth"])]
+    sample = SampleConfig(height=32, width=48, frames=1, steps=8)
+    assert draw(nano_wan, models[:1], "A chair.", sample).features.timesteps == (0.6,)
+    for heads in (models, models[::-1]):
+        with pytest.raises(InputError, match="different timesteps"):
+            draw(nano_wan, heads, "A chair.", sample)
+
+
 def test_heads_on_another_backbone_are_refused(runs, tmp_path, capsys):
     command = ["generate", "--prompt", "x", "--heads", str(runs["seg"]), "--backbone", "nano-flux"]
     assert main([*command, "--out", str(tmp_path)]) == 2

@@ -7,7 +7,6 @@ from disc_clips import Discs
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
-from mmdiff_video.pretraining.latents import mirrored_caption
 from mmdiff_video.pretraining.rooms import RoomClips
 
 
@@ -101,11 +100,3 @@ def test_every_clip_shows_the_middle_of_its_rooms_walk_at_a_speed_of_its_own(mon
     assert len(set(shares)) == 6
     list(RoomClips().render("val", range(4, 5), config))  # whatever it is rendered with
     assert seen[-1] == seen[1]
-
-
-def test_a_mirrored_caption_swaps_the_sides():
-    text = "A bed on the left, a lamp to its right. Right of it a rug, upright."
-    assert mirrored_caption(text) == (
-        "A bed on the right, a lamp to its left. Left of it a rug, upright."
-    )
-    assert mirrored_caption(mirrored_caption(text)) == text

@@ -196,3 +196,10 @@ def test_what_cannot_be_written_is_refused_and_leaves_the_old_file(tmp_path: Pat
         save_ply(path, random_gaussians(4)[None])
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["scene.ply"]
+
+
+def test_the_folder_is_made_and_the_file_is_for_everybody(tmp_path: Path):
+    (plain := tmp_path / "plain").touch()
+    path = tmp_path / "new" / "scene.ply"
+    save_ply(path, random_gaussians(3))
+    assert path.stat().st_mode == plain.stat().st_mode

@@ -225,6 +225,8 @@ def test_gaussians_that_cannot_be_seen_change_nothing_and_get_no_gradient():
         {"quats": [[math.nan, 0, 0, 0]]},
         {"scales": [[math.inf, 0.1, 0.1]]},
         {"scales": [[math.nan, 0.1, 0.1]]},
+        {"scales": [[1e160, 1e160, 1e160]]},  # whose covariance overflows
+        {"quats": [[1e-200, 0, 0, 0]]},  # whose length underflows
         {"opacities": [0.0]},
         {"opacities": [1 / 256]},
         {"opacities": [math.nan]},

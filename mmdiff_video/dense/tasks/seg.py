@@ -97,8 +97,11 @@ class _SegScores:
             "mIoU": 100 * float(self._mean.compute()),
             "accuracy": 100 * float(self._accuracy.compute()),
         }
-        each = zip(self.classes.names, self._each.compute().tolist(), strict=True)
-        return figures | {f"IoU {name}": 100 * value for name, value in each}
+        # one that neither occurs nor is predicted has no IoU, and no part in the mean
+        found = self._each.confmat.sum(0) + self._each.confmat.sum(1) > 0
+        each = torch.where(found, self._each.compute(), torch.nan).tolist()
+        names = zip(self.classes.names, each, strict=True)
+        return figures | {f"IoU {name}": 100 * value for name, value in names}
 
 
 class MajorityClass:
