@@ -10,6 +10,7 @@ few methods that differ.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -342,6 +343,8 @@ class Backbone(ABC):
         """
         d = self.defaults
         reading = self._reading(taps, timesteps, concepts, concept_blocks)
+        if not reading.blocks:  # then no schedule is too short
+            reading = replace(reading, timesteps=())
         height, width = height or d.height, width or d.width
         frames = frames or (d.frames if self.geometry.is_video else 1)
         self.geometry.check_size(frames, height, width)

@@ -4,6 +4,7 @@ Heavy imports happen inside the verbs, so that ``--help`` answers at once.
 """
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -11,8 +12,22 @@ from pathlib import Path
 
 from mmdiff_video import __version__
 from mmdiff_video.cli import backbones, data, dense, pretrain, reconstruction
-from mmdiff_video.cli.arguments import verb
+from mmdiff_video.cli.arguments import out_folder, verb
 from mmdiff_video.errors import InputError
+
+_OF_FILES = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""What the system answers where a file or folder is to blame, not the program."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,9 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in _OF_FILES:
+            raise
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _sentence(error: OSError) -> str:
+    """Say what the system refused, and for which file where it says so."""
+    return f"{error.strerror}: '{error.filename}'" if error.filename else f"{error.strerror}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -63,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--out",
-        type=Path,
+        type=out_folder,
         default=Path("demo-output"),
         metavar="DIR",
         help="(default: demo-output)",

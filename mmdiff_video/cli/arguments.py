@@ -1,6 +1,8 @@
 """What the verbs share: how they are declared, and flags that stand for config overrides."""
 
 import argparse
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 OVERRIDES_HELP = "config overrides, for instance train.steps=500 decoder.width=256"
@@ -26,6 +28,32 @@ def size(text: str) -> tuple[int, int]:
         return int(width), int(height or width)
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is no size such as 256 or 320x180") from None
+
+
+def out_folder(text: str) -> Path:
+    """Read a folder to write into, and find out before the work whether that can be done."""
+    path = Path(text)
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"'{there}' is a file, where a folder is wanted")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"'{there}' cannot be written to")
+    return path
+
+
+def out_file(*suffixes: str) -> Callable[[str], Path]:
+    """Make an argument type: a file to write, whose name ends in one of the suffixes."""
+
+    def check(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"'{text}' must end in {' or '.join(suffixes)}")
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f"'{text}' is a folder, where a file is wanted")
+        out_folder(str(path.parent))
+        return path
+
+    return check
 
 
 def task_arguments(
@@ -55,7 +83,7 @@ def training_arguments(parser: argparse.ArgumentParser, reader: str) -> None:
         choices=("features", "latent"),
         help=f"what the {reader} reads: aggregated taps (default) or the latent (the baseline)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument("--out", type=out_folder, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
 
 

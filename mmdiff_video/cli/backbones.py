@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmdiff_video.cli.arguments import verb
+from mmdiff_video.cli.arguments import out_folder, verb
 
 
 def add_verbs(verbs) -> None:
@@ -49,7 +49,7 @@ stretched to its own range, which the sheet DIR/concepts.png states.""",
     )
     concepts.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     concepts.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="for the maps and the sheet"
+        "--out", type=out_folder, required=True, metavar="DIR", help="for the maps and the sheet"
     )
 
 

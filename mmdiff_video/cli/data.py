@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmdiff_video.cli.arguments import size, verb
+from mmdiff_video.cli.arguments import out_file, out_folder, size, verb
 from mmdiff_video.errors import InputError
 
 
@@ -15,7 +15,10 @@ def add_verbs(verbs) -> None:
     show = verb(actions, "show", _data_show, "say where to get a data set and how it must lie")
     show.add_argument("name", help="a data set, for instance re10k")
     show.add_argument(
-        "--sheet", type=Path, metavar="FILE.png", help="draw rooms with depth, labels, captions"
+        "--sheet",
+        type=out_file(".png", ".jpg", ".jpeg"),
+        metavar="FILE.png",
+        help="draw rooms with depth, labels, captions",
     )
     show.add_argument("--scenes", type=int, default=6, metavar="N", help="rooms on the sheet (6)")
     show.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
@@ -30,7 +33,7 @@ def add_verbs(verbs) -> None:
     check.add_argument("name", help="a data set, for instance re10k")
     check.add_argument("--data-root", type=Path, metavar="DIR", help="where the data lies")
     check.add_argument(
-        "--out", type=Path, default=Path("data-check"), help="folder for report + PNG"
+        "--out", type=out_folder, default=Path("data-check"), help="folder for report + PNG"
     )
     make = verb(
         actions,
@@ -46,7 +49,9 @@ Layouts: re10k (cameras, mp4, depth), voc (labels), nyu (depth), duts (saliency)
 three); captions.jsonl beside each. A run that was stopped goes on with the same command.""",
     )
     make.add_argument("name", choices=("rooms",), help="what to draw")
-    make.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data's folder")
+    make.add_argument(
+        "--out", type=out_folder, required=True, metavar="DIR", help="the data's folder"
+    )
     make.add_argument("--scenes", type=int, default=100, metavar="N", help="rooms (100)")
     make.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
     make.add_argument(

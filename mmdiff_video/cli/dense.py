@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from mmdiff_video.cli.arguments import overrides, task_arguments, training_arguments, verb
+from mmdiff_video.cli.arguments import (
+    out_folder,
+    overrides,
+    task_arguments,
+    training_arguments,
+    verb,
+)
 
 
 def add_verbs(verbs) -> None:
@@ -64,7 +70,9 @@ video backbone sees the clip at once.""",
     predict.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="pictures, folders of them, videos"
     )
-    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="for what is found")
+    predict.add_argument(
+        "--out", type=out_folder, required=True, metavar="DIR", help="for what is found"
+    )
     predict.add_argument("--prompt", metavar="TEXT", help="what the pictures show")
 
     generate = verb(
@@ -85,7 +93,7 @@ itself: the sample is the one that is drawn without them.""",
     )
     generate.add_argument("--backbone", metavar="NAME", help="the heads' (without any: nano-flux)")
     generate.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="for the sample and its maps"
+        "--out", type=out_folder, required=True, metavar="DIR", help="for the sample and its maps"
     )
     own = "default: the backbone's own"
     for name, what in (

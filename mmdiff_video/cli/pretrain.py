@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmdiff_video.cli.arguments import OVERRIDES_HELP, verb
+from mmdiff_video.cli.arguments import OVERRIDES_HELP, out_folder, verb
 
 
 def add_verbs(verbs) -> None:
@@ -46,7 +46,7 @@ A run that was stopped goes on with the same command and --resume.""",
     )
     export.add_argument("run_dir", type=Path, metavar="RUN", help="a run folder of pretrain dit")
     export.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="a new folder, to be made"
+        "--out", type=out_folder, required=True, metavar="FOLDER", help="a new folder, to be made"
     )
     starts = {
         vae: "start from the weights of a finished run, or of a backbone's folder",
@@ -59,7 +59,7 @@ A run that was stopped goes on with the same command and --resume.""",
             metavar="FILE",
             help="a YAML file, or the name of a shipped one in configs/ (default: the backbone's)",
         )
-        part.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
+        part.add_argument("--out", type=out_folder, required=True, metavar="RUN", help="run folder")
         part.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
         part.add_argument(
             "--init",

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from mmdiff_video.cli.arguments import (
+    out_file,
+    out_folder,
     overrides,
     run_arguments,
     task_arguments,
@@ -62,9 +64,15 @@ An unknown --scene lists the keys there are.""",
         "--trajectory", default="interpolate", help="interpolate (default), orbit or spiral"
     )
     render.add_argument(
-        "--out", type=Path, required=True, metavar="VIDEO.mp4", help="the video to write"
+        "--out",
+        type=out_file(".mp4", ".mov", ".mkv"),
+        required=True,
+        metavar="VIDEO.mp4",
+        help="the video to write",
     )
-    render.add_argument("--ply", type=Path, metavar="SCENE.ply", help="also save the Gaussians")
+    render.add_argument(
+        "--ply", type=out_file(".ply"), metavar="SCENE.ply", help="also save the Gaussians"
+    )
     render.add_argument("--depth", action="store_true", help="put the depth beside the picture")
     render.add_argument("--frames", type=int, default=60, help="frames of the video (60)")
     render.add_argument("--fps", type=int, default=20, help="frames a second (20)")
@@ -83,7 +91,7 @@ and the aggregated features. A comparison that was stopped goes on with the same
     )
     task_arguments(compare)
     compare.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the runs"
+        "--out", type=out_folder, required=True, metavar="DIR", help="folder of the runs"
     )
 
 

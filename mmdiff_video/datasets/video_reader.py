@@ -55,9 +55,8 @@ def iterate_frames(path: Path) -> Iterator[np.ndarray]:
     """
     import av
 
-    _check_exists(path)
-    times, _ = _scan_pyav(path)
-    shown, count = set(times), 0
+    promised = count_frames(path)
+    shown, count = set(_scan_pyav(path)[0]), 0
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(container.streams.video[0]):
@@ -66,7 +65,7 @@ def iterate_frames(path: Path) -> Iterator[np.ndarray]:
                     yield _upright(frame)
     except av.FFmpegError:
         raise _cannot_decode(path) from None
-    if count < len(times):
+    if count < promised:
         raise _cannot_decode(path)
 
 

@@ -153,11 +153,15 @@ def _open(heads: Sequence[Path | str], backbone: str | None) -> tuple[Backbone, 
 
 
 def _names(models: Sequence[DenseModel], heads: Sequence[Path | str]) -> list[str]:
-    """The task, or where two have the same the name of the run."""
+    """The task; where two have the same, with the name of the run, and a number if need be."""
     tasks = [model.setup.task.name for model in models]
-    return [
+    names = [
         task if tasks.count(task) == 1 else f"{task}-{Path(head).name}"
         for task, head in zip(tasks, heads, strict=True)
+    ]
+    return [
+        name if names.count(name) == 1 else f"{name}-{number}"
+        for number, name in enumerate(names, start=1)
     ]
 
 

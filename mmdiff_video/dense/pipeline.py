@@ -58,8 +58,11 @@ class DenseModel:
         folder = _find(folder)
         # what is predicted for is seen once: no cache of the training run fills up with it
         config = replace(load_config(DenseConfig, folder / CONFIG), cache=CacheConfig())
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        classes = _classes(facts["classes"])
+        try:
+            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+            classes, step = _classes(facts["classes"]), int(facts["step"])
+        except (ValueError, TypeError, KeyError):
+            raise InputError(f"'{folder / FACTS}' is damaged: train or save the run anew") from None
         setup = set_up_dense(config, classes, backbone)
         try:
             setup.model.load_state_dict(load_file(folder / WEIGHTS))
@@ -69,7 +72,7 @@ class DenseModel:
                 f"'{folder / WEIGHTS}' is damaged or of another model: {reason}"
             ) from None
         setup.model.eval()
-        return cls(setup, classes, facts["step"])
+        return cls(setup, classes, step)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config, facts and weights, without the backbone, into a folder."""

@@ -1,5 +1,6 @@
 """``mmdiff-video predict``: a trained run on pictures, folders of pictures and videos."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +25,16 @@ from mmdiff_video.dense.pictures import overlay
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.views import to_tensor, to_tensors
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import write_json
+from mmdiff_video.files import remove_folder, write_folder_aside, write_json
 from mmdiff_video.pictures import save_png, save_video, stamp
 from mmdiff_video.skipped import Skipped
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 """Names of videos end like this, in any case."""
+
+_MOST_ELONGATED = 8
+"""Sides of a picture: the shorter one is brought to the run's size, so that the other one, and with
+it memory, would have no bound."""
 
 
 @dataclass
@@ -78,9 +83,10 @@ def predict_paths(
 
     Raises:
         InputError: no such run, a path that is neither picture, video nor folder, a folder without
-            either.
+            either, results that would take the place of inputs.
     """
     inputs = list(_inputs(paths))
+    _refuse_overwriting(inputs, out)
     model = DenseModel.from_pretrained(run, backbone)
     report = PredictReport(out, model.setup.task.name, model.setup.notice)
     for path, place in tqdm(inputs, desc="predict", unit="input", disable=None):
@@ -132,8 +138,43 @@ def _inputs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
         yield path, place
 
 
+def _refuse_overwriting(inputs: Sequence[tuple[Path, Path]], out: Path) -> None:
+    given = {path.resolve() for path, _ in inputs}
+    for path, place in inputs:
+        target = out / place
+        if _is_video(path):
+            _check_frames_folder(target)
+        for result in (target.with_name(f"{target.name}.png"), _overlay(target, _is_video(path))):
+            if result.resolve() in given:
+                raise InputError(
+                    f"the result '{result}' would take the place of an input: choose another --out"
+                )
+
+
+def _check_frames_folder(place: Path) -> None:
+    """Refuse a folder that is more than an earlier prediction."""
+    if not place.exists():
+        return
+    if not _overlay(place, True).exists() or any(
+        not re.fullmatch(r"\d{6,}\.png", path.name) for path in place.iterdir()
+    ):
+        raise InputError(
+            f"'{place}' is there already, and no earlier prediction: choose another --out"
+        )
+
+
+def _overlay(place: Path, video: bool) -> Path:
+    return place.with_name(f"{place.name}_overlay{'.mp4' if video else '.png'}")
+
+
 def _picture(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
     image = read_rgb(path, upright=True)
+    height, width = image.shape[:2]
+    if max(height, width) > _MOST_ELONGATED * min(height, width):
+        raise PictureError(
+            f"{path.name} is {width} x {height} pixels: one side is more than {_MOST_ELONGATED}"
+            " times the other; cut it into pieces"
+        )
     prediction = model.predict(to_tensor(image)[None], [prompt])[0]
     return write_picture(model, image, prediction, place)
 
@@ -168,7 +209,7 @@ def write_picture(
     target = place.with_name(f"{place.name}.png")
     save_png(model.setup.task.image(prediction), target)
     painted = _painted(model, image, prediction, prediction)
-    save_png(Image.fromarray(painted), place.with_name(f"{place.name}_overlay.png"))
+    save_png(Image.fromarray(painted), _overlay(place, False))
     return target
 
 
@@ -183,20 +224,27 @@ def write_video(
     Args:
         model: what predicted.
         clips: frames uint8 [T, H, W, 3] and predictions [T, H, W].
-        place: becomes the folder of the frames; returned.
+        place: becomes the folder of the frames, when all of them are there; returned.
         fps: of the overlay.
-    """
 
-    def painted() -> Iterator[NDArray[np.uint8]]:
+    Raises:
+        InputError: the folder exists and holds something else than an earlier prediction.
+    """
+    _check_frames_folder(place)
+
+    def painted(folder: Path) -> Iterator[NDArray[np.uint8]]:
         like: Tensor | None = None  # one range of colours for the whole video
         number = count()
         for frames, predictions in clips:
             like = predictions if like is None else like
             for frame, prediction in zip(frames, predictions, strict=True):
-                save_png(model.setup.task.image(prediction), place / f"{next(number):06d}.png")
+                save_png(model.setup.task.image(prediction), folder / f"{next(number):06d}.png")
                 yield _painted(model, frame, prediction, like)
 
-    save_video(painted(), place.with_name(f"{place.name}_overlay.mp4"), fps=fps)
+    with write_folder_aside(place) as aside:
+        save_video(painted(aside), _overlay(place, True), fps=fps)
+        if place.exists():
+            remove_folder(place)
     return place
 
 

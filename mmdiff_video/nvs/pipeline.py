@@ -57,6 +57,10 @@ class Reconstructor:
             raise InputError(
                 f"'{run}' is not a run folder: it has no config.yaml; train there first"
             )
+        if (run / "dense.json").is_file():
+            raise InputError(
+                f"'{run}' is a run of `mmdiff-video dense`: eval-dense scores it, predict uses it"
+            )
         config = load_config(NVSConfig, run / "config.yaml")
         if data_root is not None:
             config = replace(config, data=replace(config.data, root=str(data_root)))

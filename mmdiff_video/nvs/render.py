@@ -43,7 +43,7 @@ def render_scene(
 
     Args:
         run: a run folder.
-        out: the mp4.
+        out: the video, .mp4 or another container of H.264.
         scene: key of a clip; None: the first of the split.
         trajectory: a key of :data:`recon.trajectories.TRAJECTORIES`.
         ply: also save the Gaussians here (Inria layout).
@@ -58,8 +58,11 @@ def render_scene(
     """
     if trajectory not in TRAJECTORIES:
         raise unknown_name("trajectory", trajectory, TRAJECTORIES)
-    if min(num_frames, fps, 1 if scale is None else scale) < 1:
-        raise InputError(f"frames {num_frames}, fps {fps} and scale {scale} must be at least 1")
+    for name, value in {"frames": num_frames, "fps": fps, "scale": scale}.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")
+    if ply is not None and ply.resolve() == out.resolve():
+        raise InputError(f"the video and the Gaussians cannot both be written to '{out}'")
     reconstructor = Reconstructor.from_run(run, data_root)
     setup = reconstructor.setup
     clip = _find_clip(reconstructor, scene, split)

@@ -1,5 +1,6 @@
 """A user's mistake costs one clear sentence and exit status 2."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,49 @@ def test_missing_data_root(fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     message = fails("train-3dgs", "--data", "re10k", "--out", tmp_path / "run", *SMALL)
     assert "--data-root" in message
     assert "data show re10k" in message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train-3dgs", "--data", "rooms", "--out", "FILE"],
+        ["predict", "run", "a.png", "--out", "FILE/below"],
+        ["generate", "--prompt", "a chair", "--out", "FILE"],
+        ["data", "check", "rooms", "--out", "FILE"],
+        ["data", "show", "rooms", "--sheet", "FILE/sheet.png"],
+        ["data", "show", "rooms", "--sheet", "sheet.pdf"],
+        ["render", "run", "--out", "FILE/a.mp4"],
+        ["render", "run", "--out", "a.txt"],
+        ["render", "run", "--out", "a.mp4", "--ply", "DIR.ply"],
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, command
+):
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    Path("DIR.ply").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: argument --" in last
+    assert any(word in last for word in ("is a file", "is a folder", "must end in"))
+
+
+def test_what_the_system_refuses_is_a_sentence(fails, monkeypatch: pytest.MonkeyPatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mmdiff_video.demo.run_demo", full)
+    assert fails("demo") == "error: No space left on device"
+
+
+def test_a_run_of_the_other_kind_is_named(fails, tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("task: depth\n")
+    (tmp_path / "dense.json").write_text("{}")
+    for command in (["eval-3dgs", tmp_path], ["render", tmp_path, "--out", tmp_path / "a.mp4"]):
+        assert "is a run of `mmdiff-video dense`: eval-dense scores it" in fails(*command)
 
 
 def test_a_root_in_which_no_clip_is_usable(fails, root: Path, tmp_path: Path):

@@ -110,6 +110,82 @@ def test_a_video_gets_a_prediction_for_every_frame(runs, tmp_path):
     assert count_frames(out / "walk_overlay.mp4") == 7
 
 
+def test_predictions_never_take_the_place_of_pictures(runs, tmp_path, capsys, monkeypatch):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    Image.new("RGB", (48, 32), "red").save(mine / "a.png")
+    Image.new("RGB", (48, 32), "red").save(mine / "b.jpg")
+    save_video(np.zeros((3, 32, 48, 3), np.uint8), tmp_path / "walk.mp4", fps=5)
+    (tmp_path / "walk").mkdir()
+    (tmp_path / "walk" / "000000.png").write_bytes((mine / "a.png").read_bytes())
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    monkeypatch.chdir(tmp_path)
+    for inputs in ("mine", "mine/a.png", "walk.mp4"):
+        out = "mine" if inputs == "mine/a.png" else "."
+        assert main(["predict", str(runs["depth"]), inputs, "--out", out]) == 2
+        assert "choose another --out" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert main(["predict", str(runs["depth"]), "mine/b.jpg", "--out", "mine"]) == 0
+
+
+def test_what_cannot_be_predicted_is_skipped_whole(runs, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    Image.new("RGB", (3000, 1), "red").save(mine / "line.png")
+    rng = np.random.default_rng(0)
+    clip = tmp_path / "walk.mp4"
+    save_video(rng.integers(0, 255, (40, 32, 48, 3), dtype=np.uint8), clip, fps=5)
+    data = bytearray(clip.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4000] = bytes(4000)
+    (mine / "walk.mp4").write_bytes(data)
+    command = ["predict", str(runs["depth"]), str(mine), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    reasons = {Path(s["key"]).name: s["reason"] for s in report["skipped"]}
+    assert "3000 x 1" in reasons["line.png"]
+    assert "cannot be decoded" in reasons["walk.mp4"]
+    assert [p.name for p in (tmp_path / "out").rglob("*")] == ["report.json"]
+
+
+def test_a_shorter_video_leaves_no_frames_of_the_longer_one(runs, tmp_path):
+    clip = tmp_path / "walk.mp4"
+    for count in (6, 2):
+        save_video(np.zeros((count, 32, 48, 3), np.uint8), clip, fps=5)
+        assert main(["predict", str(runs["depth"]), str(clip), "--out", str(tmp_path / "o")]) == 0
+        assert len(list((tmp_path / "o" / "walk").iterdir())) == count
+
+
+def test_heads_of_one_task_and_name_have_places_of_their_own(runs, tmp_path):
+    head = str(runs["depth"])
+    command = ["generate", "--prompt", "x", "--heads", head, head, "--out", str(tmp_path)]
+    size = ["--steps", "6", "--frames", "1", "--height", "32", "--width", "48"]
+    assert main([*command, *size]) == 0
+    assert {p.name for p in tmp_path.glob("depth*")} == {
+        "depth-depth-1.png",
+        "depth-depth-1_overlay.png",
+        "depth-depth-2.png",
+        "depth-depth-2_overlay.png",
+    }
+
+
+def test_a_sample_alone_takes_any_number_of_steps(tmp_path):
+    command = ["generate", "--prompt", "x", "--backbone", "nano-wan-random", "--steps", "1"]
+    command += ["--frames", "1", "--height", "32", "--width", "48", "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert (tmp_path / "sample.png").is_file()
+
+
+def test_a_damaged_note_of_a_run_is_named(runs, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(runs["depth"], copy)
+    Image.new("RGB", (48, 32)).save(picture := tmp_path / "a.png")
+    for text in ("{", "{}", "[]"):
+        (copy / "dense.json").write_text(text)
+        assert main(["predict", str(copy), str(picture), "--out", str(tmp_path / "o")]) == 2
+        assert "dense.json' is damaged" in capsys.readouterr().err
+
+
 def test_three_lines_to_a_prediction_and_a_saved_model_predicts_the_same(runs, tmp_path, nano_wan):
     images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
     model = DenseModel.from_pretrained(runs["depth"], nano_wan)
