@@ -181,6 +181,14 @@ class Backbone(ABC):
         blocks = self._blocks()
         return {spec.name: blocks[spec.stream][spec.index] for spec in specs}
 
+    @property
+    def vae_settings(self) -> dict[str, Any]:
+        """What changes latents beside the weights, where it is not as usual; part of cache keys."""
+        vae = self.pipeline.vae
+        if not vae.use_tiling:
+            return {}
+        return {name: value for name, value in vars(vae).items() if name.startswith("tile_")}
+
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         """VAE-encode ``[B, 3, F, H, W]`` in [0, 1] to normalised latents, float32.

@@ -315,6 +315,7 @@ def entry_address(
         backbone, clip, taps, timesteps, prompt, seed, key: as for :meth:`Backbone.extract`.
         also: what is not asked for by default: concepts, another form.
     """
+    unusual = {"vae": settings} if (settings := backbone.vae_settings) else {}
     return address_of(
         clip,
         {
@@ -327,6 +328,7 @@ def entry_address(
             "guidance": backbone.defaults.extract_guidance,
             "seed": seed,
             "key": key,
+            **unusual,
             **(also or {}),
         },
     )

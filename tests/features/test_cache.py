@@ -27,7 +27,11 @@ class Fake:
     device = torch.device("cpu")
 
     def __init__(
-        self, fingerprint: str = "weights", dtype: torch.dtype = torch.float32, **defaults: Any
+        self,
+        fingerprint: str = "weights",
+        dtype: torch.dtype = torch.float32,
+        vae_settings: dict[str, Any] | None = None,
+        **defaults: Any,
     ):
         self.defaults = SimpleNamespace(
             **{
@@ -41,6 +45,7 @@ class Fake:
         )
         self.fingerprint = fingerprint
         self.dtype = dtype
+        self.vae_settings = vae_settings or {}
         self.untrained = True
         self.asked: list[str] = []
 
@@ -160,6 +165,8 @@ def test_every_ingredient_changes_the_address():
         {},
         {"backbone": Fake("other weights")},
         {"backbone": Fake(dtype=torch.bfloat16)},
+        {"backbone": Fake(vae_settings={"tile_sample_min_size": 256})},
+        {"backbone": Fake(vae_settings={"tile_sample_min_size": 512})},
         {"backbone": Fake(text_tokens=16)},
         {"backbone": Fake(extract_guidance=3.5)},
         {"clip": flipped},
@@ -175,6 +182,14 @@ def test_every_ingredient_changes_the_address():
     addresses = {entry_address(**(plain | change)) for change in changes}
     assert len(addresses) == len(changes)
     assert entry_address(**(plain | {"clip": video[0].clone()})) in addresses
+
+
+def test_entries_of_earlier_versions_are_found():
+    clip = torch.arange(3 * 32 * 48).reshape(3, 1, 32, 48) / 4608
+    address = entry_address(
+        cast(Backbone, Fake()), clip, ["block.0"], (0.7, 0.1), "a room", 0, "clip"
+    )
+    assert address == "ca34693c5779a87ef7631fdc27b7ee14484b8413067a2691c9520b3ce7fe0ac2"
 
 
 def test_short_forms_of_a_tap_share_an_entry(tmp_path: Path):
