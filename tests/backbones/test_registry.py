@@ -143,6 +143,16 @@ def test_fingerprint_follows_content_not_place(tiny_folders: dict[str, Path], co
     assert fingerprint(copied) != original
 
 
+def test_fingerprint_follows_links(copied: Path, tmp_path: Path) -> None:
+    original = fingerprint(copied)
+    elsewhere = (copied / "transformer").rename(tmp_path / "elsewhere")
+    (copied / "transformer").symlink_to(elsewhere)
+    assert fingerprint(copied) == original
+    weights = elsewhere / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert fingerprint(copied) != original
+
+
 def test_fingerprint_of_a_large_file_sees_header_size_and_samples(tmp_path: Path) -> None:
     file = tmp_path / "transformer" / "model.safetensors"
     file.parent.mkdir()
