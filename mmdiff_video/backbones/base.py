@@ -185,9 +185,10 @@ class Backbone(ABC):
     def vae_settings(self) -> dict[str, Any]:
         """What changes latents beside the weights, where it is not as usual; part of cache keys."""
         vae = self.pipeline.vae
-        if not vae.use_tiling:
-            return {}
-        return {name: value for name, value in vars(vae).items() if name.startswith("tile_")}
+        settings = {} if vae.dtype == torch.float32 else {"dtype": str(vae.dtype)}
+        if vae.use_tiling:
+            settings |= {name: v for name, v in vars(vae).items() if name.startswith("tile_")}
+        return settings
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
@@ -201,9 +202,10 @@ class Backbone(ABC):
         if video.ndim != 5 or video.shape[1] != 3:
             raise InputError(f"a video must be [B, 3, F, H, W], not {list(video.shape)}")
         self.geometry.check_size(*video.shape[2:])
-        vae = self.pipeline.vae
-        pictures = self.fold(video).to(self.device, vae.dtype) * 2 - 1
-        return self.unfold(self._vae_encode(pictures).float(), video.shape[0])
+        # to [-1, 1] first, as in the stock pipelines: bf16 rounds values near 0 least
+        pictures = self.fold(video).to(self.device, torch.float32) * 2 - 1
+        latent = self._vae_encode(pictures.to(self.pipeline.vae.dtype))
+        return self.unfold(latent.float(), video.shape[0])
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 import logging
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdiff_video.backbones import Backbone
+from mmdiff_video.backbones import Backbone, load_backbone
 from mmdiff_video.backbones.batching import for_row_chunks, rows_that_fit
 from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.errors import InputError
@@ -40,6 +42,19 @@ def test_shapes_of_a_non_square_clip(backbone: Backbone) -> None:
     assert features.timesteps == features.sigmas == TIMES
     assert torch.equal(features.latent, latent)
     assert features.untrained
+
+
+@pytest.mark.parametrize("family", ["wan", "flux"])
+def test_a_bf16_vae_is_given_what_the_stock_pipelines_give_it(
+    tiny_folders: dict[str, Path], family: str
+) -> None:
+    rough = load_backbone(tiny_folders[family], device="cpu", dtype=torch.bfloat16)
+    video = clip()
+    normalized = VaeImageProcessor.normalize(video)
+    assert isinstance(normalized, torch.Tensor)
+    with torch.no_grad():
+        latent = rough._vae_encode(rough.fold(normalized).bfloat16())
+    assert torch.equal(rough.encode(video), rough.unfold(latent.float(), len(video)))
 
 
 def test_one_picture_is_a_one_frame_video(backbone: Backbone) -> None:

@@ -168,6 +168,7 @@ def test_every_ingredient_changes_the_address():
         {"backbone": Fake(dtype=torch.bfloat16)},
         {"backbone": Fake(vae_settings={"tile_sample_min_size": 256})},
         {"backbone": Fake(vae_settings={"tile_sample_min_size": 512})},
+        {"backbone": Fake(vae_settings={"dtype": "torch.bfloat16"})},
         {"backbone": Fake(text_tokens=16)},
         {"backbone": Fake(extract_guidance=3.5)},
         {"clip": flipped},
