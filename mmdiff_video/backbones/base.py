@@ -57,6 +57,7 @@ class Backbone(ABC):
         fingerprint: identifies the weights; changes when they do. Part of every cache key.
         device, dtype: where and in what the transformer computes.
         pipeline: the stock diffusers pipeline, unmodified.
+        chunk_limits: token grid (F, H, W) -> rows of a forward that fitted after more did not.
     """
 
     #: Name of the registered backbone whose defaults fit any model of the family.
@@ -84,6 +85,7 @@ class Backbone(ABC):
         self.fingerprint = fingerprint
         self.device = device
         self.dtype = dtype
+        self.chunk_limits: dict[tuple[int, ...], int] = {}
         self._layout = self.layout(pipeline.transformer.config, pipeline.vae.config)
         self.geometry = self._layout.geometry
         self._texts = TextCache(self._encode_prompt)
