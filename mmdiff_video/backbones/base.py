@@ -58,6 +58,7 @@ class Backbone(ABC):
         fingerprint: identifies the weights; changes when they do. Part of every cache key.
         device, dtype: where and in what the transformer computes.
         pipeline: the stock diffusers pipeline, unmodified.
+        chunk_limits: token grid (F, H, W) -> rows of a forward that fitted after more did not.
     """
 
     #: Name of the registered backbone whose defaults fit any model of the family.
@@ -85,6 +86,7 @@ class Backbone(ABC):
         self.fingerprint = fingerprint
         self.device = device
         self.dtype = dtype
+        self.chunk_limits: dict[tuple[int, ...], int] = {}
         self._layout = self.layout(pipeline.transformer.config, pipeline.vae.config)
         self.geometry = self._layout.geometry
         self._texts = TextCache(self._encode_prompt)
@@ -182,6 +184,15 @@ class Backbone(ABC):
         blocks = self._blocks()
         return {spec.name: blocks[spec.stream][spec.index] for spec in specs}
 
+    @property
+    def vae_settings(self) -> dict[str, Any]:
+        """What changes latents beside the weights, where it is not as usual; part of cache keys."""
+        vae = self.pipeline.vae
+        settings = {} if vae.dtype == torch.float32 else {"dtype": str(vae.dtype)}
+        if vae.use_tiling:
+            settings |= {name: v for name, v in vars(vae).items() if name.startswith("tile_")}
+        return settings
+
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         """VAE-encode ``[B, 3, F, H, W]`` in [0, 1] to normalised latents, float32.
@@ -194,9 +205,10 @@ class Backbone(ABC):
         if video.ndim != 5 or video.shape[1] != 3:
             raise InputError(f"a video must be [B, 3, F, H, W], not {list(video.shape)}")
         self.geometry.check_size(*video.shape[2:])
-        vae = self.pipeline.vae
-        pictures = self.fold(video).to(self.device, vae.dtype) * 2 - 1
-        return self.unfold(self._vae_encode(pictures).float(), video.shape[0])
+        # to [-1, 1] first, as in the stock pipelines: bf16 rounds values near 0 least
+        pictures = self.fold(video).to(self.device, torch.float32) * 2 - 1
+        latent = self._vae_encode(pictures.to(self.pipeline.vae.dtype))
+        return self.unfold(latent.float(), video.shape[0])
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -17,23 +18,44 @@ _USABLE = 0.8
 _CPU_BUDGET = 2 * 2**30
 
 
-def rows_that_fit(tokens: int, width: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Estimate how many rows of ``tokens`` x ``width`` one forward can hold; at least 1."""
+def rows_that_fit(
+    tokens: int, width: int, dtype: torch.dtype, device: torch.device, incoming: int = 0
+) -> int:
+    """Estimate how many rows of ``tokens`` x ``width`` one forward can hold; at least 1.
+
+    Args:
+        tokens, width, dtype: of a row inside the transformer.
+        device: where it computes.
+        incoming: bytes that the forward brings to the device before it computes, see
+            :func:`incoming_bytes`.
+    """
     row = tokens * width * dtype.itemsize * _LIVE_VECTORS
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        budget = int((free + reserved) * _USABLE)
+        budget = int((free + reserved - incoming) * _USABLE)
     else:
         budget = _CPU_BUDGET
     return max(1, budget // row)
 
 
-def for_row_chunks(rows: int, chunk: int, run: Callable[[slice], None]) -> None:
+def incoming_bytes(model: nn.Module, device: torch.device) -> int:
+    """Bytes of the weights that wait on the CPU until a forward brings them all to the device.
+
+    Weights that come one layer at a time are on ``meta`` meanwhile and do not count.
+    """
+    elsewhere = (p for p in model.parameters() if p.device.type not in (device.type, "meta"))
+    return sum(p.nbytes for p in elsewhere)
+
+
+def for_row_chunks(rows: int, chunk: int, run: Callable[[slice], None]) -> int:
     """Call ``run`` on consecutive slices of at most ``chunk`` rows.
 
     A slice that does not fit in CUDA memory is halved and tried again; the smaller size is kept for
     the rest.
+
+    Returns:
+        The size kept in the end: ``chunk`` where every slice fitted.
 
     Raises:
         torch.cuda.OutOfMemoryError: a single row does not fit.
@@ -55,3 +77,4 @@ def for_row_chunks(rows: int, chunk: int, run: Callable[[slice], None]) -> None:
         logger.warning(
             "out of CUDA memory with %d rows in one forward: going on with %d", stop - start, chunk
         )
+    return chunk

@@ -33,7 +33,8 @@ class BackboneCard:
         pipeline: diffusers pipeline class, the key that chooses the adapter.
         defaults: see :class:`BackboneDefaults`.
         transformer, vae: what the model's own ``config.json`` files say, at least what
-            :meth:`Backbone.layout` reads; for a built one all of it.
+            :meth:`Backbone.layout` reads and what tells the model from others with its pipeline;
+            for a built one all of it.
         build: what else the builder needs; empty for downloaded ones.
     """
 
@@ -157,21 +158,16 @@ def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
         raise InputError(
             f"'{where}' denoises with two transformers in turn; give a pipeline that has one"
         )
+    transformer = _read_json(folder / "transformer" / "config.json")
     try:
-        layout = adapter.layout(
-            _read_json(folder / "transformer" / "config.json"),
-            _read_json(folder / "vae" / "config.json"),
-        )
+        layout = adapter.layout(transformer, _read_json(folder / "vae" / "config.json"))
     except KeyError as error:
         raise InputError(f"{folder}: transformer/config.json lacks {error}") from None
     own = _read_json(folder / FOLDER_CARD) if (folder / FOLDER_CARD).is_file() else {}
     if "defaults" in own:
         defaults = load_config(BackboneDefaults, base=own["defaults"])
     else:
-        known = {backbone_source(name): name for name in backbone_names()}
-        defaults = load_card(
-            known.get(hub_id, adapter.family) if hub_id else adapter.family
-        ).defaults
+        defaults = _card_of(hub_id, transformer, adapter.family).defaults
     return Description(
         adapter, layout, _fitting(defaults, layout), untrained=bool(own.get("untrained", False))
     )
@@ -180,6 +176,27 @@ def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
 def load_defaults(name_or_path: str) -> BackboneDefaults:
     """Read a backbone's defaults without loading its weights."""
     return describe(name_or_path).defaults
+
+
+def _card_of(hub_id: str | None, transformer: Mapping[str, Any], family: str) -> BackboneCard:
+    """Find the card of a model: its own, that of the model it is a copy of, or the family's.
+
+    Args:
+        hub_id: where it was fetched from, if it was.
+        transformer: what its transformer/config.json says; copies and fine-tuned models agree with
+            their model's card.
+        family: name of the card whose defaults fit any model with this pipeline.
+    """
+    cards = _cards()
+    for card in cards.values():
+        if card.source is not None and card.source == hub_id:
+            return card
+    # the family's first, should others have the same transformer
+    for card in (cards[family], *cards.values()):
+        agrees = card.transformer.items() <= transformer.items()
+        if agrees and card.pipeline == cards[family].pipeline:
+            return card
+    return cards[family]
 
 
 def _fitting(defaults: BackboneDefaults, layout: Layout) -> BackboneDefaults:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mmdiff_video.backbones.batching import for_row_chunks, rows_that_fit
+from mmdiff_video.backbones.batching import for_row_chunks, incoming_bytes, rows_that_fit
 from mmdiff_video.backbones.noise import noised
 from mmdiff_video.backbones.taps import run_up_to, tapped
 from mmdiff_video.backbones.types import TextEmbedding
@@ -105,8 +105,11 @@ def read_latent(
 
     if chunk is None:
         tokens = math.prod(grid) + backbone.defaults.text_tokens
-        chunk = rows_that_fit(tokens, last.width, backbone.dtype, x0.device)
-    for_row_chunks(rows, chunk, read)
+        incoming = incoming_bytes(backbone.pipeline.transformer, device)
+        chunk = rows_that_fit(tokens, last.width, backbone.dtype, device, incoming)
+    chunk = min(chunk, backbone.chunk_limits.get(grid, chunk))
+    if (fitted := for_row_chunks(rows, chunk, read)) < chunk:
+        backbone.chunk_limits[grid] = fitted
 
     def unfolded(found: Tensor) -> Tensor:
         """[N, ...] -> [B, T, C, F, H, W]."""

@@ -89,10 +89,10 @@ def load_backbone(
 
 def fingerprint(folder: Path) -> str:
     """Identify the weights and configs of a diffusers folder, wherever it lies."""
-    paths = [path.relative_to(folder) for path in folder.rglob("*")]
-    # configs and weights of the components, not READMEs, examples or hidden files
-    parts = [p for p in paths if len(p.parts) == 2 and not p.parts[0].startswith(".")]
-    return fingerprint_files(folder, parts)
+    # configs and weights of the components, linked ones too; not READMEs, examples or hidden files
+    components = [c for c in folder.iterdir() if c.is_dir() and not c.name.startswith(".")]
+    files = (path.relative_to(folder) for c in components for path in c.iterdir())
+    return fingerprint_files(folder, files)
 
 
 def fingerprint_files(folder: Path, paths: Iterable[Path]) -> str:

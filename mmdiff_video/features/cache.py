@@ -14,6 +14,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class CacheStats:
 
     Attributes:
         hits: samples read from disk.
-        misses: samples that were not there.
+        misses: samples that were not there, or could not be read.
         damaged: samples whose file was there but broken; computed anew, as misses are.
         evicted: entries deleted to keep to the budget.
     """
@@ -97,7 +98,7 @@ class FeatureCache:
         self._warned = False
 
     def load(self, address: str) -> Entry | None:
-        """Read an entry and mark it as used; None when it is missing or broken."""
+        """Read an entry and mark it as used; None when it is missing, unreadable or broken."""
         path = self._path(address)
         try:
             with safe_open(path, framework="pt") as file:
@@ -107,16 +108,21 @@ class FeatureCache:
                 raise ValueError("the checksum does not match")
             if metadata["address"] != address:
                 raise ValueError("it holds another sample")
-            os.utime(path)  # access times are often switched off
         except FileNotFoundError:
             self.stats.misses += 1
             return None
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+        except OSError as error:  # it may be whole, so it stays
+            self.stats.misses += 1
+            logger.warning("feature cache: cannot read entry %s: %s", path.name, error)
+            return None
+        except (SafetensorError, ValueError, KeyError) as error:
             self.stats.damaged += 1
             logger.warning("feature cache: recomputing a damaged entry %s: %s", path.name, error)
-            path.unlink(missing_ok=True)
+            _delete(path)
             return None
         self.stats.hits += 1
+        with suppress(OSError):  # another user's file, a read-only folder
+            os.utime(path)  # access times are often switched off
         return Entry(tensors, tuple(json.loads(metadata["sigmas"])))
 
     def fetch(
@@ -174,9 +180,9 @@ class FeatureCache:
             for _, entry_size, path in sorted(entries):
                 if total + size <= _FILL * self.budget:
                     break
-                path.unlink(missing_ok=True)
-                total -= entry_size
-                self.stats.evicted += 1
+                if _delete(path):
+                    total -= entry_size
+                    self.stats.evicted += 1
         # other processes fill the same folder: measure again well before it is full
         self._unmeasured = (self.budget - total - size) // 8
 
@@ -192,7 +198,7 @@ class FeatureCache:
             if not path.name.startswith(PARTIAL):
                 entries.append((status.st_mtime, status.st_size, path))
             elif now - status.st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+                _delete(path)
         return entries
 
     def _go_on_without(self, reason: str) -> None:
@@ -315,6 +321,7 @@ def entry_address(
         backbone, clip, taps, timesteps, prompt, seed, key: as for :meth:`Backbone.extract`.
         also: what is not asked for by default: concepts, another form.
     """
+    unusual = {"vae": settings} if (settings := backbone.vae_settings) else {}
     return address_of(
         clip,
         {
@@ -327,6 +334,7 @@ def entry_address(
             "guidance": backbone.defaults.extract_guidance,
             "seed": seed,
             "key": key,
+            **unusual,
             **(also or {}),
         },
     )
@@ -379,6 +387,15 @@ def _entry(features: DiTFeatures, row: int, form: CacheForm) -> Entry:
     if features.concepts is not None:
         tensors["concepts"] = features.concepts[row].float()
     return Entry(tensors, features.sigmas)
+
+
+def _delete(path: Path) -> bool:
+    """Delete a file; False where that is not allowed, as in a read-only folder."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -86,16 +86,18 @@ class CrossWordAttention(ConceptReader):
             return tokens.unflatten(2, (attention.heads, -1)).transpose(1, 2)
 
         def attach(attention: Any) -> None:
-            queries = torch.empty(0)
+            queries: Tensor | None = None
 
             def note(normed: Tensor) -> None:
                 nonlocal queries
-                queries = normed
+                queries = normed if wanted() else None
 
             def read(keys: Tensor) -> None:
-                if wanted():
+                nonlocal queries
+                if queries is not None:
                     chosen = own_words(self.words, keys.shape[1])
                     q, k = (heads_first(attention, x) for x in (queries, keys))
+                    queries = None  # or those of all blocks would be held at once
                     add(attention_share(q, k, chosen))
 
             keep(output_of(attention.norm_q, note))

@@ -1,3 +1,4 @@
+import weakref
 from functools import partial
 from typing import Any
 
@@ -130,6 +131,31 @@ def test_concepts_cost_nothing_at_steps_that_are_not_read(tiny: dict[str, Backbo
         flux.generate("a red ball", steps=12, timesteps=(0.8, 0.4), concepts=concepts)
         assert len(calls) == expected
     handle.remove()
+
+
+@pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
+def test_queries_are_gone_at_the_next_block(backbone: Backbone, concepts: list[str]) -> None:
+    stream = backbone.concept_stream
+    specs = [spec for spec in backbone.tap_specs() if spec.stream == stream]
+    made: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def count(*_: Any) -> None:
+        alive.append(sum(queries() is not None for queries in made))
+
+    handles = [backbone.pipeline.transformer.register_forward_hook(count)]
+    for block in backbone.tap_modules(specs).values():
+        attention: Any = getattr(block, "attn2" if stream == "block" else "attn")
+        handles += [
+            block.register_forward_pre_hook(count),
+            attention.norm_q.register_forward_hook(lambda *a: made.append(weakref.ref(a[-1]))),
+        ]
+    # some steps are read, and some are not
+    backbone.generate("a red ball", steps=6, timesteps=(0.8,), concepts=concepts)
+    for handle in handles:
+        handle.remove()
+    assert len(made) > len(specs)
+    assert set(alive) == {0}
 
 
 def test_maps_average_over_blocks_and_timesteps(backbone: Backbone) -> None:

@@ -1,12 +1,14 @@
 import logging
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdiff_video.backbones import Backbone
-from mmdiff_video.backbones.batching import for_row_chunks, rows_that_fit
+from mmdiff_video.backbones import Backbone, extraction, load_backbone
+from mmdiff_video.backbones.batching import for_row_chunks, incoming_bytes, rows_that_fit
 from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.errors import InputError
 
@@ -40,6 +42,19 @@ def test_shapes_of_a_non_square_clip(backbone: Backbone) -> None:
     assert features.timesteps == features.sigmas == TIMES
     assert torch.equal(features.latent, latent)
     assert features.untrained
+
+
+@pytest.mark.parametrize("family", ["wan", "flux"])
+def test_a_bf16_vae_is_given_what_the_stock_pipelines_give_it(
+    tiny_folders: dict[str, Path], family: str
+) -> None:
+    rough = load_backbone(tiny_folders[family], device="cpu", dtype=torch.bfloat16)
+    video = clip()
+    normalized = VaeImageProcessor.normalize(video)
+    assert isinstance(normalized, torch.Tensor)
+    with torch.no_grad():
+        latent = rough._vae_encode(rough.fold(normalized).bfloat16())
+    assert torch.equal(rough.encode(video), rough.unfold(latent.float(), len(video)))
 
 
 def test_one_picture_is_a_one_frame_video(backbone: Backbone) -> None:
@@ -229,6 +244,7 @@ def test_memory_exhaustion_halves_the_chunk_and_says_so(
     latent = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     arguments = {"timesteps": TIMES, "keys": ["a", "b", "c"]}
     expected = backbone.extract_latent(latent, **arguments)
+    larger = torch.randn(3, backbone.geometry.channels, 1, 4, 6)
     forward, rows = backbone.velocity, []
 
     def tight(noisy: torch.Tensor, *rest):
@@ -237,12 +253,58 @@ def test_memory_exhaustion_halves_the_chunk_and_says_so(
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return forward(noisy, *rest)
 
+    monkeypatch.setattr(backbone, "chunk_limits", {})
     monkeypatch.setattr(backbone, "velocity", tight)
     with caplog.at_level(logging.WARNING):
         features = backbone.extract_latent(latent, **arguments)
     assert rows == [9, 4, 2, 2, 2, 2, 1]
     assert "9 rows in one forward: going on with 4" in caplog.text
     assert_close(features.maps, expected.maps)
+    # what did not fit is not tried again, but at another size
+    rows.clear()
+    backbone.extract_latent(latent, **arguments)
+    backbone.extract_latent(latent, **arguments, chunk=6)
+    backbone.extract_latent(latent, **arguments, chunk=1)
+    assert rows == [2, 2, 2, 2, 1] * 2 + [1] * 9
+    rows.clear()
+    backbone.extract_latent(larger, **arguments)
+    assert rows[:2] == [9, 4]
+
+
+def test_weights_that_are_still_on_the_cpu_leave_less_room(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, cuda = backbone.pipeline.transformer, torch.device("cuda")
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    assert incoming_bytes(model, cuda) == size
+    assert incoming_bytes(model, torch.device("cpu")) == 0
+    with torch.device("meta"):  # where layers that come one at a time wait
+        assert incoming_bytes(torch.nn.Linear(4, 4), cuda) == 0
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * size, 20 * size))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2 * size)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: size)
+    row = (100, 8, torch.bfloat16, cuda)
+    assert rows_that_fit(*row, incoming=size) == pytest.approx(rows_that_fit(*row) * 10 / 11, abs=1)
+    assert rows_that_fit(*row, incoming=30 * size) == 1
+
+
+def test_the_chunk_is_chosen_with_waiting_weights_in_mind(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    forward = backbone.velocity
+
+    def watched(noisy: torch.Tensor, *rest):
+        rows.append(len(noisy))
+        return forward(noisy, *rest)
+
+    monkeypatch.setattr(backbone, "velocity", watched)
+    monkeypatch.setattr(extraction, "incoming_bytes", lambda model, device: 2)
+    monkeypatch.setattr(extraction, "rows_that_fit", lambda *row: row[-1])
+    latent = torch.zeros(1, backbone.geometry.channels, 1, 4, 4)
+    backbone.extract_latent(latent, timesteps=TIMES, keys=["a"])
+    assert rows == [2, 1]
 
 
 def test_a_single_row_that_does_not_fit_is_an_error() -> None:

@@ -132,6 +132,18 @@ def test_a_folder_without_our_card_gets_the_familys_defaults(copied: Path) -> No
     assert not load_backbone(str(copied), device="cpu").untrained
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_local_copy_has_the_defaults_of_its_model(name: str, tmp_path: Path) -> None:
+    card = load_card(name)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": card.pipeline}))
+    for part, config in (("transformer", card.transformer), ("vae", card.vae)):
+        (tmp_path / part).mkdir()
+        # a model's own file says more than its card
+        config = config | {"_class_name": "Model", "eps": 1e-6}
+        (tmp_path / part / "config.json").write_text(json.dumps(config))
+    assert load_defaults(str(tmp_path)) == card.defaults
+
+
 def test_fingerprint_follows_content_not_place(tiny_folders: dict[str, Path], copied: Path) -> None:
     original = fingerprint(tiny_folders["wan"])
     assert fingerprint(copied) == original
@@ -140,6 +152,16 @@ def test_fingerprint_follows_content_not_place(tiny_folders: dict[str, Path], co
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
+    assert fingerprint(copied) != original
+
+
+def test_fingerprint_follows_links(copied: Path, tmp_path: Path) -> None:
+    original = fingerprint(copied)
+    elsewhere = (copied / "transformer").rename(tmp_path / "elsewhere")
+    (copied / "transformer").symlink_to(elsewhere)
+    assert fingerprint(copied) == original
+    weights = elsewhere / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert fingerprint(copied) != original
 
 

@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import signal
@@ -27,7 +28,11 @@ class Fake:
     device = torch.device("cpu")
 
     def __init__(
-        self, fingerprint: str = "weights", dtype: torch.dtype = torch.float32, **defaults: Any
+        self,
+        fingerprint: str = "weights",
+        dtype: torch.dtype = torch.float32,
+        vae_settings: dict[str, Any] | None = None,
+        **defaults: Any,
     ):
         self.defaults = SimpleNamespace(
             **{
@@ -41,6 +46,7 @@ class Fake:
         )
         self.fingerprint = fingerprint
         self.dtype = dtype
+        self.vae_settings = vae_settings or {}
         self.untrained = True
         self.asked: list[str] = []
 
@@ -160,6 +166,9 @@ def test_every_ingredient_changes_the_address():
         {},
         {"backbone": Fake("other weights")},
         {"backbone": Fake(dtype=torch.bfloat16)},
+        {"backbone": Fake(vae_settings={"tile_sample_min_size": 256})},
+        {"backbone": Fake(vae_settings={"tile_sample_min_size": 512})},
+        {"backbone": Fake(vae_settings={"dtype": "torch.bfloat16"})},
         {"backbone": Fake(text_tokens=16)},
         {"backbone": Fake(extract_guidance=3.5)},
         {"clip": flipped},
@@ -175,6 +184,14 @@ def test_every_ingredient_changes_the_address():
     addresses = {entry_address(**(plain | change)) for change in changes}
     assert len(addresses) == len(changes)
     assert entry_address(**(plain | {"clip": video[0].clone()})) in addresses
+
+
+def test_entries_of_earlier_versions_are_found():
+    clip = torch.arange(3 * 32 * 48).reshape(3, 1, 32, 48) / 4608
+    address = entry_address(
+        cast(Backbone, Fake()), clip, ["block.0"], (0.7, 0.1), "a room", 0, "clip"
+    )
+    assert address == "ca34693c5779a87ef7631fdc27b7ee14484b8413067a2691c9520b3ce7fe0ac2"
 
 
 def test_short_forms_of_a_tap_share_an_entry(tmp_path: Path):
@@ -227,6 +244,52 @@ def test_a_damaged_entry_is_noticed_and_computed_anew(tmp_path: Path, damage, ca
     assert "damaged entry" in caplog.text
     extractor(tmp_path, backbone).extract(video, keys=keys)
     assert len(backbone.asked) == 1, "mended on disk"
+
+
+def _refuse(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_an_entry_that_cannot_be_touched_is_read_all_the_same(tmp_path: Path, monkeypatch):
+    video, keys = clips(2)
+    whole = extractor(tmp_path).extract(video, keys=keys)
+    monkeypatch.setattr(os, "utime", _refuse)
+    backbone = Fake()
+    cached = extractor(tmp_path, backbone)
+    assert_equal(cached.extract(video, keys=keys), whole)
+    assert backbone.asked == []
+    assert (cached.cache.stats.hits, cached.cache.stats.damaged) == (2, 0)
+    assert len(entries(tmp_path)) == 2
+
+
+def test_an_entry_that_cannot_be_read_is_computed_and_left_alone(
+    tmp_path: Path, monkeypatch, caplog
+):
+    video, keys = clips(2)
+    whole = extractor(tmp_path).extract(video, keys=keys)
+    before = {path: path.read_bytes() for path in entries(tmp_path)}
+    monkeypatch.setattr("mmdiff_video.features.cache.safe_open", _refuse)
+    monkeypatch.setattr("mmdiff_video.features.cache.save_file", _refuse)
+    cached = extractor(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert_equal(cached.extract(video, keys=keys), whole)
+    assert (cached.cache.stats.misses, cached.cache.stats.damaged) == (2, 0)
+    assert {path: path.read_bytes() for path in entries(tmp_path)} == before
+    assert caplog.text.count("cannot read entry") == 2
+
+
+def test_damaged_or_old_entries_that_cannot_be_deleted_do_not_stop_a_run(
+    tmp_path: Path, monkeypatch
+):
+    video, keys = clips(2)
+    whole = extractor(tmp_path).extract(video, keys=keys)
+    _truncate(entries(tmp_path)[0])
+    monkeypatch.setattr(Path, "unlink", _refuse)
+    monkeypatch.setattr("mmdiff_video.features.cache.save_file", _refuse)
+    one = entry_bytes(cast(Backbone, Fake()), frames=5, height=32, width=48)
+    cached = extractor(tmp_path, budget_gb=1.5 * one / 2**30)
+    assert_equal(cached.extract(video, keys=keys), whole)
+    assert (cached.cache.stats.damaged, cached.cache.stats.evicted) == (1, 0)
 
 
 def test_the_estimate_is_the_size_of_the_file(tmp_path: Path):
