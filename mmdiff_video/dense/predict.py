@@ -182,14 +182,11 @@ def _picture(model: DenseModel, path: Path, place: Path, prompt: str | None) -> 
 def _video(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
     """Predict clip by clip, of as many frames as the backbone takes by default."""
     length = max(model.setup.backbone.defaults.frames, 1)
-    every = tqdm(
-        iterate_frames(path),
-        desc=path.name,
-        unit="frame",
-        total=count_frames(path),
-        leave=False,
-        disable=None,
+    frames = iterate_frames(path)
+    bar = tqdm(
+        frames, desc=path.name, unit="frame", total=count_frames(path), leave=False, disable=None
     )
+    every = iter(bar)
 
     def clips() -> Iterator[tuple[NDArray[np.uint8], Tensor]]:
         while clip := list(islice(every, length)):

@@ -132,6 +132,7 @@ def test_what_cannot_be_predicted_is_skipped_whole(runs, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     Image.new("RGB", (3000, 1), "red").save(mine / "line.png")
+    Image.new("RGB", (48, 32), "red").save(mine / "good.png")
     rng = np.random.default_rng(0)
     clip = tmp_path / "walk.mp4"
     save_video(rng.integers(0, 255, (40, 32, 48, 3), dtype=np.uint8), clip, fps=5)
@@ -145,7 +146,9 @@ def test_what_cannot_be_predicted_is_skipped_whole(runs, tmp_path):
     reasons = {Path(s["key"]).name: s["reason"] for s in report["skipped"]}
     assert "3000 x 1" in reasons["line.png"]
     assert "cannot be decoded" in reasons["walk.mp4"]
-    assert [p.name for p in (tmp_path / "out").rglob("*")] == ["report.json"]
+    left = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert left == ["good.png", "good_overlay.png", "report.json"]
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_dir()) == ["mine"]
 
 
 def test_a_shorter_video_leaves_no_frames_of_the_longer_one(runs, tmp_path):
