@@ -1,3 +1,5 @@
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import pytest
 from disc_clips import Discs
 
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_aside
 from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
 from mmdiff_video.pretraining.latents import mirrored_caption
 from mmdiff_video.pretraining.rooms import RoomClips
@@ -49,6 +52,20 @@ def test_rendering_goes_on_with_the_first_missing_shard(config: CorpusConfig):
     source = Discs()
     make_corpus(config, source)
     assert source.rendered == [f"train/{i}" for i in (2, 3, 4, 5)] + ["val/0", "val/1"]
+
+
+def test_what_another_run_is_writing_stays_and_what_a_dead_one_left_goes(config: CorpusConfig):
+    folder = Path(str(config.dir))
+    dead = folder / ".partial-train-00001-0000.npy"
+    with write_aside(folder / "train-00000.npy") as living:
+        for left in (living, dead):
+            left.write_bytes(b"half")
+        os.utime(dead, (time.time() - 7200,) * 2)
+        make_corpus(config, Discs())
+        assert living.exists()
+        assert not dead.exists()
+        living.write_bytes((folder / "train-00000.npy").read_bytes())
+    assert len(Corpus(folder, "train", 5)) == 5
 
 
 def test_more_clips_add_shards_and_fewer_use_the_first(config: CorpusConfig):
