@@ -13,6 +13,7 @@ import pytest
 from mmdiff_video.training import checkpoints
 
 _ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+_TORCHRUN = ("torch.distributed.run", "--nproc-per-node=2", "--standalone")
 
 
 def _run(tiny, run: Path, launcher: tuple[str, ...] = (), **arguments):
@@ -28,7 +29,7 @@ def _run(tiny, run: Path, launcher: tuple[str, ...] = (), **arguments):
 @pytest.mark.parametrize(
     "launcher",
     [
-        ("torch.distributed.run", "--nproc-per-node=2", "--standalone"),
+        _TORCHRUN,
         (
             "accelerate.commands.launch",
             "--multi_gpu",  # the only launcher of accelerate that starts CPU processes without MPI
@@ -53,6 +54,28 @@ def test_two_processes_follow_one_with_twice_the_batch(tiny, metrics, tmp_path: 
         assert ours == pytest.approx(theirs, rel=1e-5)
     skipped = [json.loads((tmp_path / n / "skipped.json").read_text()) for n in ("one", "two")]
     assert skipped[0] == skipped[1]
+
+
+def test_processes_wait_for_hours_while_the_first_prepares_data(tmp_path: Path):
+    program = tmp_path / "waits.py"
+    program.write_text(
+        "import torch\n"
+        "from torch.distributed.distributed_c10d import _get_default_group\n"
+        "from mmdiff_video.training import processes\n"
+        "processes()\n"
+        "backend = _get_default_group()._get_backend(torch.device('cpu'))\n"
+        "assert backend.options._timeout.total_seconds() >= 10 * 3600, backend.options._timeout\n"
+        "del backend\n"
+        "processes().destroy_process_group()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", *_TORCHRUN, str(program)],
+        env=_ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_kill_while_a_checkpoint_is_written_loses_only_that_one(tiny, metrics, tmp_path: Path):
