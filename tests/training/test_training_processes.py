@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -56,16 +57,11 @@ def test_two_processes_follow_one_with_twice_the_batch(tiny, metrics, tmp_path: 
     assert skipped[0] == skipped[1]
 
 
-def test_processes_wait_for_hours_while_the_first_prepares_data(tmp_path: Path):
-    program = tmp_path / "waits.py"
+def _in_two_processes(body: str, folder: Path) -> None:
+    """Run lines of Python that may fail."""
+    program = folder / "program.py"
     program.write_text(
-        "import torch\n"
-        "from torch.distributed.distributed_c10d import _get_default_group\n"
-        "from mmdiff_video.training import processes\n"
-        "processes()\n"
-        "backend = _get_default_group()._get_backend(torch.device('cpu'))\n"
-        "assert backend.options._timeout.total_seconds() >= 10 * 3600, backend.options._timeout\n"
-        "del backend\n"
+        f"import torch\nfrom mmdiff_video.training import processes\n{textwrap.dedent(body)}"
         "processes().destroy_process_group()\n"
     )
     done = subprocess.run(
@@ -76,6 +72,27 @@ def test_processes_wait_for_hours_while_the_first_prepares_data(tmp_path: Path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_processes_wait_for_hours_while_the_first_prepares_data(tmp_path: Path):
+    body = """
+        from torch.distributed.distributed_c10d import _get_default_group
+        processes()
+        backend = _get_default_group()._get_backend(torch.device("cpu"))
+        assert backend.options._timeout.total_seconds() >= 10 * 3600, backend.options._timeout
+        del backend
+    """
+    _in_two_processes(body, tmp_path)
+
+
+@pytest.mark.parametrize(("gains", "taken"), [((1.3, 1.1), True), ((1.1, 1.3), False)])
+def test_all_processes_take_the_precision_that_the_first_measured(tmp_path: Path, gains, taken):
+    body = f"""
+        from mmdiff_video.training import precision
+        precision.cpu_bf16_gain = lambda: {gains}[processes().process_index]
+        assert precision.takes_bf16("auto", torch.device("cpu")) is {taken}
+    """
+    _in_two_processes(body, tmp_path)
 
 
 def test_a_kill_while_a_checkpoint_is_written_loses_only_that_one(tiny, metrics, tmp_path: Path):
