@@ -1,14 +1,17 @@
 import os
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from disc_clips import Discs
 
+from mmdiff_video.datasets import rooms
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_aside
+from mmdiff_video.pretraining import rooms as rooms_source
 from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
 from mmdiff_video.pretraining.latents import mirrored_caption
 from mmdiff_video.pretraining.rooms import RoomClips
@@ -118,6 +121,27 @@ def test_every_clip_shows_the_middle_of_its_rooms_walk_at_a_speed_of_its_own(mon
     assert len(set(shares)) == 6
     list(RoomClips().render("val", range(4, 5), config))  # whatever it is rendered with
     assert seen[-1] == seen[1]
+
+
+def test_rooms_are_known_by_every_kind_of_thing_and_by_their_captions(monkeypatch):
+    made = cache(rooms.make_room)
+    shown = {thing.kind for i in range(rooms_source._HASHED) for thing in made("train", i).things}
+    first = {thing.kind for thing in made("train", 0).things}
+    assert shown >= {thing.kind for i in range(40) for thing in made("train", i).things}
+
+    def key(change) -> dict:
+        rooms_source._scenes.cache_clear()
+        monkeypatch.setattr(rooms, "make_room", lambda split, index: change(made(split, index)))
+        return RoomClips().key
+
+    def without_others(room):
+        return replace(room, things=tuple(t for t in room.things if t.kind in first))
+
+    now = key(lambda room: room)
+    assert key(lambda room: room) == now
+    assert key(without_others) != now
+    assert key(lambda room: replace(room, caption=room.caption.replace("sofa", "couch"))) != now
+    rooms_source._scenes.cache_clear()
 
 
 def test_a_mirrored_caption_swaps_the_sides():
