@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 PARTIAL = ".partial-"
 """Every unfinished file or folder has a name that starts with this."""
+
+_STALE_SECONDS = 3600
+"""An unfinished file this old belongs to a process that died."""
 
 
 @contextmanager
@@ -75,6 +79,15 @@ def remove_partials(folder: Path) -> None:
             shutil.rmtree(left)
         else:
             left.unlink(missing_ok=True)
+
+
+def remove_stale_partials(folder: Path) -> None:
+    """Delete the old unfinished files of a folder that others may be writing to."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        # finished, or removed by another process; or somebody else's, and not ours to remove
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

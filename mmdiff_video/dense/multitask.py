@@ -168,6 +168,7 @@ def train_joint(
         collate=_collate,
         preview=_JointPreview(members),
         lr_factors={"head": config.head_lr_factor},
+        identity=first.identity,
         notice=first.notice,
         resume=resume,
     )

@@ -19,7 +19,7 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.setup import DenseSetup, set_up_dense
 from mmdiff_video.dense.views import fit
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.source import CacheConfig
+from mmdiff_video.features.source import CacheConfig, warn_of_other_weights
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.files import write_aside, write_json
 
@@ -48,6 +48,8 @@ class DenseModel:
     def from_pretrained(cls, folder: Path | str, backbone: Backbone | None = None) -> "DenseModel":
         """Open a run folder, or what :meth:`save_pretrained` wrote.
 
+        Warns where the backbone is not the one that it was trained on.
+
         Args:
             folder: a folder, or the id of a repository on the Hugging Face Hub.
             backbone: the run's, if it is loaded already.
@@ -64,6 +66,7 @@ class DenseModel:
         except (ValueError, TypeError, KeyError):
             raise InputError(f"'{folder / FACTS}' is damaged: train or save the run anew") from None
         setup = set_up_dense(config, classes, backbone)
+        warn_of_other_weights(folder, facts.get("backbone_fingerprint"), setup.backbone)
         try:
             setup.model.load_state_dict(load_file(folder / WEIGHTS))
         except (SafetensorError, OSError, RuntimeError) as error:

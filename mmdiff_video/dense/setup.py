@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -55,6 +55,17 @@ class DenseSetup:
     def unit(self) -> int:
         """Pixels that both sides of a picture must be a multiple of."""
         return self.backbone.geometry.space_stride * self.backbone.geometry.patch
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the model's input depends on; see :attr:`FeatureSource.identity`."""
+        dino = self.dino.dino if isinstance(self.dino, CachedDino) else self.dino
+        return {
+            **self.source.identity,
+            "aggregation": self.config.aggregation,
+            "dino_weights": dino and dino.fingerprint,
+            "dino_layers": list(dino.layers) if dino else [],
+        }
 
     @property
     def notice(self) -> str:

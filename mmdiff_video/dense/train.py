@@ -59,6 +59,7 @@ def train_dense(
         collate=collate,
         preview=_Preview(setup, views),
         lr_factors={"head": config.head_lr_factor},
+        identity=setup.identity,
         notice=setup.notice,
         resume=resume,
     )

@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,15 +27,12 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.features.cache_forms import CacheForm, cache_form
 from mmdiff_video.features.concepts import check_concepts
 from mmdiff_video.features.types import DiTFeatures
-from mmdiff_video.files import PARTIAL, write_aside
+from mmdiff_video.files import PARTIAL, remove_stale_partials, write_aside
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1
 """Part of every address: raise it when the meaning of an entry changes."""
-
-_STALE_SECONDS = 3600
-"""An unfinished file this old belongs to a process that died."""
 
 _FILL = 0.95
 """Share of the budget that eviction makes room down to, so that it is not due at every entry."""
@@ -189,16 +185,14 @@ class FeatureCache:
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(time of last use, bytes, path) of every entry; clears what dead processes left."""
         entries = []
-        now = time.time()
-        for path in self.root.glob("??/*.safetensors"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:  # another process evicted it
-                continue
-            if not path.name.startswith(PARTIAL):
-                entries.append((status.st_mtime, status.st_size, path))
-            elif now - status.st_mtime > _STALE_SECONDS:
-                _delete(path)
+        for folder in self.root.glob("??"):
+            remove_stale_partials(folder)
+            for path in folder.glob("*.safetensors"):
+                if path.name.startswith(PARTIAL):
+                    continue
+                with suppress(FileNotFoundError):  # another process evicted it
+                    status = path.stat()
+                    entries.append((status.st_mtime, status.st_size, path))
         return entries
 
     def _go_on_without(self, reason: str) -> None:

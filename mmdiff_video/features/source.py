@@ -114,6 +114,25 @@ def resolve_run_config(
     return load_config(schema, path, overrides, base=base)
 
 
+def warn_of_other_weights(run: Path, trained_on: str | None, backbone: Backbone) -> None:
+    """Say so when a trained run is opened with another backbone than it was trained on.
+
+    Args:
+        run: the run folder.
+        trained_on: the fingerprint that it recorded, if any.
+        backbone: what it is opened with.
+    """
+    if trained_on not in (None, backbone.fingerprint):
+        logger.warning(
+            "'%s' was trained on other weights of a backbone than those of '%s' now (fingerprint"
+            " %s, not %s): what it gives is not what it learned",
+            run,
+            backbone.name,
+            trained_on,
+            backbone.fingerprint,
+        )
+
+
 class FeatureSource:
     """Taps and latents of clips, through the feature cache where the config has one.
 
@@ -129,6 +148,7 @@ class FeatureSource:
         self.backbone = backbone
         self.config = config.backbone
         self.form = config.cache.form
+        self.input = config.input
         self.taps = () if config.input == "latent" else config.backbone.taps
         self.cache: FeatureCache | None = None
         # a backbone is asked for concepts only where there are some
@@ -161,6 +181,22 @@ class FeatureSource:
             chunk=self.config.chunk,
             **self._asked,
         )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the features depend on, the weights too: a run that goes on must find the same.
+
+        Plain JSON values. Where and how fast they are computed does not count.
+        """
+        return {
+            "input": self.input,
+            "backbone_weights": self.backbone.fingerprint,
+            "taps": list(self.taps or ()),
+            "timesteps": list(self.config.timesteps or ()),
+            "prompt": self.config.prompt,
+            "noise_seed": self.config.seed,
+            "concepts": self._asked.get("concepts", []),
+        }
 
     def bytes_per_sample(self, frames: int, height: int, width: int) -> int:
         """Disk that one sample of this size takes in the cache."""

@@ -1,6 +1,7 @@
 """A trained run, opened for use: clips in, 3D Gaussians out."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
 from mmdiff_video.datasets.views import NVSBatch
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.source import warn_of_other_weights
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.training import load_model
@@ -42,7 +44,7 @@ class Reconstructor:
         data_root: Path | str | None = None,
         backbone: Backbone | None = None,
     ) -> "Reconstructor":
-        """Open the newest checkpoint of a run folder.
+        """Open the newest checkpoint of a run folder; warns where its backbone has changed.
 
         Args:
             run: written by ``train-3dgs``.
@@ -65,6 +67,9 @@ class Reconstructor:
         if data_root is not None:
             config = replace(config, data=replace(config.data, root=str(data_root)))
         setup = set_up(config, backbone)
+        facts = run / "run.json"
+        known = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
+        warn_of_other_weights(run, known.get("backbone_fingerprint"), setup.backbone)
         step = load_model(run, setup.model, ema=True)
         return cls(setup, setup.model.eval(), step)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -56,6 +56,11 @@ class Setup:
     def space(self) -> SceneSpace:
         """Where Gaussians may lie and how large they may be."""
         return scene_space(self.card)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the model's input depends on; see :attr:`FeatureSource.identity`."""
+        return {**self.source.identity, "aggregation": self.config.aggregation}
 
     @property
     def notice(self) -> str:

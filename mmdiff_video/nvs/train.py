@@ -72,6 +72,7 @@ def train_3dgs(
         config.train,
         collate=collate,
         preview=_Preview(setup, samples),
+        identity=setup.identity,
         notice=setup.notice,
         resume=resume,
     )

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import remove_partials, write_aside, write_json
+from mmdiff_video.files import remove_stale_partials, write_aside, write_json
 from mmdiff_video.resources import cache_dir
 from mmdiff_video.tables import format_bytes
 
@@ -171,7 +171,7 @@ def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
         _require_same(folder, manifest, complete=not any(missing.values()))
     if any(missing.values()):
         folder.mkdir(parents=True, exist_ok=True)
-        remove_partials(folder)
+        remove_stale_partials(folder)  # another run may be rendering into the same cache
         write_json(folder / _MANIFEST, manifest)
         clip_bytes = config.frames * config.height * config.width * 3
         count = sum(map(len, missing.values())) * config.shard_clips

@@ -15,14 +15,18 @@ NO_GUIDANCE = 1.0
 
 _LEAST_T = 0.25
 
+_SMALLEST_DRAW = 1e-6
+"""In place of a t of 0, which torch.rand can draw: the velocity to a predicted sample is over t."""
+
 
 def draw_timesteps(count: int, config: FlowConfig, device: torch.device) -> Tensor:
-    """Draw t in (0, 1), [count], from torch's generator."""
+    """Draw t in (0, 1], [count], from torch's generator."""
     if config.timesteps == "uniform":
         t = torch.rand(count, device=device)
     else:
         t = torch.randn(count, device=device).sigmoid()
-    return config.shift * t / (1 + (config.shift - 1) * t)
+    # rounding may lift the shifted t just above 1
+    return (config.shift * t / (1 + (config.shift - 1) * t)).clamp(_SMALLEST_DRAW, 1)
 
 
 def flow_point(x0: Tensor, eps: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ import torch
 
 from mmdiff_video.files import write_json
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
-from mmdiff_video.training import processes
+from mmdiff_video.training import checkpoints, processes
+from mmdiff_video.training.checkpoint import load_state
 
 REPORT = "report.json"
 """Of a finished run."""
@@ -50,14 +51,16 @@ def clips_of_stages(config: VAEConfig | DiTConfig) -> dict[str, int]:
 
 
 def training_hours(out: Path, stages: Sequence[StageConfig]) -> dict[str, float]:
-    """Hours that every stage's steps took, from its metrics; pauses do not count."""
+    """Hours that a finished run's stages took, from their metrics; pauses do not count."""
     hours = {}
     for stage in stages:
+        run = out / stage.name
+        samples_per_step = load_state(checkpoints(run)[-1])["global_batch"]
         seconds, before = 0.0, 0
-        for line in (out / stage.name / "metrics.jsonl").read_text().splitlines():
+        for line in (run / "metrics.jsonl").read_text().splitlines():
             values = json.loads(line)
             if rate := values.get("samples_per_second"):
-                seconds += (values["step"] - before) * stage.batch_size / rate
+                seconds += (values["step"] - before) * samples_per_step / rate
                 before = values["step"]
         hours[stage.name] = round(seconds / 3600, 3)
     return hours

@@ -98,6 +98,8 @@ class Trainer:
         preview: ``(averaged model, step, path) -> metrics`` writes a PNG to ``path``, or nothing;
             what it returns, such as a validation loss, goes to metrics.jsonl too.
         lr_factors: start of a parameter's name -> factor on the learning rate.
+        identity: what else than seed, batch and samples must not change over the life of the run,
+            as plain JSON values.
         notice: what every line of metrics and progress must say, such as that the backbone is
             untrained; empty for nothing.
         resume: go on from the newest checkpoint of the run folder.
@@ -105,7 +107,7 @@ class Trainer:
     Raises:
         InputError: the run folder holds checkpoints and ``resume`` is False; or there is nothing
             to resume; or its checkpoint comes from another architecture, seed, global batch or set
-            of samples.
+            of samples, or has another ``identity``.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Trainer:
         collate: Callable[[list[Any]], Any] = default_collate,
         preview: Preview | None = None,
         lr_factors: Mapping[str, float] | None = None,
+        identity: Mapping[str, Any] | None = None,
         notice: str = "",
         resume: bool = False,
     ):
@@ -130,6 +133,12 @@ class Trainer:
         self.world = processes()
         self.device = this_device()
         self.global_batch = config.batch_size * config.grad_accumulation * self.world.num_processes
+        self.identity: dict[str, Any] = {
+            "seed": config.seed,
+            "global_batch": self.global_batch,  # samples per step
+            "number_of_samples": len(samples),
+            **(identity or {}),
+        }
 
         self.model = model.to(self.device)
         broadcast(list(self.model.state_dict().values()))
@@ -201,11 +210,12 @@ class Trainer:
 
     def _restore(self, checkpoint: Path) -> None:
         state = ckpt.load_state(checkpoint)
-        for name, now in self._identity().items():
-            if state[name] != now:
+        for name, now in self.identity.items():
+            # a checkpoint of an older version does not know everything
+            if (then := state.get(name, now)) != now:
                 raise InputError(
                     f"{checkpoint}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
-                    f" started with {state[name]}, which fixes the order of the samples"
+                    f" started with {then}: go on with that, or train in another folder"
                 )
         ckpt.load_weights(checkpoint, self.model, ema=False)
         ckpt.load_weights(checkpoint, self.ema.module, ema=True)
@@ -213,14 +223,6 @@ class Trainer:
         self.ema.n_averaged.fill_(state["step"])  # 0 would make its next update a copy
         self.step, self.usable = state["step"], state["usable"]
         self.skipped, self.window = state["skipped"], Means(state["window"])
-
-    def _identity(self) -> dict[str, int]:
-        """What must not change over the life of a run. Global batch = samples per step."""
-        return {
-            "seed": self.config.seed,
-            "global_batch": self.global_batch,
-            "number_of_samples": len(self.samples),
-        }
 
     def _shares(self) -> Iterator[Share]:
         shares = Shares(
@@ -318,7 +320,7 @@ class Trainer:
             self.ema.module,
             self.optimizer,
             {
-                **self._identity(),
+                **self.identity,
                 "usable": self.usable,
                 "skipped": self.skipped,
                 "window": self.window.sums,

@@ -65,12 +65,20 @@ class Muon(AdamW):
         torch._foreach_add_(weights, [*updates.view(-1, *weights[0].shape)])
 
 
-def takes_orthogonal_updates(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a hidden layer's weight: no gain, bias, table or embedding."""
-    if parameter.ndim < 2 or "embed" in name:
-        return False
-    rows, columns = parameter.shape[0], parameter[0].numel()
-    return min(rows, columns) > 4
+def hidden_weights(model: nn.Module) -> set[str]:
+    """Name the weights that are to have orthogonal updates: no gain, bias, table or embedder.
+
+    A table that modules share counts as one, whatever its name.
+    """
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim >= 2
+        and id(parameter) not in tables
+        and "embed" not in name  # of patches, timesteps, pooled text
+        and min(parameter.shape[0], parameter[0].numel()) > 4
+    }
 
 
 def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

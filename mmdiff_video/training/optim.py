@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmdiff_video.training.attention import Float32Attention
 from mmdiff_video.training.config import TrainConfig
-from mmdiff_video.training.muon import Muon, takes_orthogonal_updates
+from mmdiff_video.training.muon import Muon, hidden_weights
 from mmdiff_video.training.precision import takes_bf16
 
 _BUCKET = 32 * 2**20
@@ -39,14 +39,14 @@ def make_optimizer(
     unmatched = [s for s in lr_factors if not any(n.startswith(s) for n in trainable)]
     if unmatched:
         raise ValueError(f"lr_factors: no trainable parameter starts with {unmatched}")
+    hidden = hidden_weights(model) if config.optimizer == "muon" else set()
     groups: dict[tuple[float, float, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in trainable.items():
         assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}: train in float32"
         start = max((s for s in lr_factors if name.startswith(s)), key=len, default=None)
         factor = 1.0 if start is None else lr_factors[start]
         decay = config.weight_decay if parameter.ndim >= 2 else 0.0
-        orthogonal = config.optimizer == "muon" and takes_orthogonal_updates(name, parameter)
-        groups.setdefault((factor, decay, orthogonal), []).append((name, parameter))
+        groups.setdefault((factor, decay, name in hidden), []).append((name, parameter))
     packed = [
         {
             "params": parameters,

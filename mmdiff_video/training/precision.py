@@ -4,15 +4,28 @@ import time
 from functools import cache
 
 import torch
+from accelerate.utils import broadcast_object_list
+
+from mmdiff_video.training.processes import processes
 
 _WORTH = 1.2
 """Least gain that pays for what bf16 adds around the products: conversions, and their rounding."""
 
 
 def takes_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bf16: as told, or for ``auto`` where the hardware is faster in it."""
+    """Whether to compute in bf16: as told, or for ``auto`` where the hardware is faster in it.
+
+    The main process decides that for all, who must ask together: near the limit each would measure
+    something else, and their weights would part.
+    """
     if precision != "auto":
         return precision == "bf16"
+    decided = [processes().is_main_process and _is_faster_in_bf16(device)]
+    broadcast_object_list(decided)
+    return decided[0]
+
+
+def _is_faster_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and cpu_bf16_gain() > _WORTH

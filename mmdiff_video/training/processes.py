@@ -1,10 +1,15 @@
 """Which process this is, and the device that it computes on."""
 
 import os
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import str_to_bool
+
+_PATIENCE = timedelta(hours=12)
+"""How long processes wait for one another: the others do while the first renders a corpus or a data
+set, or encodes it. By itself torch gives up after 10 minutes on GPUs, after 30 on CPUs."""
 
 
 def processes() -> PartialState:
@@ -25,7 +30,7 @@ def processes() -> PartialState:
         # imported later, as optimisers do, they would keep the group and its threads alive to the
         # end of the interpreter, which they then abort now and then.
         from torch.distributed.nn import functional  # noqa: F401
-    state = PartialState(cpu=told or not torch.accelerator.is_available())
+    state = PartialState(cpu=told or not torch.accelerator.is_available(), timeout=_PATIENCE)
     if state.num_processes != started:
         raise RuntimeError(
             f"{started} processes were started but only {state.num_processes} found each other:"

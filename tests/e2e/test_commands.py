@@ -16,6 +16,7 @@ from mmdiff_video.cli import _parser, main
 from mmdiff_video.datasets.rooms.layouts import write_video
 from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.datasets.video_reader import count_frames, read_frames
+from mmdiff_video.nvs.pipeline import Reconstructor
 from recon.ply import load_ply
 
 TINY = [
@@ -118,6 +119,45 @@ def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Pat
     assert main([*command, "--resume", "train.steps=4", *TINY]) == 0
     resumed, whole = lines(out / "metrics.jsonl"), lines(run / "metrics.jsonl")
     assert [r["loss"] for r in resumed] == [w["loss"] for w in whole]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--backbone", "nano-wan"], "backbone weights"),
+        (["backbone.timesteps=[0.3]"], "timesteps [0.3]"),
+        (["aggregation=mean"], "aggregation mean"),
+    ],
+)
+def test_resuming_on_other_features_is_refused_and_changes_nothing(
+    run: Path, root: Path, tmp_path: Path, change: list[str], named: str, capsys
+):
+    out = tmp_path / "resumed"
+    shutil.copytree(run, out)
+    kept = [(out / name).read_text() for name in ("run.json", "config.yaml")]
+    command = ["train-3dgs", "--data", "rooms", "--data-root", str(root), "--out", str(out)]
+    command += ["--backbone", "nano-wan-random"]
+    assert main([*command, "--resume", "train.steps=6", *TINY, *change]) == 2
+    assert f"cannot resume with {named}" in capsys.readouterr().err
+    assert [(out / name).read_text() for name in ("run.json", "config.yaml")] == kept
+
+
+def test_a_run_whose_backbone_has_changed_is_opened_with_a_warning(
+    run: Path, tmp_path: Path, nano_wan, caplog: pytest.LogCaptureFixture
+):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    Reconstructor.from_run(copy, backbone=nano_wan)
+    assert "other weights" not in caplog.text
+    facts = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**facts, "backbone_fingerprint": "others"}))
+    Reconstructor.from_run(copy, backbone=nano_wan)
+    assert "was trained on other weights" in caplog.text
+    caplog.clear()
+    del facts["backbone_fingerprint"]  # as runs of older versions
+    (copy / "run.json").write_text(json.dumps(facts))
+    Reconstructor.from_run(copy, backbone=nano_wan)
+    assert "other weights" not in caplog.text
 
 
 @pytest.mark.parametrize("source", ["features", "latent"])

@@ -282,6 +282,27 @@ def test_a_stopped_run_goes_on_where_it_was(runs, stills, tmp_path):
     assert losses[0] == losses[1]
 
 
+def test_resuming_on_other_features_is_refused(runs, stills, tmp_path, capsys):
+    out = tmp_path / "resumed"
+    shutil.copytree(runs["depth"], out)
+    more = ("--resume", "train.steps=4", "backbone.timesteps=[0.3]")
+    assert dense("depth", stills, out, *more) == 2
+    assert "cannot resume with timesteps [0.3]" in capsys.readouterr().err
+
+
+def test_a_head_whose_backbone_has_changed_is_opened_with_a_warning(
+    runs, tmp_path, nano_wan, caplog
+):
+    folder = tmp_path / "run"
+    shutil.copytree(runs["depth"], folder)
+    DenseModel.from_pretrained(folder, nano_wan)
+    assert "other weights" not in caplog.text
+    facts = json.loads((folder / "dense.json").read_text())
+    (folder / "dense.json").write_text(json.dumps({**facts, "backbone_fingerprint": "others"}))
+    DenseModel.from_pretrained(folder, nano_wan)
+    assert "was trained on other weights" in caplog.text
+
+
 def test_an_image_backbone_and_the_latent_baseline_run_too(stills, tmp_path):
     command = ["dense", "--task", "seg", "--data", "rooms", "--data-root", str(stills)]
     command += ["--backbone", "nano-flux", *SHORT]

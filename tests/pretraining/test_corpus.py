@@ -1,11 +1,17 @@
+import os
+import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from disc_clips import Discs
 
+from mmdiff_video.datasets import rooms
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_aside
+from mmdiff_video.pretraining import rooms as rooms_source
 from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
 from mmdiff_video.pretraining.rooms import RoomClips
 
@@ -48,6 +54,20 @@ def test_rendering_goes_on_with_the_first_missing_shard(config: CorpusConfig):
     source = Discs()
     make_corpus(config, source)
     assert source.rendered == [f"train/{i}" for i in (2, 3, 4, 5)] + ["val/0", "val/1"]
+
+
+def test_what_another_run_is_writing_stays_and_what_a_dead_one_left_goes(config: CorpusConfig):
+    folder = Path(str(config.dir))
+    dead = folder / ".partial-train-00001-0000.npy"
+    with write_aside(folder / "train-00000.npy") as living:
+        for left in (living, dead):
+            left.write_bytes(b"half")
+        os.utime(dead, (time.time() - 7200,) * 2)
+        make_corpus(config, Discs())
+        assert living.exists()
+        assert not dead.exists()
+        living.write_bytes((folder / "train-00000.npy").read_bytes())
+    assert len(Corpus(folder, "train", 5)) == 5
 
 
 def test_more_clips_add_shards_and_fewer_use_the_first(config: CorpusConfig):
@@ -100,3 +120,24 @@ def test_every_clip_shows_the_middle_of_its_rooms_walk_at_a_speed_of_its_own(mon
     assert len(set(shares)) == 6
     list(RoomClips().render("val", range(4, 5), config))  # whatever it is rendered with
     assert seen[-1] == seen[1]
+
+
+def test_rooms_are_known_by_every_kind_of_thing_and_by_their_captions(monkeypatch):
+    made = cache(rooms.make_room)
+    shown = {thing.kind for i in range(rooms_source._HASHED) for thing in made("train", i).things}
+    first = {thing.kind for thing in made("train", 0).things}
+    assert shown >= {thing.kind for i in range(40) for thing in made("train", i).things}
+
+    def key(change) -> dict:
+        rooms_source._scenes.cache_clear()
+        monkeypatch.setattr(rooms, "make_room", lambda split, index: change(made(split, index)))
+        return RoomClips().key
+
+    def without_others(room):
+        return replace(room, things=tuple(t for t in room.things if t.kind in first))
+
+    now = key(lambda room: room)
+    assert key(lambda room: room) == now
+    assert key(without_others) != now
+    assert key(lambda room: replace(room, caption=room.caption.replace("sofa", "couch"))) != now
+    rooms_source._scenes.cache_clear()

@@ -78,6 +78,30 @@ def test_timesteps_fill_the_interval_and_shift_towards_noise(kind: str):
     assert plain.std() == pytest.approx(spread, abs=0.01)
 
 
+@pytest.mark.parametrize("shift", [0.05, 1.0, 7.0])
+@pytest.mark.parametrize(
+    ("kind", "draw", "ends"),
+    [("uniform", "rand", [0.0, 1 - 2**-24]), ("logit-normal", "randn", [-200.0, 200.0])],
+)
+def test_the_ends_of_what_can_be_drawn_are_timesteps_with_a_finite_loss(
+    kind: str, draw: str, ends: list[float], shift: float, monkeypatch
+):
+    flow = FlowConfig(timesteps=kind, shift=shift)
+    monkeypatch.setattr(torch, draw, lambda count, device: torch.tensor(ends[:count]))
+    t = draw_timesteps(2, flow, torch.device("cpu"))
+    assert 0 < t[0] < 1e-3
+    assert t[1] <= 1
+    weight = torch.tensor(0.9, requires_grad=True)
+    loss, _ = FlowMatching(flow, predicts_sample=True)(
+        lambda x, t, tokens, g: velocity_to(weight * x, x, t),  # type: ignore
+        {"latent": torch.ones(2, 1, 1, 2, 2), "tokens": {}},
+    )
+    loss.backward()
+    assert loss.isfinite()
+    assert weight.grad is not None
+    assert weight.grad.isfinite()
+
+
 def test_a_stage_has_its_own_timesteps_or_the_runs():
     flow = FlowConfig(timesteps="uniform", shift=1.5, prompt_dropout=0.3)
     assert DiTStageConfig().flow_over(flow) == flow

@@ -1,10 +1,13 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 from torch import nn
 
+from mmdiff_video.pretraining.denoisers import new_denoiser
 from mmdiff_video.training import TrainConfig
-from mmdiff_video.training.muon import Muon, orthogonal, takes_orthogonal_updates
+from mmdiff_video.training.muon import Muon, hidden_weights, orthogonal
 from mmdiff_video.training.optim import make_optimizer
 
 
@@ -40,7 +43,7 @@ def test_all_singular_values_end_near_one(rows: int, columns: int, size: float):
 
 def test_hidden_weights_get_muon_and_the_rest_adamw():
     net = Net()
-    chosen = {n for n, p in net.named_parameters() if takes_orthogonal_updates(n, p)}
+    chosen = hidden_weights(net)
     assert chosen == {"conv.weight"}  # the head has two outputs only
     optimizer = make_optimizer(net, TrainConfig(optimizer="muon", weight_decay=0.1), {})
     assert isinstance(optimizer, Muon)
@@ -51,6 +54,22 @@ def test_hidden_weights_get_muon_and_the_rest_adamw():
     }
     assert {name for name, flag in flags.items() if flag} == chosen
     assert set(flags) == {name for name, _ in net.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"), [("nano-wan", TINY_WAN), ("nano-flux", TINY_FLUX)]
+)
+def test_no_table_of_a_text_encoder_gets_muon(name: str, architecture: dict):
+    denoiser = new_denoiser(tiny_card(name, architecture))
+    tables = [
+        table
+        for table, module in denoiser.named_modules(remove_duplicate=False)
+        if isinstance(module, nn.Embedding)
+    ]
+    assert any(table.endswith("shared") for table in tables)  # of T5, tied to embed_tokens
+    chosen = hidden_weights(denoiser)
+    assert chosen.isdisjoint(f"{table}.weight" for table in tables)
+    assert any("text_encoder" in weight for weight in chosen)
 
 
 def test_an_update_has_adamws_size_and_ignores_the_gradients():

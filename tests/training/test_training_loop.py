@@ -216,6 +216,23 @@ def test_resuming_another_run_is_refused(tiny, tmp_path: Path, change, words):
         tiny.tiny_trainer(tmp_path, resume=True, **change)
 
 
+def test_what_a_task_holds_fast_is_kept_through_resuming(tiny, tmp_path: Path):
+    known = {"backbone_weights": "abc", "timesteps": [0.1, 0.7]}
+    tiny.tiny_trainer(tmp_path, identity=known).fit()
+    other = {**known, "timesteps": [0.2, 0.7]}
+    with pytest.raises(InputError, match=r"with timesteps \[0.2, 0.7\].*started with \[0.1, 0.7\]"):
+        tiny.tiny_trainer(tmp_path, identity=other, resume=True)
+    assert tiny.tiny_trainer(tmp_path, steps=13, identity=known, resume=True).fit().step == 13
+
+
+def test_a_checkpoint_that_does_not_know_what_must_be_kept_goes_on(tiny, tmp_path: Path):
+    tiny.tiny_trainer(tmp_path).fit()
+    known = {"backbone_weights": "abc"}
+    tiny.tiny_trainer(tmp_path, steps=13, identity=known, resume=True).fit()
+    with pytest.raises(InputError, match="backbone weights xyz"):
+        tiny.tiny_trainer(tmp_path, identity={"backbone_weights": "xyz"}, resume=True)
+
+
 def test_the_loss_of_a_group_moves_it_at_its_own_rate(tiny, tmp_path: Path):
     trainer = tiny.tiny_trainer(tmp_path, steps=1, warmup_steps=0, lr_factors={"head": 0.5})
     before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from mmdiff_video.training import checkpoints
 
 _ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+_TORCHRUN = ("torch.distributed.run", "--nproc-per-node=2", "--standalone")
 
 
 def _run(tiny, run: Path, launcher: tuple[str, ...] = (), **arguments):
@@ -28,7 +30,7 @@ def _run(tiny, run: Path, launcher: tuple[str, ...] = (), **arguments):
 @pytest.mark.parametrize(
     "launcher",
     [
-        ("torch.distributed.run", "--nproc-per-node=2", "--standalone"),
+        _TORCHRUN,
         (
             "accelerate.commands.launch",
             "--multi_gpu",  # the only launcher of accelerate that starts CPU processes without MPI
@@ -53,6 +55,44 @@ def test_two_processes_follow_one_with_twice_the_batch(tiny, metrics, tmp_path: 
         assert ours == pytest.approx(theirs, rel=1e-5)
     skipped = [json.loads((tmp_path / n / "skipped.json").read_text()) for n in ("one", "two")]
     assert skipped[0] == skipped[1]
+
+
+def _in_two_processes(body: str, folder: Path) -> None:
+    """Run lines of Python that may fail."""
+    program = folder / "program.py"
+    program.write_text(
+        f"import torch\nfrom mmdiff_video.training import processes\n{textwrap.dedent(body)}"
+        "processes().destroy_process_group()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", *_TORCHRUN, str(program)],
+        env=_ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_processes_wait_for_hours_while_the_first_prepares_data(tmp_path: Path):
+    body = """
+        from torch.distributed.distributed_c10d import _get_default_group
+        processes()
+        backend = _get_default_group()._get_backend(torch.device("cpu"))
+        assert backend.options._timeout.total_seconds() >= 10 * 3600, backend.options._timeout
+        del backend
+    """
+    _in_two_processes(body, tmp_path)
+
+
+@pytest.mark.parametrize(("gains", "taken"), [((1.3, 1.1), True), ((1.1, 1.3), False)])
+def test_all_processes_take_the_precision_that_the_first_measured(tmp_path: Path, gains, taken):
+    body = f"""
+        from mmdiff_video.training import precision
+        precision.cpu_bf16_gain = lambda: {gains}[processes().process_index]
+        assert precision.takes_bf16("auto", torch.device("cpu")) is {taken}
+    """
+    _in_two_processes(body, tmp_path)
 
 
 def test_a_kill_while_a_checkpoint_is_written_loses_only_that_one(tiny, metrics, tmp_path: Path):

@@ -67,6 +67,7 @@ def tiny_trainer(
     loss: Callable = loss_fn,
     preview: Callable | None = None,
     lr_factors: Mapping[str, float] | None = None,
+    identity: Mapping[str, object] | None = None,
     notice: str = "",
     resume: bool = False,
     **config,
@@ -90,6 +91,7 @@ def tiny_trainer(
         TrainConfig(**(settings | config)),
         preview=preview,
         lr_factors=lr_factors,
+        identity=identity,
         notice=notice,
         resume=resume,
     )
