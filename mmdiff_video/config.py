@@ -6,6 +6,7 @@ so that a typo never trains the wrong thing silently.
 
 import dataclasses
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_text
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -82,6 +85,31 @@ def load_config(
 def save_config(config: Any, path: Path) -> None:
     """Write a config dataclass as YAML that :func:`load_config` reads back unchanged."""
     write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+def record_config(config: Any, path: Path) -> None:
+    """Write the config of a run; where it has had another one, log what changes from here on."""
+    if path.is_file():
+        try:
+            before = load_config(type(config), path)
+        except InputError:  # of an older version: there is no telling
+            before = config
+        changes = _differences(dataclasses.asdict(before), dataclasses.asdict(config))
+        if changes:
+            logger.warning("from here on with other settings: %s", "; ".join(changes))
+    save_config(config, path)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Say ``key: old -> new`` for every leaf that differs."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [f"{key}: {old} -> {new}"]
+    keys = {**old, **new}
+    return [
+        line
+        for name in keys
+        for line in _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    ]
 
 
 def valid_keys(schema: type, prefix: str = "") -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import save_config
+from mmdiff_video.config import record_config
 from mmdiff_video.datasets.image_card import load_image_card
 from mmdiff_video.datasets.labelled import TASKS, LoadedImages
 from mmdiff_video.dense.config import DenseConfig
@@ -173,7 +173,7 @@ def train_joint(
         resume=resume,
     )
     if processes().is_main_process:
-        save_config(first.config, out / "config.yaml")
+        record_config(first.config, out / "config.yaml")
         counts = {name.strip(): n for name, n in parameter_counts(model).items()}
         write_json(
             out / "run.json",

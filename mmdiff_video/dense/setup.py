@@ -65,6 +65,8 @@ class DenseSetup:
             "aggregation": self.config.aggregation,
             "dino_weights": dino and dino.fingerprint,
             "dino_layers": list(dino.layers) if dino else [],
+            "data": self.config.data.name,
+            "size": [self.height, self.width],
         }
 
     @property
@@ -166,6 +168,7 @@ def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> Dense
     return replace(
         config,
         backbone=config.backbone.completed(backbone),
+        cache=config.cache.absolute(),
         data=replace(
             data,
             train_split=data.train_split or card.train,

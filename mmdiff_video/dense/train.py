@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import save_config
+from mmdiff_video.config import record_config
 from mmdiff_video.datasets.image_card import ImageCard, load_image_card
 from mmdiff_video.datasets.image_readers import load_images
 from mmdiff_video.datasets.labelled import LoadedImages
@@ -64,7 +64,7 @@ def train_dense(
         resume=resume,
     )
     if processes().is_main_process:
-        save_config(config, out / "config.yaml")
+        record_config(config, out / "config.yaml")
         write_json(
             out / "run.json",
             {

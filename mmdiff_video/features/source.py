@@ -75,6 +75,10 @@ class CacheConfig:
     budget_gb: float = 20.0
     form: str = "bf16"
 
+    def absolute(self) -> "CacheConfig":
+        """Name the folder so that a run finds it from any other."""
+        return self if self.dir is None else replace(self, dir=str(Path(self.dir).resolve()))
+
 
 class ReadsFeatures(Protocol):
     """The part of a task's config that says what is read. ``input``: features or latent."""

@@ -137,7 +137,12 @@ def _trained(run: Path, arm: NVSConfig) -> bool:
     if not (run / "config.yaml").exists():
         return False
     found = load_config(NVSConfig, run / "config.yaml")
-    if replace(found, data=replace(found.data, root=arm.data.root)) != arm:
+    found = replace(
+        found,
+        data=replace(found.data, root=arm.data.root),
+        cache=replace(found.cache, dir=arm.cache.dir),
+    )
+    if found != arm:
         raise InputError(f"{run} was trained with other settings; choose another --out")
     return (run / "checkpoints" / f"step-{arm.train.steps:06d}").is_dir()
 

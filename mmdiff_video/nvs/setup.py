@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -60,7 +61,12 @@ class Setup:
     @property
     def identity(self) -> dict[str, Any]:
         """What the model's input depends on; see :attr:`FeatureSource.identity`."""
-        return {**self.source.identity, "aggregation": self.config.aggregation}
+        return {
+            **self.source.identity,
+            "aggregation": self.config.aggregation,
+            "data": self.config.data.name,
+            "size": [self.frames, self.height, self.width],
+        }
 
     @property
     def notice(self) -> str:
@@ -117,8 +123,10 @@ def _complete(config: NVSConfig, backbone: Backbone, card: DatasetCard) -> NVSCo
     return replace(
         config,
         backbone=config.backbone.completed(backbone),
+        cache=config.cache.absolute(),
         data=replace(
             data,
+            eval_index=None if data.eval_index is None else str(Path(data.eval_index).resolve()),
             frames=data.frames or defaults.frames,
             height=data.height or defaults.height,
             width=data.width or defaults.width,

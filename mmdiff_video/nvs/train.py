@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import save_config
+from mmdiff_video.config import record_config
 from mmdiff_video.datasets.readers import load_split
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.datasets.views import NVSBatch, NVSSample, PosedVideoDataset, collate
@@ -78,8 +78,8 @@ def train_3dgs(
     )
     if processes().is_main_process:
         # absolute, so that the run can be evaluated from another folder
-        save = replace(config, data=replace(data, root=str(root.resolve())))
-        save_config(save, out / "config.yaml")
+        recorded = replace(config, data=replace(data, root=str(root.resolve())))
+        record_config(recorded, out / "config.yaml")
         write_json(
             out / "run.json",
             {

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from mmdiff_video.config import load_config, save_config
+from mmdiff_video.config import load_config, record_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
 from mmdiff_video.pretraining.corpus import CorpusConfig, make_corpus
@@ -48,7 +48,7 @@ def open_run(config: Config, out: Path, *, resume: bool) -> Config:
             config = _with_corpus(config, stage, replace(corpus, dir=str(folder)))
     if processes().is_main_process:
         out.mkdir(parents=True, exist_ok=True)
-        save_config(config, file)
+        record_config(config, file)
     return config
 
 

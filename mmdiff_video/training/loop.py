@@ -98,16 +98,16 @@ class Trainer:
         preview: ``(averaged model, step, path) -> metrics`` writes a PNG to ``path``, or nothing;
             what it returns, such as a validation loss, goes to metrics.jsonl too.
         lr_factors: start of a parameter's name -> factor on the learning rate.
-        identity: what else than seed, batch and samples must not change over the life of the run,
-            as plain JSON values.
+        identity: what else than seed, batch, samples and optimizer must not change over the life
+            of the run, as plain JSON values.
         notice: what every line of metrics and progress must say, such as that the backbone is
             untrained; empty for nothing.
         resume: go on from the newest checkpoint of the run folder.
 
     Raises:
         InputError: the run folder holds checkpoints and ``resume`` is False; or there is nothing
-            to resume; or its checkpoint comes from another architecture, seed, global batch or set
-            of samples, or has another ``identity``.
+            to resume; or its checkpoint comes from another architecture, seed, global batch, set of
+            samples or optimizer, or has another ``identity``.
     """
 
     def __init__(
@@ -134,10 +134,11 @@ class Trainer:
         self.device = this_device()
         self.global_batch = config.batch_size * config.grad_accumulation * self.world.num_processes
         self.identity: dict[str, Any] = {
+            **(identity or {}),
             "seed": config.seed,
             "global_batch": self.global_batch,  # samples per step
             "number_of_samples": len(samples),
-            **(identity or {}),
+            "optimizer": config.optimizer,  # has a state of its own kind
         }
 
         self.model = model.to(self.device)

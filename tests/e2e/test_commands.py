@@ -127,6 +127,8 @@ def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Pat
         (["--backbone", "nano-wan"], "backbone weights"),
         (["backbone.timesteps=[0.3]"], "timesteps [0.3]"),
         (["aggregation=mean"], "aggregation mean"),
+        (["data.height=48"], "size [5, 48, 48]"),
+        (["train.optimizer=adamw"], "optimizer adamw"),
     ],
 )
 def test_resuming_on_other_features_is_refused_and_changes_nothing(
@@ -140,6 +142,29 @@ def test_resuming_on_other_features_is_refused_and_changes_nothing(
     assert main([*command, "--resume", "train.steps=6", *TINY, *change]) == 2
     assert f"cannot resume with {named}" in capsys.readouterr().err
     assert [(out / name).read_text() for name in ("run.json", "config.yaml")] == kept
+
+
+def test_resuming_with_other_settings_says_which(
+    run: Path, root: Path, tmp_path: Path, capsys, caplog
+):
+    out = tmp_path / "resumed"
+    shutil.copytree(run, out)
+    command = ["train-3dgs", "--data", "rooms", "--data-root", str(root), "--out", str(out)]
+    command += ["--backbone", "nano-wan-random", "--resume", "train.steps=5", *TINY]
+    assert main([*command, "train.lr=1e-5"]) == 0
+    assert "from here on with other settings: train.steps: 4 -> 5; train.lr: " in caplog.text
+    caplog.clear()
+    assert main([*command, "train.lr=1e-5"]) == 0
+    assert "other settings" not in caplog.text
+
+
+def test_a_run_is_found_from_another_folder(root: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["train-3dgs", "--data", "rooms", "--data-root", str(root), "--out", "run"]
+    assert main([*command, "cache.dir=cache", "train.steps=1", *TINY]) == 0
+    monkeypatch.chdir(root)
+    assert main(["eval-3dgs", str(tmp_path / "run")]) == 0
+    assert not (root / "cache").exists()
 
 
 def test_a_run_whose_backbone_has_changed_is_opened_with_a_warning(
