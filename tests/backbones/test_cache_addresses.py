@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mmdiff_video.backbones import Backbone, load_backbone
-from mmdiff_video.features.cache import CachedExtractor, FeatureCache
+from mmdiff_video.features.cache import FeatureCache
+from mmdiff_video.features.cached_extractor import CachedExtractor
 
 
 def picture() -> torch.Tensor:

@@ -6,7 +6,8 @@ import torch
 
 from mmdiff_video.backbones import Backbone
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.cache import CachedExtractor, FeatureCache, entry_bytes
+from mmdiff_video.features.cache import FeatureCache
+from mmdiff_video.features.cached_extractor import CachedExtractor, entry_bytes
 from mmdiff_video.features.concepts import PROMPT_WORDS
 
 CONCEPTS = ("object", "background", "edges")
