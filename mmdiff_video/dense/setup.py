@@ -144,6 +144,7 @@ def set_up_dense(
         eval_crop=_set(data.eval_crop),
     )
     source = FeatureSource(backbone, config, concepts_of(config, task))
+    source.check_memory(1, height, width)
     dino = None
     if config.dino is not None:
         dino = load_dino(config.dino, backbone.device, config.dino_layers)

@@ -1,6 +1,7 @@
 """Reads from the frozen backbone what a run's model takes in: the settings, and the reader."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from torch import Tensor
 from mmdiff_video.backbones import load_backbone, load_defaults
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
+from mmdiff_video.errors import InputError
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.cached_extractor import CachedExtractor, entry_bytes
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.resources import find_config
+from mmdiff_video.tables import format_bytes
 from mmdiff_video.training import this_device
 
 logger = logging.getLogger(__name__)
@@ -202,6 +205,21 @@ class FeatureSource:
             "noise_seed": self.config.seed,
             "concepts": self._asked.get("concepts", []),
         }
+
+    def check_memory(self, frames: int, height: int, width: int) -> None:
+        """Refuse samples that cannot be read here, before the system ends the process for it.
+
+        Raises:
+            InputError: the features of one sample are larger than this machine's memory.
+        """
+        size = self.bytes_per_sample(frames, height, width)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if size > memory:
+            raise InputError(
+                f"the features of one sample of {frames} x {height} x {width} (frames x height x"
+                f" width) take {format_bytes(size)}, this machine has {format_bytes(memory)}: take"
+                " a smaller size, or fewer taps or timesteps"
+            )
 
     def bytes_per_sample(self, frames: int, height: int, width: int) -> int:
         """Disk that one sample of this size takes in the cache."""

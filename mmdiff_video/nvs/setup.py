@@ -109,8 +109,10 @@ def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
         raise
     except ValueError as error:  # recon knows no InputError: strides that do not fit
         raise InputError(str(error)) from None
+    source = FeatureSource(backbone, config)
+    source.check_memory(_set(data.frames), _set(data.height), _set(data.width))
     model.to(backbone.device)
-    return Setup(config, backbone, card, FeatureSource(backbone, config), model)
+    return Setup(config, backbone, card, source, model)
 
 
 def scene_space(card: DatasetCard) -> SceneSpace:
