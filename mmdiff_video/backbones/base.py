@@ -28,6 +28,7 @@ from mmdiff_video.backbones.types import (
     TextEmbedding,
     check_timesteps,
 )
+from mmdiff_video.checks import check_least
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.concepts import ConceptReader, check_concepts
 from mmdiff_video.features.types import DiTFeatures, TapSpec
@@ -338,13 +339,18 @@ class Backbone(ABC):
         ``torch.Generator("cpu").manual_seed(seed)``. Concept maps are read at the same steps.
 
         Raises:
-            InputError: a size that does not fit, or a schedule so short that two t share a step.
+            InputError: a size that does not fit, no steps, or a schedule so short that two t share
+                a step.
         """
         d = self.defaults
         reading = self._reading(taps, timesteps, concepts, concept_blocks)
-        height, width = height or d.height, width or d.width
-        frames = frames or (d.frames if self.geometry.is_video else 1)
+        height = d.height if height is None else height
+        width = d.width if width is None else width
+        if frames is None:
+            frames = d.frames if self.geometry.is_video else 1
         self.geometry.check_size(frames, height, width)
+        steps = d.steps if steps is None else steps
+        check_least("steps", steps, 1)
         if not self.geometry.is_video and frames != 1:
             raise InputError(f"'{self.name}' draws single pictures: frames must be 1, not {frames}")
         guidance = d.guidance if guidance is None else guidance
@@ -359,7 +365,7 @@ class Backbone(ABC):
             arguments={
                 "height": height,
                 "width": width,
-                "num_inference_steps": steps or d.steps,
+                "num_inference_steps": steps,
                 "generator": torch.Generator("cpu").manual_seed(seed),
                 "output_type": "pt",
                 **self._call_arguments(text, negative_prompt, guidance, frames),

@@ -175,6 +175,12 @@ def test_a_schedule_too_short_is_refused_before_any_block_runs(backbone: Backbon
     assert not backbone.pipeline.transformer._forward_pre_hooks
 
 
+@pytest.mark.parametrize("steps", [0, -1])
+def test_a_sampler_without_steps_is_refused(backbone: Backbone, steps: int) -> None:
+    with pytest.raises(InputError, match=f"steps is {steps}: it must be 1 or more"):
+        backbone.generate(PROMPT, steps=steps)
+
+
 def test_flux_takes_no_negative_prompt(tiny: dict[str, Backbone]) -> None:
     with pytest.raises(InputError, match="negative prompt"):
         tiny["flux"].generate(PROMPT, negative_prompt="blurry")

@@ -74,6 +74,9 @@ def test_a_single_broken_clip_is_counted_not_fatal(root: Path, tmp_path: Path):
         ("data.name=re11k", "re10k"),
         ("data.height=36", "32 or 48"),
         ("data.frames=16", "13 or 17"),
+        ("data.frames=0", "frames"),
+        ("data.height=0", "height 0"),
+        ("data.width=-16", "nearest: 16"),
     ],
 )
 def test_wrong_settings_name_what_is_valid(

@@ -292,6 +292,16 @@ def test_broken_pictures_are_counted_and_training_goes_on(stills, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [("data.height=0", "height 0"), ("data.width=-16", "nearest: 16")],
+)
+def test_settings_that_make_no_sense_are_refused(stills, tmp_path, capsys, override, message):
+    assert dense("depth", stills, tmp_path / "run", override) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("command", "message"),
     [
         (["dense", "--task", "depth", "--data", "duts", "--data-root", "{root}"], "no labels for"),

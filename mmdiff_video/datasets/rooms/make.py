@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.captions import write_captions
 from mmdiff_video.datasets.rooms.layout import make_room
 from mmdiff_video.datasets.rooms.layouts import LAYOUTS, Layout, picture_names
@@ -82,6 +83,8 @@ def make_rooms(
         layout=layout, scenes=scenes, seed=seed, frames=frames, width=width, height=height
     )
     _check(settings)
+    jobs = os.cpu_count() or 1 if jobs is None else jobs
+    check_least("jobs", jobs, 1)
     out = Path(out)
     _begin(out, settings)
     items = _items(writer, scenes)
@@ -90,7 +93,7 @@ def make_rooms(
         total=len(items), initial=len(items) - len(missing), desc="drawing rooms", unit="room",
         disable=None,
     ) as bar:  # fmt: skip
-        for _ in _draw_all(out, settings, missing, jobs or os.cpu_count() or 1):
+        for _ in _draw_all(out, settings, missing, jobs):
             bar.update()
     _finish(out, settings, items)
     return out

@@ -158,6 +158,7 @@ def test_all_cores_draw_the_same(tmp_path, clip_root):
         ({"frames": 0, "layout": "voc"}, "needs at least 1 frames, not 0"),
         ({"width": 33}, "even width and height, not 33x48"),
         ({"height": 8}, "at least 16x16, not 64x8"),
+        ({"jobs": 0}, "jobs is 0: it must be 1 or more"),
         ({"layout": "nyuu"}, "did you mean 'nyu'"),
     ],
 )
