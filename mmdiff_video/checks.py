@@ -1,6 +1,7 @@
 """Checks of single numbers, shared by the settings of all components."""
 
 import math
+from typing import Any
 
 from mmdiff_video.errors import InputError
 
@@ -19,3 +20,17 @@ def check_least(name: str, value: float, least: float) -> None:
     if not least <= value < math.inf:
         finite = "" if math.isfinite(value) else "finite and "
         raise InputError(f"{name} is {value}: it must be {finite}{least} or more")
+
+
+def check_fields(config: Any, prefix: str, **least: float) -> None:
+    """Apply :func:`check_least` to fields of a config; None, the default, always passes.
+
+    Args:
+        config: a dataclass.
+        prefix: what stands before its fields where a user types them (``train.``).
+        least: field -> the smallest value that makes sense.
+    """
+    for field, value in least.items():
+        found = getattr(config, field)
+        if found is not None:
+            check_least(f"{prefix}{field}", found, value)

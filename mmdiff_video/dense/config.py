@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mmdiff_video.checks import check_fields
 from mmdiff_video.datasets.image_card import EVAL_CROPS
 from mmdiff_video.dense.heads import DeepLabConfig, DPTConfig
 from mmdiff_video.dense.tasks.base import DenseLossConfig
@@ -68,8 +69,7 @@ class DenseDataConfig:
     eval_crop: str | None = None
 
     def __post_init__(self) -> None:
-        if self.views is not None and self.views < 1:
-            raise InputError(f"data.views must be at least 1, not {self.views}")
+        check_fields(self, "data.", views=1, max_images=1, max_eval_images=1)
         if self.eval_crop is not None and self.eval_crop not in EVAL_CROPS:
             raise InputError(f"data.eval_crop is one of {', '.join(EVAL_CROPS)}")
         depths = (self.min_depth, self.max_depth)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mmdiff_video.checks import check_fields
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.aggregator import AggregatorConfig
 from mmdiff_video.features.source import BackboneConfig, CacheConfig
@@ -45,6 +46,9 @@ class DataConfig:
     max_eval_clips: int | None = None
     split_seed: int = 0
     eval_index: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.", max_clips=1, max_eval_clips=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,7 @@ def test_gaps_are_filled_from_backbone_and_card(nano_wan, tiny):
         ("backbone.taps=[99]", "99"),
         ("task=edges", "unknown task 'edges'"),
         ("input=pixels", "'features' or 'latent'"),
-        ("data.views=0", "at least 1"),
+        ("data.views=0", "data.views is 0: it must be 1 or more"),
         ("concept_maps=true concepts=[sofa]", "one concept alone"),
         ("data.augment.crop=[0.9,0.5]", "least <= most"),
         ("data.eval_crop=garg", "none, eigen"),

@@ -77,6 +77,8 @@ def test_a_single_broken_clip_is_counted_not_fatal(root: Path, tmp_path: Path):
         ("data.frames=0", "frames"),
         ("data.height=0", "height 0"),
         ("data.width=-16", "nearest: 16"),
+        ("data.max_clips=0", "data.max_clips is 0: it must be 1 or more"),
+        ("data.max_eval_clips=-1", "data.max_eval_clips is -1"),
     ],
 )
 def test_wrong_settings_name_what_is_valid(
@@ -101,6 +103,9 @@ def test_runs_that_do_not_fit(fails, root: Path, tmp_path: Path):
     message = fails("render", run, "--scene", "nowhere", "--out", tmp_path / "v.mp4")
     assert "unknown scene" in message
     assert "train" in fails("eval-3dgs", run, "--split", "validation")
+    for number in ("0", "-1"):
+        message = fails("eval-3dgs", run, "--max-clips", number)
+        assert f"--max-clips is {number}: it must be 1 or more" in message
     message = fails(*train(root, run, "decoder.width=64"), "--resume")
     assert "another architecture" in message
     config = (run / "config.yaml").read_text()

@@ -293,12 +293,23 @@ def test_broken_pictures_are_counted_and_training_goes_on(stills, tmp_path):
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("data.height=0", "height 0"), ("data.width=-16", "nearest: 16")],
+    [
+        ("data.height=0", "height 0"),
+        ("data.width=-16", "nearest: 16"),
+        ("data.max_images=0", "data.max_images is 0: it must be 1 or more"),
+        ("data.max_eval_images=-5", "data.max_eval_images is -5"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(stills, tmp_path, capsys, override, message):
     assert dense("depth", stills, tmp_path / "run", override) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_scoring_no_picture_is_refused(runs, capsys):
+    for number in ("0", "-5"):
+        assert main(["eval-dense", str(runs["depth"]), "--max-images", number]) == 2
+        assert f"--max-images is {number}: it must be 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
