@@ -22,6 +22,12 @@ def check_least(name: str, value: float, least: float) -> None:
         raise InputError(f"{name} is {value}: it must be {finite}{least} or more")
 
 
+def check_positive(name: str, value: float) -> None:
+    """Refuse 0, what is below it, an infinite number and NaN; see :func:`check_least`."""
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} is {value}: it must be finite and above 0")
+
+
 def check_fields(config: Any, prefix: str, **least: float) -> None:
     """Apply :func:`check_least` to fields of a config; None, the default, always passes.
 

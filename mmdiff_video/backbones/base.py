@@ -8,6 +8,7 @@ images too, F = 1), timesteps floats in [0, 1] with 1 = pure noise: the sigma of
 few methods that differ.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -339,8 +340,8 @@ class Backbone(ABC):
         ``torch.Generator("cpu").manual_seed(seed)``. Concept maps are read at the same steps.
 
         Raises:
-            InputError: a size that does not fit, no steps, or a schedule so short that two t share
-                a step.
+            InputError: a size that does not fit, no steps, a guidance that is not finite, or a
+                schedule so short that two t share a step.
         """
         d = self.defaults
         reading = self._reading(taps, timesteps, concepts, concept_blocks)
@@ -354,6 +355,8 @@ class Backbone(ABC):
         if not self.geometry.is_video and frames != 1:
             raise InputError(f"'{self.name}' draws single pictures: frames must be 1, not {frames}")
         guidance = d.guidance if guidance is None else guidance
+        if not math.isfinite(guidance):
+            raise InputError(f"guidance is {guidance}: it must be a finite number")
         text = self.encode_text([prompt])
 
         return sample(

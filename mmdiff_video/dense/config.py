@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mmdiff_video.checks import check_fields
+from mmdiff_video.checks import check_fields, check_positive
 from mmdiff_video.datasets.image_card import EVAL_CROPS
 from mmdiff_video.dense.heads import DeepLabConfig, DPTConfig
 from mmdiff_video.dense.tasks.base import DenseLossConfig
@@ -121,5 +121,5 @@ class DenseConfig:
             raise InputError(f"input is 'features' or 'latent', not '{self.input}'")
         if self.input == "latent" and self.concept_maps:
             raise InputError("concept_maps come from the transformer: they need input=features")
-        if not self.head_lr_factor > 0:
-            raise InputError(f"head_lr_factor must be positive, not {self.head_lr_factor}")
+        check_positive("head_lr_factor", self.head_lr_factor)
+        self.loss.check_task(self.task)

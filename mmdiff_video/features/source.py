@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmdiff_video.backbones import load_backbone, load_defaults
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.checks import check_positive
 from mmdiff_video.config import load_config
 from mmdiff_video.features.cache import CachedExtractor, FeatureCache, entry_bytes
 from mmdiff_video.features.types import DiTFeatures
@@ -74,6 +75,9 @@ class CacheConfig:
     dir: str | None = None
     budget_gb: float = 20.0
     form: str = "bf16"
+
+    def __post_init__(self) -> None:
+        check_positive("cache.budget_gb", self.budget_gb)
 
 
 class ReadsFeatures(Protocol):

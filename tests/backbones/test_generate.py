@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -179,6 +180,11 @@ def test_a_schedule_too_short_is_refused_before_any_block_runs(backbone: Backbon
 def test_a_sampler_without_steps_is_refused(backbone: Backbone, steps: int) -> None:
     with pytest.raises(InputError, match=f"steps is {steps}: it must be 1 or more"):
         backbone.generate(PROMPT, steps=steps)
+
+
+def test_a_guidance_that_is_no_number_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(InputError, match="guidance is nan: it must be a finite number"):
+        backbone.generate(PROMPT, guidance=math.nan)
 
 
 def test_flux_takes_no_negative_prompt(tiny: dict[str, Backbone]) -> None:

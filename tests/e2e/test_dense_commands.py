@@ -296,6 +296,13 @@ def test_broken_pictures_are_counted_and_training_goes_on(stills, tmp_path):
     [
         ("data.height=0", "height 0"),
         ("data.width=-16", "nearest: 16"),
+        ("loss.silog=-1", "loss.silog is -1.0: it must be 0 or more"),
+        ("loss.bce=.nan", "loss.bce is nan"),
+        ("loss={silog: 0, gradient: 0}", "with loss.silog and loss.gradient at 0"),
+        ("loss.gradient_scales=0", "loss.gradient_scales is 0"),
+        ("loss.variance_focus=2", "loss.variance_focus must be in [0, 1]"),
+        ("cache.budget_gb=-1", "cache.budget_gb is -1.0"),
+        ("head_lr_factor=.inf", "head_lr_factor is inf"),
         ("data.max_images=0", "data.max_images is 0: it must be 1 or more"),
         ("data.max_eval_images=-5", "data.max_eval_images is -5"),
     ],
