@@ -5,6 +5,9 @@ from typing import Any
 
 from mmdiff_video.errors import InputError
 
+LARGEST_SEED = 2**63 - 1
+"""What every generator takes: torch's, NumPy's and Python's."""
+
 
 def check_least(name: str, value: float, least: float) -> None:
     """Refuse a number below ``least``, an infinite one and NaN.
@@ -26,6 +29,12 @@ def check_positive(name: str, value: float) -> None:
     """Refuse 0, what is below it, an infinite number and NaN; see :func:`check_least`."""
     if not 0 < value < math.inf:
         raise InputError(f"{name} is {value}: it must be finite and above 0")
+
+
+def check_seed(name: str, value: int) -> None:
+    """Refuse a seed that some generator does not take, or takes for another; see above."""
+    if not 0 <= value <= LARGEST_SEED:
+        raise InputError(f"{name} is {value}: a seed must be from 0 to 2^63 - 1")
 
 
 def check_fields(config: Any, prefix: str, **least: float) -> None:

@@ -29,7 +29,7 @@ from mmdiff_video.backbones.types import (
     TextEmbedding,
     check_timesteps,
 )
-from mmdiff_video.checks import check_least
+from mmdiff_video.checks import check_least, check_seed
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.concepts import ConceptReader, check_concepts
 from mmdiff_video.features.types import DiTFeatures, TapSpec
@@ -340,7 +340,7 @@ class Backbone(ABC):
         ``torch.Generator("cpu").manual_seed(seed)``. Concept maps are read at the same steps.
 
         Raises:
-            InputError: a size that does not fit, no steps, a guidance that is not finite, or a
+            InputError: a size that does not fit, no steps, a guidance or seed out of range, or a
                 schedule so short that two t share a step.
         """
         d = self.defaults
@@ -352,6 +352,7 @@ class Backbone(ABC):
         self.geometry.check_size(frames, height, width)
         steps = d.steps if steps is None else steps
         check_least("steps", steps, 1)
+        check_seed("seed", seed)
         if not self.geometry.is_video and frames != 1:
             raise InputError(f"'{self.name}' draws single pictures: frames must be 1, not {frames}")
         guidance = d.guidance if guidance is None else guidance
@@ -411,6 +412,7 @@ class Backbone(ABC):
     def _noise(self, x0: Tensor, keys: Sequence[str], seed: int) -> Tensor:
         if isinstance(keys, str) or len(keys) != x0.shape[0]:
             raise InputError(f"{x0.shape[0]} samples need as many sample keys, not {keys!r}")
+        check_seed("seed", seed)
         return keyed_noise(keys, seed, x0.shape[1:]).to(x0.device)
 
     def fold(self, video: Tensor) -> Tensor:

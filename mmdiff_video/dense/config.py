@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mmdiff_video.checks import check_fields, check_positive
+from mmdiff_video.checks import check_fields, check_positive, check_seed
 from mmdiff_video.datasets.image_card import EVAL_CROPS
 from mmdiff_video.dense.heads import DeepLabConfig, DPTConfig
 from mmdiff_video.dense.tasks.base import DenseLossConfig
@@ -70,6 +70,7 @@ class DenseDataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "data.", views=1, max_images=1, max_eval_images=1)
+        check_seed("data.split_seed", self.split_seed)
         if self.eval_crop is not None and self.eval_crop not in EVAL_CROPS:
             raise InputError(f"data.eval_crop is one of {', '.join(EVAL_CROPS)}")
         depths = (self.min_depth, self.max_depth)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdiff_video.backbones import load_backbone, load_defaults
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.checks import check_positive
+from mmdiff_video.checks import check_positive, check_seed
 from mmdiff_video.config import load_config
 from mmdiff_video.features.cache import CachedExtractor, FeatureCache, entry_bytes
 from mmdiff_video.features.types import DiTFeatures
@@ -43,6 +43,9 @@ class BackboneConfig:
     offload: str = "none"
     vae_tiling: bool = False
     chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        check_seed("backbone.seed", self.seed)
 
     def load(self) -> Backbone:
         """Load the backbone onto this process's device."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mmdiff_video.checks import check_fields
+from mmdiff_video.checks import check_fields, check_seed
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.aggregator import AggregatorConfig
 from mmdiff_video.features.source import BackboneConfig, CacheConfig
@@ -59,6 +59,7 @@ class DataConfig:
             max_clips=1,
             max_eval_clips=1,
         )
+        check_seed("data.split_seed", self.split_seed)
         if self.span is not None and not 2 <= self.span[0] <= self.span[1]:
             raise InputError(f"data.span needs 2 <= least <= most, not {list(self.span)}")
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from mmdiff_video.checks import check_fields
+from mmdiff_video.checks import check_fields, check_seed
 from mmdiff_video.errors import InputError
 
 
@@ -70,6 +70,7 @@ class TrainConfig:
             preview_every=0,
             workers=0,
         )
+        check_seed("train.seed", self.seed)
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"train.ema_decay is {self.ema_decay}: it must be in [0, 1)")
         for name, valid in (

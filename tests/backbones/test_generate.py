@@ -187,6 +187,14 @@ def test_a_guidance_that_is_no_number_is_refused(backbone: Backbone) -> None:
         backbone.generate(PROMPT, guidance=math.nan)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_refused(backbone: Backbone, seed: int) -> None:
+    with pytest.raises(InputError, match=f"seed is {seed}: a seed must be from 0"):
+        backbone.generate(PROMPT, seed=seed)
+    with pytest.raises(InputError, match=f"seed is {seed}: a seed must be from 0"):
+        backbone.extract(torch.zeros(1, 3, 1, 32, 32), keys=["a"], seed=seed)
+
+
 def test_flux_takes_no_negative_prompt(tiny: dict[str, Backbone]) -> None:
     with pytest.raises(InputError, match="negative prompt"):
         tiny["flux"].generate(PROMPT, negative_prompt="blurry")

@@ -303,6 +303,7 @@ def test_broken_pictures_are_counted_and_training_goes_on(stills, tmp_path):
         ("loss.variance_focus=2", "loss.variance_focus must be in [0, 1]"),
         ("cache.budget_gb=-1", "cache.budget_gb is -1.0"),
         ("head_lr_factor=.inf", "head_lr_factor is inf"),
+        ("data.split_seed=-3", "data.split_seed is -3"),
         ("data.max_images=0", "data.max_images is 0: it must be 1 or more"),
         ("data.max_eval_images=-5", "data.max_eval_images is -5"),
     ],

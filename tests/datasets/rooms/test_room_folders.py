@@ -152,8 +152,9 @@ def test_all_cores_draw_the_same(tmp_path, clip_root):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scenes": 1}, "at least 2 scenes"),
-        ({"seed": -1}, "seed of at least 0"),
+        ({"scenes": 1}, "^scenes is 1: it must be 2 or more$"),
+        ({"seed": -1}, "^seed is -1: a seed must be from 0 to"),
+        ({"seed": 10**23}, "^seed is 100000000000000000000000: "),
         ({"frames": 1}, "needs at least 2 frames, not 1"),
         ({"frames": 0, "layout": "voc"}, "needs at least 1 frames, not 0"),
         ({"width": 33}, "even width and height, not 33x48"),
