@@ -73,9 +73,9 @@ class DenseDataConfig:
         check_seed("data.split_seed", self.split_seed)
         if self.eval_crop is not None and self.eval_crop not in EVAL_CROPS:
             raise InputError(f"data.eval_crop is one of {', '.join(EVAL_CROPS)}")
-        depths = (self.min_depth, self.max_depth)
-        if any(d is not None and d <= 0 for d in depths):
-            raise InputError("data.min_depth and data.max_depth must be positive")
+        for name in ("min_depth", "max_depth"):
+            if getattr(self, name) is not None:
+                check_positive(f"data.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
