@@ -206,6 +206,7 @@ def test_the_commands_of_a_user(tmp_path, capsys):
     command = ["data", "make", "rooms", "--out", str(out), "--scenes", "2", "--layout", "duts"]
     assert main([*command, "--size", "32x24", "--jobs", "1"]) == 0
     assert (out / "captions.jsonl").is_file()
+    assert capsys.readouterr().out == f"2 rooms in layout duts are in {out}\n"
     assert main([*command, "--size", "32", "--jobs", "1"]) == 2
     assert "height 24 instead of 32" in capsys.readouterr().err
     sheet = tmp_path / "sheet.png"
