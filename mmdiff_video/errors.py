@@ -15,6 +15,6 @@ class InputError(ValueError):
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a table: nearest match first, then all of them."""
     names = list(valid)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
     return InputError(f"unknown {kind} '{name}': {hint}valid: {', '.join(names)}")

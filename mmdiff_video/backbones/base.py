@@ -8,6 +8,7 @@ images too, F = 1), timesteps floats in [0, 1] with 1 = pure noise: the sigma of
 few methods that differ.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from mmdiff_video.backbones.types import (
     TextEmbedding,
     check_timesteps,
 )
+from mmdiff_video.checks import check_least, check_seed
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.concepts import ConceptReader, check_concepts
 from mmdiff_video.features.types import DiTFeatures, TapSpec
@@ -351,18 +353,26 @@ class Backbone(ABC):
         ``torch.Generator("cpu").manual_seed(seed)``. Concept maps are read at the same steps.
 
         Raises:
-            InputError: a size that does not fit, or a schedule so short that two t share a step.
+            InputError: a size that does not fit, no steps, a guidance or seed out of range, or a
+                schedule so short that two t share a step.
         """
         d = self.defaults
         reading = self._reading(taps, timesteps, concepts, concept_blocks)
         if not reading.blocks:  # then no schedule is too short
             reading = replace(reading, timesteps=())
-        height, width = height or d.height, width or d.width
-        frames = frames or (d.frames if self.geometry.is_video else 1)
+        height = d.height if height is None else height
+        width = d.width if width is None else width
+        if frames is None:
+            frames = d.frames if self.geometry.is_video else 1
         self.geometry.check_size(frames, height, width)
+        steps = d.steps if steps is None else steps
+        check_least("steps", steps, 1)
+        check_seed("seed", seed)
         if not self.geometry.is_video and frames != 1:
             raise InputError(f"'{self.name}' draws single pictures: frames must be 1, not {frames}")
         guidance = d.guidance if guidance is None else guidance
+        if not math.isfinite(guidance):
+            raise InputError(f"guidance is {guidance}: it must be a finite number")
         text = self.encode_text([prompt])
 
         return sample(
@@ -374,7 +384,7 @@ class Backbone(ABC):
             arguments={
                 "height": height,
                 "width": width,
-                "num_inference_steps": steps or d.steps,
+                "num_inference_steps": steps,
                 "generator": torch.Generator("cpu").manual_seed(seed),
                 "output_type": "pt",
                 **self._call_arguments(text, negative_prompt, guidance, frames),
@@ -417,6 +427,7 @@ class Backbone(ABC):
     def _noise(self, x0: Tensor, keys: Sequence[str], seed: int) -> Tensor:
         if isinstance(keys, str) or len(keys) != x0.shape[0]:
             raise InputError(f"{x0.shape[0]} samples need as many sample keys, not {keys!r}")
+        check_seed("seed", seed)
         return keyed_noise(keys, seed, x0.shape[1:]).to(x0.device)
 
     def fold(self, video: Tensor) -> Tensor:

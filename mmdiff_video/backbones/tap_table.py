@@ -90,7 +90,11 @@ def describe_taps(
     """
     known = describe(name_or_path)
     defaults, layout = known.defaults, known.layout
-    size = (frames or defaults.frames, height or defaults.height, width or defaults.width)
+    size = (
+        defaults.frames if frames is None else frames,
+        defaults.height if height is None else height,
+        defaults.width if width is None else width,
+    )
     layout.geometry.check_size(*size)
     return TapTable(
         name=name_or_path,

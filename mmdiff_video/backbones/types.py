@@ -89,15 +89,17 @@ class LatentGeometry:
         for what, value in (("height", height), ("width", width)):
             if value < s or value % s:
                 low = value // s * s
-                fits = " or ".join(str(v) for v in (low, low + s) if v > 0)
-                problems.append(f"{what} {value} is not a multiple of {s} (nearest: {fits})")
+                nearest = {max(low, s), max(low + s, s)}
+                fits = " or ".join(map(str, sorted(nearest)))
+                kind = "multiple" if value > 0 else "positive multiple"
+                problems.append(f"{what} {value} is not a {kind} of {s} (nearest: {fits})")
         t = self.time_stride
-        if frames < 1 or (frames - 1) % t:
-            low = max((frames - 1) // t * t + 1, 1)
-            nearest = sorted({low, low + t})
+        if frames < 1:
+            problems.append(f"frames must be at least 1, not {frames}")
+        elif (frames - 1) % t:
+            low = (frames - 1) // t * t + 1
             problems.append(
-                f"{frames} frames are not 1 + a multiple of {t}"
-                f" (nearest: {' or '.join(map(str, nearest))})"
+                f"{frames} frames are not 1 + a multiple of {t} (nearest: {low} or {low + t})"
             )
         if problems:
             raise InputError(f"size does not fit the backbone: {'; '.join(problems)}")

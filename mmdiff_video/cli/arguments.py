@@ -5,6 +5,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+SIDES = "pixels, a multiple of 16"
+FRAMES = "1, or with Wan 1 + a multiple of 4"
+"""What fits the named backbones; a refused size names the nearest that does."""
+
 OVERRIDES_HELP = "config overrides, for instance train.steps=500 decoder.width=256"
 
 
@@ -64,7 +68,12 @@ def task_arguments(
 ) -> None:
     """Declare data set, backbone, config file and overrides of a task."""
     parser.add_argument("--data", metavar="NAME", help=f"a data set: {data}")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="the folder it lies in")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="the folder it lies in; rooms needs none: it is made on the spot",
+    )
     parser.add_argument(
         "--backbone",
         metavar="NAME",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmdiff_video.cli.arguments import out_folder, verb
+from mmdiff_video.cli.arguments import FRAMES, SIDES, out_folder, verb
 
 
 def add_verbs(verbs) -> None:
@@ -19,9 +19,9 @@ def add_verbs(verbs) -> None:
     taps.add_argument(
         "backbone", nargs="?", default="nano-wan", metavar="NAME", help="one of them (nano-wan)"
     )
-    for name, unit in (("frames", "frames"), ("height", "pixels"), ("width", "pixels")):
+    for name, what in (("frames", FRAMES), ("height", SIDES), ("width", SIDES)):
         taps.add_argument(
-            f"--{name}", type=int, metavar="N", help=f"{unit} (default: what the backbone is for)"
+            f"--{name}", type=int, metavar="N", help=f"{what} (default: what the backbone is for)"
         )
 
     concepts = verb(

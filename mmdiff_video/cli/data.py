@@ -142,6 +142,7 @@ def _data_make(args: argparse.Namespace) -> None:
         height=args.size[1],
         jobs=args.jobs,
     )
+    print(f"{args.scenes} rooms in layout {args.layout} are in {args.out}")
 
 
 def _caption(args: argparse.Namespace) -> int:

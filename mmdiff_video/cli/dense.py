@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from mmdiff_video.cli.arguments import (
+    FRAMES,
+    SIDES,
     out_folder,
     overrides,
     task_arguments,
@@ -62,16 +64,17 @@ that was stopped goes on with --resume.""",
 example:
   mmdiff-video predict runs/depth photo.jpg holidays/ walk.mp4 --out predictions
 
-Of each picture: NAME.png (depth in 16-bit millimetres, palette labels, or 8-bit saliency) and
-NAME_overlay.png. Of each video: a folder of such pictures, a frame each, and NAME_overlay.mp4. A
-video backbone sees the clip at once.""",
+Of each picture: OUT/NAME.png (depth in 16-bit millimetres, palette labels, or 8-bit saliency) and
+OUT/NAME_overlay.png; of those in a folder: OUT/FOLDER/NAME.png and so on. Of each video: a folder
+of such pictures, a frame each, and NAME_overlay.mp4. A video backbone sees the clip at once.
+OUT/report.json lists what was written, and what was skipped and why.""",
     )
     predict.add_argument("run_dir", metavar="RUN", help="a run folder of dense, or a Hub id")
     predict.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="pictures, folders of them, videos"
     )
     predict.add_argument(
-        "--out", type=out_folder, required=True, metavar="DIR", help="for what is found"
+        "--out", type=out_folder, required=True, metavar="OUT", help="folder for what is found"
     )
     predict.add_argument("--prompt", metavar="TEXT", help="what the pictures show")
 
@@ -97,9 +100,9 @@ itself: the sample is the one that is drawn without them.""",
     )
     own = "default: the backbone's own"
     for name, what in (
-        ("height", "pixels"),
-        ("width", "pixels"),
-        ("frames", "of a clip"),
+        ("height", SIDES),
+        ("width", SIDES),
+        ("frames", FRAMES),
         ("steps", "of the sampler"),
     ):
         generate.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} ({own})")

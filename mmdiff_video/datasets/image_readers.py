@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.captions import read_captions
 from mmdiff_video.datasets.duts import load_duts
 from mmdiff_video.datasets.folders import load_folders
@@ -52,10 +53,12 @@ def load_images(
         split_seed: which ones.
 
     Raises:
-        InputError: unknown split, task or reader, a root that does not lie as it must, no usable
-            picture, broken captions.
+        InputError: unknown split, task or reader, ``max_images`` below 1, a root that does not lie
+            as it must, no usable picture, broken captions.
     """
     card.check(split, task)
+    if max_images is not None:
+        check_least("max_images", max_images, 1)
     if card.reader not in READERS:
         raise unknown_name("reader", card.reader, READERS)
     loaded = READERS[card.reader](card, Path(root), split, task)
@@ -65,7 +68,7 @@ def load_images(
             f"no usable picture in split '{split}' of '{root}'{reasons(loaded.skipped)}"
         )
     if max_images is not None and max_images < len(images):
-        chosen = random.Random(split_seed).sample(range(len(images)), max(max_images, 1))
+        chosen = random.Random(split_seed).sample(range(len(images)), max_images)
         images = [images[i] for i in sorted(chosen)]
     captions = read_captions(root)
     images = [replace(image, caption=captions.get(image.key)) for image in images]

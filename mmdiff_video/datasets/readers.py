@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.captions import read_captions
 from mmdiff_video.datasets.card import DatasetCard
 from mmdiff_video.datasets.posed_video import LoadedClips, reasons
@@ -53,10 +54,12 @@ def load_split(
         split_seed: which ones.
 
     Raises:
-        InputError: unknown split or reader, a root that does not lie as it must, no usable clip,
-            broken captions.
+        InputError: unknown split or reader, ``max_clips`` below 1, a root that does not lie as it
+            must, no usable clip, broken captions.
     """
     card.check_split(split)
+    if max_clips is not None:
+        check_least("max_clips", max_clips, 1)
     limit = card.splits[split] if max_clips is None else max_clips
     loaded = reader_of(card)(root, split, max_clips=limit, split_seed=split_seed)
     if not loaded.clips:

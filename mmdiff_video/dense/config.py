@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mmdiff_video.checks import check_fields, check_positive, check_seed
 from mmdiff_video.datasets.image_card import EVAL_CROPS
 from mmdiff_video.dense.heads import DeepLabConfig, DPTConfig
 from mmdiff_video.dense.tasks.base import DenseLossConfig
@@ -68,13 +69,13 @@ class DenseDataConfig:
     eval_crop: str | None = None
 
     def __post_init__(self) -> None:
-        if self.views is not None and self.views < 1:
-            raise InputError(f"data.views must be at least 1, not {self.views}")
+        check_fields(self, "data.", views=1, max_images=1, max_eval_images=1)
+        check_seed("data.split_seed", self.split_seed)
         if self.eval_crop is not None and self.eval_crop not in EVAL_CROPS:
             raise InputError(f"data.eval_crop is one of {', '.join(EVAL_CROPS)}")
-        depths = (self.min_depth, self.max_depth)
-        if any(d is not None and d <= 0 for d in depths):
-            raise InputError("data.min_depth and data.max_depth must be positive")
+        for name in ("min_depth", "max_depth"):
+            if getattr(self, name) is not None:
+                check_positive(f"data.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,5 +122,5 @@ class DenseConfig:
             raise InputError(f"input is 'features' or 'latent', not '{self.input}'")
         if self.input == "latent" and self.concept_maps:
             raise InputError("concept_maps come from the transformer: they need input=features")
-        if not self.head_lr_factor > 0:
-            raise InputError(f"head_lr_factor must be positive, not {self.head_lr_factor}")
+        check_positive("head_lr_factor", self.head_lr_factor)
+        self.loss.check_task(self.task)

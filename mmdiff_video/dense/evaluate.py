@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.image_readers import load_images
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.dense.model import parameter_counts
@@ -46,8 +47,10 @@ def eval_dense(
         backbone: the run's, if it is loaded already.
 
     Raises:
-        InputError: no run, no data.
+        InputError: no run, no data, ``max_images`` below 1.
     """
+    if max_images is not None:
+        check_least("--max-images", max_images, 1)  # before any model is loaded
     model = DenseModel.from_pretrained(run, backbone)
     setup, data = model.setup, model.setup.config.data
     root = find_root(setup.card, data_root or data.root)

@@ -16,6 +16,7 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of
 from mmdiff_video.dense.tasks import Task, build_task
 from mmdiff_video.dense.views import DenseBatch
+from mmdiff_video.errors import InputError
 from mmdiff_video.features.dino import CachedDino, DinoFeatures, load_dino
 from mmdiff_video.features.source import FeatureSource, resolve_run_config
 from mmdiff_video.features.types import DiTFeatures
@@ -166,6 +167,15 @@ def set_up_dense(
 
 def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> DenseConfig:
     defaults, data = backbone.defaults, config.data
+    least = card.min_depth if data.min_depth is None else data.min_depth
+    most = card.max_depth if data.max_depth is None else data.max_depth
+    # a joint run may give the limits of its depth to a task on another card, which reads none
+    if config.task == "depth" and not least < most:
+        raise InputError(
+            f"no depth lies between data.min_depth {least:g} and data.max_depth {most:g}: set the"
+            f" first below the second (the card of '{card.name}' has {card.min_depth:g} and"
+            f" {card.max_depth:g})"
+        )
     return replace(
         config,
         backbone=config.backbone.completed(backbone),
@@ -174,10 +184,10 @@ def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> Dense
             data,
             train_split=data.train_split or card.train,
             eval_split=data.eval_split or card.held_out,
-            height=data.height or defaults.height,
-            width=data.width or defaults.width,
-            min_depth=data.min_depth or card.min_depth,
-            max_depth=data.max_depth or card.max_depth,
+            height=defaults.height if data.height is None else data.height,
+            width=defaults.width if data.width is None else data.width,
+            min_depth=least,
+            max_depth=most,
             eval_crop=data.eval_crop or card.eval_crop,
         ),
     )

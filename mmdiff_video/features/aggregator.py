@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.checks import check_fields
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.features.cbam import CBAM
 
@@ -56,20 +57,16 @@ class AggregatorConfig:
     cbam_time_kernel: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "mlp_ratio", "cbam_reduction"):
-            if getattr(self, name) < 1:
-                raise InputError(f"aggregator {name} must be at least 1, not {getattr(self, name)}")
-        if self.depth < 0:
-            raise InputError(f"aggregator depth must not be negative, not {self.depth}")
+        check_fields(self, "aggregator.", width=1, heads=1, mlp_ratio=1, cbam_reduction=1, depth=0)
         if self.width % self.heads:
             raise InputError(
-                f"aggregator width {self.width} is not a multiple of its {self.heads} heads"
+                f"aggregator.width {self.width} is not a multiple of aggregator.heads {self.heads}"
             )
         if not 0 <= self.dropout < 1:
-            raise InputError(f"aggregator dropout must be in [0, 1), not {self.dropout}")
+            raise InputError(f"aggregator.dropout must be in [0, 1), not {self.dropout}")
         for name in ("cbam_space_kernel", "cbam_time_kernel"):
             if getattr(self, name) % 2 == 0:
-                raise InputError(f"aggregator {name} must be odd, not {getattr(self, name)}")
+                raise InputError(f"aggregator.{name} must be odd, not {getattr(self, name)}")
 
 
 class TimestepLayer(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmdiff_video.backbones import load_backbone, load_defaults
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.checks import check_positive, check_seed
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.cache import FeatureCache
@@ -47,6 +48,9 @@ class BackboneConfig:
     vae_tiling: bool = False
     chunk: int | None = None
 
+    def __post_init__(self) -> None:
+        check_seed("backbone.seed", self.seed)
+
     def load(self) -> Backbone:
         """Load the backbone onto this process's device."""
         return load_backbone(
@@ -78,6 +82,9 @@ class CacheConfig:
     dir: str | None = None
     budget_gb: float = 20.0
     form: str = "bf16"
+
+    def __post_init__(self) -> None:
+        check_positive("cache.budget_gb", self.budget_gb)
 
     def absolute(self) -> "CacheConfig":
         """Name the folder so that a run finds it from any other."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mmdiff_video.checks import check_fields, check_seed
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.aggregator import AggregatorConfig
 from mmdiff_video.features.source import BackboneConfig, CacheConfig
@@ -16,7 +17,7 @@ class DataConfig:
     Attributes:
         name: a dataset card (``mmdiff-video data list``).
         root: the folder the data lies in.
-        frames: input frames F of a clip.
+        frames: input frames F of a clip, at least 2.
         height, width: pixels that input and target frames are resized and cropped to.
         targets: held-out views per sample.
         input_targets: input frames that are supervised as well, drawn anew at each step. They tie
@@ -46,6 +47,22 @@ class DataConfig:
     split_seed: int = 0
     eval_index: str | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "data.",
+            frames=2,
+            targets=1,
+            input_targets=0,
+            eval_targets=1,
+            samplings_per_clip=1,
+            max_clips=1,
+            max_eval_clips=1,
+        )
+        check_seed("data.split_seed", self.split_seed)
+        if self.span is not None and not 2 <= self.span[0] <= self.span[1]:
+            raise InputError(f"data.span needs 2 <= least <= most, not {list(self.span)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
@@ -63,6 +80,14 @@ class LossConfig:
     ssim: float = 0.0
     perceptual: float = 0.5
     opacity: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "loss.", mse=0, ssim=0, perceptual=0, opacity=0)
+        if not (self.mse or self.ssim or self.perceptual):
+            raise InputError(
+                "loss.mse, loss.ssim and loss.perceptual are all 0, so that no view is compared"
+                " with its truth: give one of them a weight"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.eval_index import index_choices, load_eval_index
 from mmdiff_video.datasets.posed_video import PosedClip
 from mmdiff_video.datasets.readers import load_split
@@ -100,8 +101,10 @@ def eval_3dgs(
         backbone: the run's, if it is loaded already.
 
     Raises:
-        InputError: no run, no data, an unknown split.
+        InputError: no run, no data, an unknown split, ``max_clips`` below 1.
     """
+    if max_clips is not None:
+        check_least("--max-clips", max_clips, 1)  # before any model is loaded
     reconstructor = Reconstructor.from_run(run, data_root, backbone)
     setup = reconstructor.setup
     samples, choices, skipped = evaluation_set(setup, split, max_clips, eval_index)

@@ -62,6 +62,9 @@ class RenderLoss(nn.Module):
 
     Without LPIPS weights on the machine the perceptual term is left out, and a log line says so
     once.
+
+    Raises:
+        InputError: the perceptual term is the only one that compares, and is left out.
     """
 
     def __init__(self, config: LossConfig, device: torch.device):
@@ -71,6 +74,11 @@ class RenderLoss(nn.Module):
         if config.perceptual > 0:
             self.lpips, reason = lpips_or_reason(device)
             if self.lpips is None:
+                if not (config.mse or config.ssim):
+                    raise InputError(
+                        f"only loss.perceptual has a weight, and there is no LPIPS: {reason}; give"
+                        " loss.mse or loss.ssim a weight"
+                    )
                 logger.warning("training without the perceptual loss: %s", reason)
 
     def forward(

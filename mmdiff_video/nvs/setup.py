@@ -129,10 +129,10 @@ def _complete(config: NVSConfig, backbone: Backbone, card: DatasetCard) -> NVSCo
         data=replace(
             data,
             eval_index=None if data.eval_index is None else str(Path(data.eval_index).resolve()),
-            frames=data.frames or defaults.frames,
-            height=data.height or defaults.height,
-            width=data.width or defaults.width,
-            span=data.span or (card.min_span, card.max_span),
+            frames=defaults.frames if data.frames is None else data.frames,
+            height=defaults.height if data.height is None else data.height,
+            width=defaults.width if data.width is None else data.width,
+            span=(card.min_span, card.max_span) if data.span is None else data.span,
         ),
     )
 

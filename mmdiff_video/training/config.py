@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from mmdiff_video.checks import check_fields, check_seed
 from mmdiff_video.errors import InputError
 
 
@@ -53,31 +54,34 @@ class TrainConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("steps", 1),
-            ("batch_size", 1),
-            ("grad_accumulation", 1),
-            ("checkpoint_every", 1),
-            ("keep_checkpoints", 1),
-            ("log_every", 1),
-            ("lr", 0),
-            ("weight_decay", 0),
-            ("warmup_steps", 0),
-            ("grad_clip", 0),
-            ("preview_every", 0),
-            ("workers", 0),
-        ):
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be {least} or more")
+        check_fields(
+            self,
+            "train.",
+            steps=1,
+            batch_size=1,
+            grad_accumulation=1,
+            checkpoint_every=1,
+            keep_checkpoints=1,
+            log_every=1,
+            lr=0,
+            weight_decay=0,
+            warmup_steps=0,
+            grad_clip=0,
+            preview_every=0,
+            workers=0,
+        )
+        check_seed("train.seed", self.seed)
         if not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay is {self.ema_decay}: it must be in [0, 1)")
+            raise InputError(f"train.ema_decay is {self.ema_decay}: it must be in [0, 1)")
         for name, valid in (
             ("optimizer", ("adamw", "muon")),
             ("schedule", ("constant", "cosine")),
             ("precision", ("auto", "bf16", "fp32")),
         ):
             if getattr(self, name) not in valid:
-                raise InputError(f"{name} is '{getattr(self, name)}': valid: {', '.join(valid)}")
+                raise InputError(
+                    f"train.{name} is '{getattr(self, name)}': valid: {', '.join(valid)}"
+                )
 
     def lr_scale(self, step: int) -> float:
         """Share of the base rate that step number ``step`` (from 1) trains with."""

@@ -159,6 +159,14 @@ def test_wrong_sizes_are_refused_with_the_nearest_that_fit(tiny: dict[str, Backb
             tiny["wan"].encode(torch.zeros(1, 3, frames, height, width))
         with pytest.raises(InputError, match=message):
             tiny["wan"].generate("x", frames=frames, height=height, width=width)
+    for size, message in (
+        ({"height": 0}, r"height 0 is not a positive multiple of 16 \(nearest: 16\)"),
+        ({"width": -16}, r"width -16 is not a positive multiple of 16 \(nearest: 16\)"),
+        ({"frames": 0}, "frames must be at least 1, not 0"),
+    ):
+        for backbone in tiny.values():
+            with pytest.raises(InputError, match=message):
+                backbone.generate("x", **size)
     with pytest.raises(InputError, match=r"height 100 .* 96 or 112.*width 120 .* 112 or 128"):
         tiny["flux"].extract(torch.zeros(1, 3, 1, 100, 120), keys=["a"])
     with pytest.raises(InputError, match="frames must be 1"):

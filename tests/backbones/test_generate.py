@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -173,6 +174,25 @@ def test_a_schedule_too_short_is_refused_before_any_block_runs(backbone: Backbon
         handle.remove()
     assert not ran
     assert not backbone.pipeline.transformer._forward_pre_hooks
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_a_sampler_without_steps_is_refused(backbone: Backbone, steps: int) -> None:
+    with pytest.raises(InputError, match=f"steps is {steps}: it must be 1 or more"):
+        backbone.generate(PROMPT, steps=steps)
+
+
+def test_a_guidance_that_is_no_number_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(InputError, match="guidance is nan: it must be a finite number"):
+        backbone.generate(PROMPT, guidance=math.nan)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_refused(backbone: Backbone, seed: int) -> None:
+    with pytest.raises(InputError, match=f"seed is {seed}: a seed must be from 0"):
+        backbone.generate(PROMPT, seed=seed)
+    with pytest.raises(InputError, match=f"seed is {seed}: a seed must be from 0"):
+        backbone.extract(torch.zeros(1, 3, 1, 32, 32), keys=["a"], seed=seed)
 
 
 def test_flux_takes_no_negative_prompt(tiny: dict[str, Backbone]) -> None:

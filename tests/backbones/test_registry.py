@@ -221,6 +221,9 @@ def test_describe_taps_prints_names_widths_grid_and_memory() -> None:
     assert "single.0 to single.37" in str(describe_taps("flux"))
     with pytest.raises(InputError, match="16 frames"):
         describe_taps("wan", frames=16)
+    for size in ({"frames": 0}, {"height": 0}, {"width": 0}):
+        with pytest.raises(InputError, match=f"{next(iter(size))} .*0"):
+            describe_taps("wan", **size)
 
 
 def test_describe_taps_loads_no_weights_and_no_heavy_library() -> None:

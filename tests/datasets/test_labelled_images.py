@@ -78,6 +78,8 @@ def test_a_seeded_choice_is_part_of_the_whole(stills):
     assert [i.key for i in some] == [i.key for i in again]
     assert len(some) == 2
     assert {i.key for i in some} < every
+    with pytest.raises(InputError, match="max_images is 0"):
+        load_images(card, stills, "train", "depth", max_images=0)
 
 
 def test_wrong_tasks_and_splits_are_refused(stills):

@@ -179,6 +179,11 @@ def test_the_seeded_choice_is_deterministic_and_fills_up(rooms_copy):
     assert [key for key, _ in refilled.skipped] == [broken]
 
 
+def test_a_choice_of_no_clip_is_refused(rooms):
+    with pytest.raises(InputError, match="max_clips is 0: it must be 1 or more"):
+        load_split(load_card("rooms"), rooms, "train", max_clips=0)
+
+
 def test_train_and_test_are_disjoint(rooms):
     card = load_card("rooms")
     train, test = (set(keys(load_split(card, rooms, split))) for split in ("train", "test"))

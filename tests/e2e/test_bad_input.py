@@ -119,6 +119,24 @@ def test_a_single_broken_clip_is_counted_not_fatal(root: Path, tmp_path: Path):
         ("data.height=36", "32 or 48"),
         ("data.frames=16", "13 or 17"),
         ("data.height=320000000", "a smaller size"),
+        ("data.frames=0", "frames"),
+        ("data.height=0", "height 0"),
+        ("data.width=-16", "nearest: 16"),
+        ("data.frames=1", "data.frames is 1: it must be 2 or more"),
+        ("data.targets=0", "data.targets is 0: it must be 1 or more"),
+        ("data.eval_targets=0", "data.eval_targets is 0: it must be 1 or more"),
+        ("data.input_targets=-1", "data.input_targets is -1: it must be 0 or more"),
+        ("data.samplings_per_clip=0", "data.samplings_per_clip is 0: it must be 1 or more"),
+        ("data.span=[12,7]", "data.span needs 2 <= least <= most"),
+        ("loss.ssim=-1", "loss.ssim is -1.0: it must be 0 or more"),
+        ("loss={mse: 0, perceptual: 0, ssim: 0}", "are all 0"),
+        ("cache.budget_gb=0", "cache.budget_gb is 0.0: it must be finite and above 0"),
+        ("train.lr=.inf", "train.lr is inf"),
+        ("train.seed=-1", "train.seed is -1: a seed must be from 0"),
+        ("backbone.seed=99999999999999999999999", "backbone.seed is 99999999999999999999999"),
+        ("data.split_seed=-1", "data.split_seed is -1"),
+        ("data.max_clips=0", "data.max_clips is 0: it must be 1 or more"),
+        ("data.max_eval_clips=-1", "data.max_eval_clips is -1"),
     ],
 )
 def test_wrong_settings_name_what_is_valid(
@@ -143,6 +161,9 @@ def test_runs_that_do_not_fit(fails, root: Path, tmp_path: Path):
     message = fails("render", run, "--scene", "nowhere", "--out", tmp_path / "v.mp4")
     assert "unknown scene" in message
     assert "train" in fails("eval-3dgs", run, "--split", "validation")
+    for number in ("0", "-1"):
+        message = fails("eval-3dgs", run, "--max-clips", number)
+        assert f"--max-clips is {number}: it must be 1 or more" in message
     message = fails(*train(root, run, "decoder.width=64"), "--resume")
     assert "another architecture" in message
     config = (run / "config.yaml").read_text()

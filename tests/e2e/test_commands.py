@@ -306,6 +306,23 @@ def test_help_starts_fast_and_teaches():
     assert " torch" not in out.stderr  # nothing heavy is imported for a help text
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train-3dgs", "rooms needs none: it is made on the spot"),
+        ("compare-3dgs", "rooms needs none: it is made on the spot"),
+        ("taps", "a multiple of 16"),
+        ("generate", "with Wan 1 + a multiple of 4"),
+        ("predict", "OUT/FOLDER/NAME.png"),
+        ("predict", "OUT/report.json lists what was written, and what was skipped"),
+    ],
+)
+def test_help_says_what_a_first_user_asks(capsys, command: str, words: str):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
 def test_every_argument_of_every_command_says_what_it_is():
     def commands(parser: argparse.ArgumentParser):
         yield parser

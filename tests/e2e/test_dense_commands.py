@@ -392,6 +392,35 @@ def test_broken_pictures_are_counted_and_training_goes_on(stills, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.height=0", "height 0"),
+        ("data.width=-16", "nearest: 16"),
+        ("loss.silog=-1", "loss.silog is -1.0: it must be 0 or more"),
+        ("loss.bce=.nan", "loss.bce is nan"),
+        ("loss={silog: 0, gradient: 0}", "with loss.silog and loss.gradient at 0"),
+        ("loss.gradient_scales=0", "loss.gradient_scales is 0"),
+        ("loss.variance_focus=2", "loss.variance_focus must be in [0, 1]"),
+        ("cache.budget_gb=-1", "cache.budget_gb is -1.0"),
+        ("head_lr_factor=.inf", "head_lr_factor is inf"),
+        ("data.split_seed=-3", "data.split_seed is -3"),
+        ("data.max_images=0", "data.max_images is 0: it must be 1 or more"),
+        ("data.max_eval_images=-5", "data.max_eval_images is -5"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(stills, tmp_path, capsys, override, message):
+    assert dense("depth", stills, tmp_path / "run", override) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_scoring_no_picture_is_refused(runs, capsys):
+    for number in ("0", "-5"):
+        assert main(["eval-dense", str(runs["depth"]), "--max-images", number]) == 2
+        assert f"--max-images is {number}: it must be 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("command", "message"),
     [
         (["dense", "--task", "depth", "--data", "duts", "--data-root", "{root}"], "no labels for"),

@@ -264,7 +264,7 @@ def test_features_of_another_make_are_refused(change, message):
 )
 def test_impossible_hyperparameters_are_refused(values):
     with pytest.raises(
-        InputError, match=f"aggregator {next(iter(values)).replace('heads', 'width')}"
+        InputError, match=rf"aggregator\.{next(iter(values)).replace('heads', 'width')}"
     ):
         AggregatorConfig(**values)
 

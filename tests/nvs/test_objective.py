@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from mmdiff_video.errors import InputError
+from mmdiff_video.nvs import objective
 from mmdiff_video.nvs.config import LossConfig
 from mmdiff_video.nvs.objective import RenderLoss, render
 from recon.gaussians import Gaussians
@@ -40,6 +42,15 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(scene):
     torch.testing.assert_close(loss, 0.5 * mse + 0.2 * (1 - similarity) + 0.01 * 0.7)
     torch.testing.assert_close(logs["mse"], mse)
     torch.testing.assert_close(logs["ssim"], similarity)
+
+
+def test_a_loss_of_nothing_but_a_missing_network_is_refused(monkeypatch):
+    def missing(device: torch.device) -> tuple[None, str]:
+        return None, "no weights here"
+
+    monkeypatch.setattr(objective, "lpips_or_reason", missing)
+    with pytest.raises(InputError, match=r"only loss\.perceptual .* no weights here"):
+        RenderLoss(LossConfig(mse=0), torch.device("cpu"))
 
 
 def test_terms_of_no_weight_are_neither_computed_nor_logged(scene):

@@ -251,9 +251,10 @@ def test_rates_for_parameters_that_are_not_there_are_refused(tiny, tmp_path: Pat
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"steps": 0}, "steps is 0"),
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"steps": 0}, "train.steps is 0: it must be 1 or more"),
+        ({"lr": float("nan")}, "train.lr is nan: it must be finite and 0 or more"),
+        ({"lr": float("inf")}, "train.lr is inf: it must be finite and 0 or more"),
+        ({"ema_decay": 1.0}, "train.ema_decay"),
         ({"schedule": "cosin"}, "valid: constant, cosine"),
         ({"precision": "fp16"}, "valid: auto, bf16, fp32"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mmdiff_video.checks import check_least, check_seed
 from mmdiff_video.datasets.rooms import decor, furniture
 from mmdiff_video.datasets.rooms import materials as m
 from mmdiff_video.datasets.rooms.caption import describe
@@ -15,7 +16,7 @@ from mmdiff_video.datasets.rooms.plan import Plan, bounds
 from mmdiff_video.datasets.rooms.scene import Room, Thing, Walk, rounded
 from mmdiff_video.datasets.rooms.shell import shell
 from mmdiff_video.datasets.rooms.walk import eyes
-from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.errors import unknown_name
 
 SPLITS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 """Split -> the number that seeds its rooms, so that no room belongs to two."""
@@ -46,12 +47,12 @@ def make_room(split: str, index: int, seed: int = 0) -> Room:
         seed: another one makes another data set.
 
     Raises:
-        InputError: unknown split, negative index or seed.
+        InputError: unknown split, negative index, seed out of range.
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    if index < 0 or seed < 0:
-        raise InputError(f"room index and seed must not be negative, not {index} and {seed}")
+    check_least("room index", index, 0)
+    check_seed("seed", seed)
     draw = Draw(SPLITS[split], index, seed)
     plan, salient, walk = _stage(draw)
     _openings(draw, plan)

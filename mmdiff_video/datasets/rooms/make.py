@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from mmdiff_video.checks import check_least, check_seed
 from mmdiff_video.datasets.captions import write_captions
 from mmdiff_video.datasets.rooms.layout import make_room
 from mmdiff_video.datasets.rooms.layouts import LAYOUTS, Layout, picture_names
@@ -82,6 +83,8 @@ def make_rooms(
         layout=layout, scenes=scenes, seed=seed, frames=frames, width=width, height=height
     )
     _check(settings)
+    jobs = os.cpu_count() or 1 if jobs is None else jobs
+    check_least("jobs", jobs, 1)
     out = Path(out)
     _begin(out, settings)
     items = _items(writer, scenes)
@@ -90,7 +93,7 @@ def make_rooms(
         total=len(items), initial=len(items) - len(missing), desc="drawing rooms", unit="room",
         disable=None,
     ) as bar:  # fmt: skip
-        for _ in _draw_all(out, settings, missing, jobs or os.cpu_count() or 1):
+        for _ in _draw_all(out, settings, missing, jobs):
             bar.update()
     _finish(out, settings, items)
     return out
@@ -99,11 +102,8 @@ def make_rooms(
 def _check(settings: _Settings) -> None:
     clips = LAYOUTS[settings.layout].clips
     least = 2 if clips else 1
-    if settings.scenes < 2 or settings.seed < 0:
-        raise InputError(
-            f"needs at least 2 scenes and a seed of at least 0, not {settings.scenes} and "
-            f"{settings.seed}"
-        )
+    check_least("scenes", settings.scenes, 2)
+    check_seed("seed", settings.seed)
     if settings.frames < least:
         raise InputError(
             f"layout '{settings.layout}' needs at least {least} frames, not {settings.frames}"

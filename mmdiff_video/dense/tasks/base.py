@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mmdiff_video.checks import check_fields
+from mmdiff_video.errors import InputError
+
+_TERMS = {"seg": ("cross_entropy",), "depth": ("silog", "gradient"), "saliency": ("bce", "iou")}
+"""Task -> the terms of its loss."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenseLossConfig:
@@ -32,6 +38,23 @@ class DenseLossConfig:
     gradient_scales: int = 4
     bce: float = 1.0
     iou: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = dict.fromkeys((name for names in _TERMS.values() for name in names), 0)
+        check_fields(self, "loss.", **weights, gradient_scales=1)
+        if not 0 <= self.variance_focus <= 1:
+            raise InputError(f"loss.variance_focus must be in [0, 1], not {self.variance_focus}")
+
+    def check_task(self, task: str) -> None:
+        """Refuse weights of 0 for all terms of a task.
+
+        Raises:
+            InputError: names the terms.
+        """
+        terms = _TERMS.get(task, ())  # an unknown task is refused where the task is built
+        if terms and not any(getattr(self, term) for term in terms):
+            names = " and ".join(f"loss.{term}" for term in terms)
+            raise InputError(f"nothing would be learnt with {names} at 0: give {task} a loss")
 
 
 class Scores(Protocol):

@@ -152,12 +152,14 @@ def test_all_cores_draw_the_same(tmp_path, clip_root):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scenes": 1}, "at least 2 scenes"),
-        ({"seed": -1}, "seed of at least 0"),
+        ({"scenes": 1}, "^scenes is 1: it must be 2 or more$"),
+        ({"seed": -1}, "^seed is -1: a seed must be from 0 to"),
+        ({"seed": 10**23}, "^seed is 100000000000000000000000: "),
         ({"frames": 1}, "needs at least 2 frames, not 1"),
         ({"frames": 0, "layout": "voc"}, "needs at least 1 frames, not 0"),
         ({"width": 33}, "even width and height, not 33x48"),
         ({"height": 8}, "at least 16x16, not 64x8"),
+        ({"jobs": 0}, "jobs is 0: it must be 1 or more"),
         ({"layout": "nyuu"}, "did you mean 'nyu'"),
     ],
 )
@@ -204,6 +206,7 @@ def test_the_commands_of_a_user(tmp_path, capsys):
     command = ["data", "make", "rooms", "--out", str(out), "--scenes", "2", "--layout", "duts"]
     assert main([*command, "--size", "32x24", "--jobs", "1"]) == 0
     assert (out / "captions.jsonl").is_file()
+    assert capsys.readouterr().out == f"2 rooms in layout duts are in {out}\n"
     assert main([*command, "--size", "32", "--jobs", "1"]) == 2
     assert "height 24 instead of 32" in capsys.readouterr().err
     sheet = tmp_path / "sheet.png"

@@ -155,8 +155,8 @@ def test_rooms_vary(rooms):
     ("arguments", "message"),
     [
         (("trian", 0, 0), "did you mean 'train'"),
-        (("train", -1, 0), "must not be negative"),
-        (("train", 0, -1), "must not be negative"),
+        (("train", -1, 0), "^room index is -1: it must be 0 or more$"),
+        (("train", 0, -1), "^seed is -1: a seed must be from 0 to"),
     ],
 )
 def test_impossible_rooms_are_refused(arguments, message):

@@ -1,0 +1,51 @@
+"""Checks of single numbers, shared by the settings of all components."""
+
+import math
+from typing import Any
+
+from mmdiff_video.errors import InputError
+
+LARGEST_SEED = 2**63 - 1
+"""What every generator takes: torch's, NumPy's and Python's."""
+
+
+def check_least(name: str, value: float, least: float) -> None:
+    """Refuse a number below ``least``, an infinite one and NaN.
+
+    Args:
+        name: of the setting, as a user types it (``train.steps``).
+        value: of the setting.
+        least: the smallest that makes sense.
+
+    Raises:
+        InputError: names the setting and the least value.
+    """
+    if not least <= value < math.inf:
+        finite = "" if math.isfinite(value) else "finite and "
+        raise InputError(f"{name} is {value}: it must be {finite}{least} or more")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Refuse 0, what is below it, an infinite number and NaN; see :func:`check_least`."""
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} is {value}: it must be finite and above 0")
+
+
+def check_seed(name: str, value: int) -> None:
+    """Refuse a seed that some generator does not take, or takes for another; see above."""
+    if not 0 <= value <= LARGEST_SEED:
+        raise InputError(f"{name} is {value}: a seed must be from 0 to 2^63 - 1")
+
+
+def check_fields(config: Any, prefix: str, **least: float) -> None:
+    """Apply :func:`check_least` to fields of a config; None, the default, always passes.
+
+    Args:
+        config: a dataclass.
+        prefix: what stands before its fields where a user types them (``train.``).
+        least: field -> the smallest value that makes sense.
+    """
+    for field, value in least.items():
+        found = getattr(config, field)
+        if found is not None:
+            check_least(f"{prefix}{field}", found, value)
