@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mmdiff_video.checks import check_fields
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.pretraining.corpus import CorpusConfig
@@ -32,6 +33,9 @@ class StageConfig:
     lr: float = 5e-3
     schedule: str = "constant"
     corpus: CorpusConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"stage '{self.name}': ", steps=1, batch_size=1, lr=0)
 
     def over(self, train: TrainConfig) -> TrainConfig:
         """Lay the stage over the run's settings; warm-up is a tenth of it at most."""
@@ -89,6 +93,7 @@ class VAEStageConfig(StageConfig):
     loss: VAELossConfig | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.crop < 1 or self.crop % 16:
             raise InputError(f"stage '{self.name}': crop {self.crop} is not a multiple of 16")
 
@@ -186,6 +191,7 @@ class DiTStageConfig(StageConfig):
     guidance: tuple[float, float] = (1.0, 5.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         valid = ("flow", "guidance")
         if self.objective not in valid:
             raise unknown_name("objective", self.objective, valid)

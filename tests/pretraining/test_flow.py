@@ -111,6 +111,8 @@ def test_a_stage_has_its_own_timesteps_or_the_runs():
 
 
 def test_wrong_settings_are_refused():
+    with pytest.raises(InputError, match=r"stage 'clips': steps is 0"):
+        DiTStageConfig(name="clips", steps=0)
     with pytest.raises(InputError, match="did you mean 'uniform'"):
         FlowConfig(timesteps="unifrom")
     with pytest.raises(InputError, match="did you mean 'uniform'"):
