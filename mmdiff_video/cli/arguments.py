@@ -37,7 +37,10 @@ def size(text: str) -> tuple[int, int]:
 def out_folder(text: str) -> Path:
     """Read a folder to write into, and find out before the work whether that can be done."""
     path = Path(text)
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    try:
+        there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    except OSError as error:  # a folder above that may not be entered, a name too long
+        raise argparse.ArgumentTypeError(f"'{text}': {error.strerror}") from None
     if not there.is_dir():
         raise argparse.ArgumentTypeError(f"'{there}' is a file, where a folder is wanted")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -52,9 +55,9 @@ def out_file(*suffixes: str) -> Callable[[str], Path]:
         path = Path(text)
         if path.suffix.lower() not in suffixes:
             raise argparse.ArgumentTypeError(f"'{text}' must end in {' or '.join(suffixes)}")
+        out_folder(str(path.parent))
         if path.is_dir():
             raise argparse.ArgumentTypeError(f"'{text}' is a folder, where a file is wanted")
-        out_folder(str(path.parent))
         return path
 
     return check

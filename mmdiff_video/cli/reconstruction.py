@@ -65,7 +65,7 @@ An unknown --scene lists the keys there are.""",
     )
     render.add_argument(
         "--out",
-        type=out_file(".mp4", ".mov", ".mkv"),
+        type=out_file(".mp4", ".mov", ".mkv", ".avi", ".m4v"),
         required=True,
         metavar="VIDEO.mp4",
         help="the video to write",

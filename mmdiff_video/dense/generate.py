@@ -12,7 +12,7 @@ from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.base import Backbone, Generated
 from mmdiff_video.dense.model import concepts_of
 from mmdiff_video.dense.pipeline import DenseModel
-from mmdiff_video.dense.predict import write_picture, write_video
+from mmdiff_video.dense.predict import check_frames_folder, write_picture, write_video
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.files import write_json
@@ -62,6 +62,9 @@ def generate_dense(
     """
     sample = sample or SampleConfig()
     drawer, models = _open(heads, backbone)
+    names = _names(models, heads)
+    for name in names:
+        check_frames_folder(out / name)  # before the work
     found = draw(drawer, models, prompt, sample)
     frames = to_uint8(found.video[0].permute(1, 2, 3, 0))  # [T, H, W, 3]
     written = [out / ("sample.png" if len(frames) == 1 else "sample.mp4")]
@@ -69,7 +72,6 @@ def generate_dense(
         save_png(Image.fromarray(frames[0]), written[0])
     else:
         save_video(frames, written[0], fps=_FPS)
-    names = _names(models, heads)
     for name, model in zip(names, models, strict=True):
         predictions = model.predict_features(part_of(found.features, model), found.video)
         if len(frames) == 1:

@@ -143,7 +143,7 @@ def _refuse_overwriting(inputs: Sequence[tuple[Path, Path]], out: Path) -> None:
     for path, place in inputs:
         target = out / place
         if _is_video(path):
-            _check_frames_folder(target)
+            check_frames_folder(target)
         for result in (target.with_name(f"{target.name}.png"), _overlay(target, _is_video(path))):
             if result.resolve() in given:
                 raise InputError(
@@ -151,15 +151,21 @@ def _refuse_overwriting(inputs: Sequence[tuple[Path, Path]], out: Path) -> None:
                 )
 
 
-def _check_frames_folder(place: Path) -> None:
-    """Refuse a folder that is more than an earlier prediction."""
+def check_frames_folder(place: Path) -> None:
+    """Refuse a folder for a video's frames that is more than an earlier prediction.
+
+    Raises:
+        InputError: it holds other files, or has no overlay beside it.
+    """
     if not place.exists():
         return
-    if not _overlay(place, True).exists() or any(
-        not re.fullmatch(r"\d{6,}\.png", path.name) for path in place.iterdir()
-    ):
+    # file managers leave hidden ones
+    names = [path.name for path in place.iterdir() if not path.name.startswith(".")]
+    ours = all(re.fullmatch(r"\d{6,}\.png", name) for name in names)
+    if not ours or not _overlay(place, True).exists():
         raise InputError(
-            f"'{place}' is there already, and no earlier prediction: choose another --out"
+            f"'{place}' is there already, and no earlier prediction: move it away or choose"
+            " another --out"
         )
 
 
@@ -227,7 +233,7 @@ def write_video(
     Raises:
         InputError: the folder exists and holds something else than an earlier prediction.
     """
-    _check_frames_folder(place)
+    check_frames_folder(place)
 
     def painted(folder: Path) -> Iterator[NDArray[np.uint8]]:
         like: Tensor | None = None  # one range of colours for the whole video

@@ -209,6 +209,8 @@ class FeatureSource:
             "taps": list(self.taps or ()),
             "timesteps": list(self.config.timesteps or ()),
             "prompt": self.config.prompt,
+            "text_tokens": self.backbone.defaults.text_tokens,
+            "guidance": self.backbone.defaults.extract_guidance,
             "noise_seed": self.config.seed,
             "concepts": self._asked.get("concepts", []),
         }

@@ -137,9 +137,12 @@ def _trained(run: Path, arm: NVSConfig) -> bool:
     if not (run / "config.yaml").exists():
         return False
     found = load_config(NVSConfig, run / "config.yaml")
+    index = found.data.eval_index
     found = replace(
         found,
-        data=replace(found.data, root=arm.data.root),
+        data=replace(
+            found.data, root=arm.data.root, eval_index=index and str(Path(index).resolve())
+        ),
         cache=replace(found.cache, dir=arm.cache.dir),
     )
     if found != arm:

@@ -67,9 +67,7 @@ class Reconstructor:
         if data_root is not None:
             config = replace(config, data=replace(config.data, root=str(data_root)))
         setup = set_up(config, backbone)
-        facts = run / "run.json"
-        known = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
-        warn_of_other_weights(run, known.get("backbone_fingerprint"), setup.backbone)
+        warn_of_other_weights(run, _trained_on(run / "run.json"), setup.backbone)
         step = load_model(run, setup.model, ema=True)
         return cls(setup, setup.model.eval(), step)
 
@@ -125,3 +123,13 @@ class Reconstructor:
         found = self.model(features, local[None], Ks[None], height, width)[0]
         in_first = replace(found, means=found.means / scale, scales=found.scales / scale)
         return in_first.transform(invert_rigid(viewmats[0]))
+
+
+def _trained_on(facts: Path) -> str | None:
+    """The fingerprint of a run's backbone, where it was recorded."""
+    if not facts.is_file():
+        return None
+    try:
+        return json.loads(facts.read_text(encoding="utf-8")).get("backbone_fingerprint")
+    except (ValueError, AttributeError):
+        raise InputError(f"'{facts}' is damaged: delete it, or train anew") from None

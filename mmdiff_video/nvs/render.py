@@ -91,12 +91,17 @@ def render_scene(
 
 
 def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> PosedClip:
+    """Find a scene by its key among those of the run and of the card; None: the run's first."""
     setup, data = reconstructor.setup, reconstructor.setup.config.data
+    limit = data.max_clips if split == "train" else data.max_eval_clips
+    usual = setup.card.splits.get(split)
+    if scene is not None and limit is not None and (usual is None or usual > limit):
+        limit = None
     loaded = load_split(
         setup.card,
         find_root(setup.card, data.root),
         split,
-        max_clips=data.max_clips if split == "train" else data.max_eval_clips,
+        max_clips=limit,
         split_seed=data.split_seed,
     )
     clips = {clip.key: clip for clip in loaded.clips}

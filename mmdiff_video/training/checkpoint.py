@@ -85,13 +85,20 @@ def load_moments(checkpoint: Path, optimizer: Optimizer) -> None:
     """Fill an optimiser, whose parameters must be named, with the moments of a checkpoint.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged, or of a version that treats some parameters otherwise.
     """
     moments: dict[str, dict[str, Tensor]] = {}
     for key, tensor in _read(checkpoint, "optimizer").items():
         slot, _, parameter = key.partition(".")
         moments.setdefault(parameter, {})[slot] = tensor
     names = _parameter_names(optimizer)
+    for group in optimizer.param_groups:
+        known = [name for name in group["param_names"] if name in moments]
+        if len({frozenset(moments[name]) for name in known}) > 1:
+            raise InputError(
+                f"{checkpoint} is of a version whose optimizer treated some parameters otherwise:"
+                " go on with that version, or train in another folder"
+            )
     packed = optimizer.state_dict()
     packed["state"] = {i: moments[name] for i, name in enumerate(names) if name in moments}
     optimizer.load_state_dict(packed)

@@ -46,8 +46,8 @@ def project_gaussians(
     """Project one scene into one camera and drop what cannot be seen. Differentiable.
 
     Dropped: depth outside [near, far], opacity below 1/255, a 2D covariance that is singular or
-    overflows, a footprint
-    (the ellipse inside which opacity * exp(-sigma) >= 1/255) without a pixel centre of the image.
+    overflows, a footprint (the ellipse inside which opacity * exp(-sigma) >= 1/255) without a pixel
+    centre of the image.
     """
     R = viewmat[:3, :3]
     # Written out, not as a matmul: TF32 must not touch geometry.

@@ -109,6 +109,28 @@ def test_render_writes_a_video_and_a_ply(run: Path, tmp_path: Path, trajectory: 
     assert load_ply(tmp_path / "s.ply").num == 2 * 8 * 12  # frames 0 and 4, every 4th pixel
 
 
+def test_any_scene_can_be_rendered_by_name(root: Path, tmp_path: Path, capsys):
+    out = tmp_path / "run"
+    command = ["train-3dgs", "--data", "rooms", "--data-root", str(root), "--out", str(out)]
+    assert main([*command, "train.steps=1", "data.max_clips=1", *TINY]) == 0
+    keys = sorted(file.stem for file in (root / "train").glob("*.txt"))
+    assert len(keys) > 1
+    render = ["render", str(out), "--split", "train", "--frames", "1"]
+    for key in keys:  # those beyond the run's choice too
+        assert main([*render, "--scene", key, "--out", str(tmp_path / f"{key}.mp4")]) == 0
+    assert main([*render, "--scene", "none", "--out", str(tmp_path / "none.mp4")]) == 2
+    assert all(key in capsys.readouterr().err for key in keys[:1])
+
+
+def test_a_damaged_note_of_a_run_is_named(run: Path, tmp_path: Path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for text in ("{", "[]"):
+        (copy / "run.json").write_text(text)
+        assert main(["eval-3dgs", str(copy)]) == 2
+        assert "run.json' is damaged" in capsys.readouterr().err
+
+
 def test_resume_goes_on_where_an_uninterrupted_run_would_be(run: Path, root: Path, tmp_path: Path):
     """Two steps, a stop, two more: the same losses as four in one go."""
     out = tmp_path / "resumed"
@@ -250,6 +272,21 @@ def test_compare_prints_the_three_rows_and_continues(
 
     assert main([*command, "train.lr=1e-3"]) == 2
     assert "other settings" in capsys.readouterr().err
+
+
+def test_a_comparison_goes_on_whose_index_was_named_from_here(root: Path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (key,) = [file.stem for file in (root / "test").glob("*.txt")]
+    Path("index.json").write_text(json.dumps({key: {"context": [1, 11], "target": [3, 7]}}))
+    command = ["compare-3dgs", "--data", "rooms", "--data-root", str(root), "--out", "cmp"]
+    command += ["--backbone", "nano-wan-random", "train.steps=1", *TINY]
+    assert main([*command, "data.eval_index=index.json"]) == 0
+    config = Path("cmp/latent/config.yaml")
+    config.write_text(
+        config.read_text().replace(f"{tmp_path}/", "")
+    )  # as an older version wrote it
+    assert "eval_index: index.json" in config.read_text()
+    assert main([*command, "data.eval_index=index.json"]) == 0
 
 
 def test_the_cache_changes_no_loss(root: Path, tmp_path: Path):

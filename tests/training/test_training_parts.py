@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmdiff_video.errors import InputError
@@ -172,6 +173,18 @@ def test_weights_and_moments_come_back_exactly(tmp_path: Path):
     for index, slots in expected.items():
         for slot, tensor in slots.items():
             assert torch.equal(tensor, found[index][slot]), slot
+
+
+def test_moments_of_another_kind_are_refused(tmp_path: Path):
+    """As of a version that gave one of these weights to another kind of update."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    _save(tmp_path, 5, model)
+    (checkpoint,) = checkpoints(tmp_path)
+    moments = load_file(checkpoint / "optimizer.safetensors")
+    moments["momentum.0.weight"] = moments.pop("exp_avg.0.weight")
+    save_file(moments, checkpoint / "optimizer.safetensors")
+    with pytest.raises(InputError, match="treated some parameters otherwise"):
+        load_moments(checkpoint, make_optimizer(model, TrainConfig(), {}))
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path):
