@@ -173,7 +173,7 @@ def _scan_pyav(path: Path) -> tuple[list[int], list[int]]:
 def _upright(frame: Any) -> np.ndarray:
     """Convert PyAV's frame to RGB, turned as the file asks (phones film sideways); decord does."""
     picture = frame.to_ndarray(format="rgb24")
-    quarters = round(getattr(frame, "rotation", 0) / 90)  # counterclockwise
+    quarters = round(frame.rotation / 90)  # counterclockwise
     return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters % 4 else picture
 
 
