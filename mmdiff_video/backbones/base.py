@@ -28,11 +28,10 @@ from mmdiff_video.backbones.types import (
     LatentGeometry,
     Layout,
     TextEmbedding,
-    check_timesteps,
 )
 from mmdiff_video.checks import check_least, check_seed
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.concepts import ConceptReader, check_concepts
+from mmdiff_video.features.concepts import ConceptReader
 from mmdiff_video.features.types import DiTFeatures, TapSpec
 
 __all__ = [
@@ -144,7 +143,7 @@ class Backbone(ABC):
         """Make what reads concept maps during forwards.
 
         Args:
-            concepts: as :func:`check_concepts` returns them; not empty.
+            concepts: as :attr:`Reading.concepts`; not empty.
             blocks: indices in ``concept_stream``, ascending.
             text: the text of the forwards, one row or as many as theirs.
         """
@@ -278,7 +277,7 @@ class Backbone(ABC):
                 fit.
         """
         # before any work that would be wasted
-        self._reading(taps, timesteps, concepts, concept_blocks)
+        Reading.of(self, taps, timesteps, concepts, concept_blocks)
         latent = self.encode(video)
         return self.extract_latent(
             latent,
@@ -316,7 +315,7 @@ class Backbone(ABC):
                 ``defaults.extract_guidance``.
             concepts, concept_blocks: as for :meth:`extract`.
         """
-        reading = self._reading(taps, timesteps, concepts, concept_blocks)
+        reading = Reading.of(self, taps, timesteps, concepts, concept_blocks)
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk must be at least 1, not {chunk}")
         x0 = latent.to(self.device, torch.float32)
@@ -357,7 +356,7 @@ class Backbone(ABC):
                 schedule so short that two t share a step.
         """
         d = self.defaults
-        reading = self._reading(taps, timesteps, concepts, concept_blocks)
+        reading = Reading.of(self, taps, timesteps, concepts, concept_blocks)
         if not reading.blocks:  # then no schedule is too short
             reading = replace(reading, timesteps=())
         height = d.height if height is None else height
@@ -391,29 +390,6 @@ class Backbone(ABC):
             },
             guidance=guidance,
             seed=seed,
-        )
-
-    def _reading(
-        self,
-        taps: Sequence[str | int] | None,
-        timesteps: Sequence[float] | None,
-        concepts: Sequence[str] | None,
-        concept_blocks: Sequence[str | int] | None,
-    ) -> Reading:
-        """Resolve and check what is to be read."""
-        names = check_concepts(concepts)
-        blocks = [spec for spec in self._layout.taps if spec.stream == self.concept_stream]
-        if not names:
-            blocks = []
-        elif concept_blocks is not None:
-            blocks = resolve_taps(concept_blocks, blocks, self.concept_stream)
-            if not blocks:
-                raise InputError("no concept blocks; give at least one, or none at all for all")
-        return Reading(
-            taps=tuple(self.resolve_taps(taps)),
-            timesteps=check_timesteps(self.defaults.timesteps if timesteps is None else timesteps),
-            concepts=names,
-            concept_blocks=tuple(blocks),
         )
 
     def _prompts(self, prompt: str | Sequence[str] | None, batch: int) -> list[str]:

@@ -1,17 +1,20 @@
 """What is read in one go, and reading it from clean latents."""
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from mmdiff_video.backbones.batching import for_row_chunks, incoming_bytes, rows_that_fit
 from mmdiff_video.backbones.noise import noised
-from mmdiff_video.backbones.taps import run_up_to, tapped
-from mmdiff_video.backbones.types import TextEmbedding
+from mmdiff_video.backbones.taps import resolve_taps, run_up_to, tapped
+from mmdiff_video.backbones.types import TextEmbedding, check_timesteps
+from mmdiff_video.errors import InputError
+from mmdiff_video.features.concepts import check_concepts
 from mmdiff_video.features.types import DiTFeatures, TapSpec
 
 if TYPE_CHECKING:
@@ -33,6 +36,35 @@ class Reading:
     timesteps: tuple[float, ...]
     concepts: tuple[str, ...] = ()
     concept_blocks: tuple[TapSpec, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        backbone: "Backbone",
+        taps: Sequence[str | int] | None,
+        timesteps: Sequence[float] | None,
+        concepts: Sequence[str] | None,
+        concept_blocks: Sequence[str | int] | None,
+    ) -> Self:
+        """Resolve and check what is to be read; arguments as for :meth:`Backbone.extract`.
+
+        Raises:
+            InputError: what does not exist in this backbone, or comes twice.
+        """
+        names = check_concepts(concepts)
+        stream = backbone.concept_stream
+        blocks = [spec for spec in backbone.tap_specs() if spec.stream == stream] if names else []
+        if names and concept_blocks is not None:
+            blocks = resolve_taps(concept_blocks, blocks, stream)
+            if not blocks:
+                raise InputError("no concept blocks; give at least one, or none at all for all")
+        times = backbone.defaults.timesteps if timesteps is None else timesteps
+        return cls(
+            taps=tuple(backbone.resolve_taps(taps)),
+            timesteps=check_timesteps(times),
+            concepts=names,
+            concept_blocks=tuple(blocks),
+        )
 
     @property
     def blocks(self) -> tuple[TapSpec, ...]:
