@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from mmdiff_video.config import load_config
-from mmdiff_video.datasets.views import NVSSample, collate
+from mmdiff_video.datasets.views import EvaluationDataset, NVSSample, collate
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json, write_text
 from mmdiff_video.nvs.config import NVSConfig
@@ -93,14 +93,21 @@ def compare_3dgs(
     write_text(out / "comparison.md", tables + "\n")
     runs = {name: Reconstructor.from_run(out / name, backbone=backbone) for name in configs}
     for split in splits:
-        _draw(runs, split, out / f"comparison-{split}.png")
+        _draw(runs, protocols[split].samples, out / f"comparison-{split}.png")
     return tables
 
 
 @dataclass(frozen=True)
 class _Protocol:
-    """What the arms are scored on in one split: every scene, and how its frames are chosen."""
+    """What the arms are scored on in one split.
 
+    Attributes:
+        samples: of the scenes that can be read.
+        scenes: keys of all of them, those left out too.
+        note: how frames were chosen.
+    """
+
+    samples: EvaluationDataset
     scenes: frozenset[str]
     note: str
 
@@ -108,7 +115,7 @@ class _Protocol:
     def of(cls, setup: Setup, split: str) -> Self:
         samples, choices, skipped = evaluation_set(setup, split)
         keys = [clip.key for clip in samples.clips] + [left["key"] for left in skipped]
-        return cls(frozenset(keys), choices.note)
+        return cls(samples, frozenset(keys), choices.note)
 
     def holds(self, path: Path, steps: int) -> bool:
         """Whether there is a report, of this and of a model of so many steps.
@@ -179,10 +186,9 @@ def _table(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 @torch.no_grad()
-def _draw(runs: Mapping[str, Reconstructor], split: str, path: Path) -> None:
+def _draw(runs: Mapping[str, Reconstructor], samples: EvaluationDataset, path: Path) -> None:
     """Lay held-out views beside the renders of every arm."""
     first = next(iter(runs.values()))
-    samples, _, _ = evaluation_set(first.setup, split)
     rows, titles = [], []
     for index in range(min(_SCENES, len(samples))):
         sample = samples[index]
