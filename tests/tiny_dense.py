@@ -1,4 +1,8 @@
-"""Overrides that make a dense run of seconds."""
+"""A dense run of seconds."""
+
+from pathlib import Path
+
+from mmdiff_video.cli import main
 
 TINY = [
     "data.height=32",
@@ -15,3 +19,10 @@ TINY = [
     "train.preview_every=3",
     "train.log_every=1",
 ]
+
+SHORT = [*TINY, "train.steps=3"]
+
+
+def dense(task: str, root: Path, out: Path, *more: str) -> int:
+    command = ["dense", "--task", task, "--data", "rooms", "--data-root", str(root)]
+    return main([*command, "--backbone", "nano-wan-random", "--out", str(out), *SHORT, *more])

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import pytest
+from tiny_dense import dense
+
+from mmdiff_video.datasets.rooms.make import make_rooms
+
+
+@pytest.fixture(scope="session")
+def stills(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("stills") / "rooms"
+    return make_rooms(root, layout="folders", scenes=5, width=64, height=48, jobs=1)
+
+
+@pytest.fixture(scope="session")
+def runs(stills, tmp_path_factory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("runs")
+    for task in ("seg", "depth", "saliency"):
+        assert dense(task, stills, base / task) == 0
+    return {task: base / task for task in ("seg", "depth", "saliency")}
