@@ -142,9 +142,12 @@ def _refuse_overwriting(inputs: Sequence[tuple[Path, Path]], out: Path) -> None:
     given = {path.resolve() for path, _ in inputs}
     for path, place in inputs:
         target = out / place
+        results = [_overlay(target, _is_video(path))]
         if _is_video(path):
             check_frames_folder(target)
-        for result in (target.with_name(f"{target.name}.png"), _overlay(target, _is_video(path))):
+        else:
+            results.append(target.with_name(f"{target.name}.png"))
+        for result in results:
             if result.resolve() in given:
                 raise InputError(
                     f"the result '{result}' would take the place of an input: choose another --out"
@@ -188,9 +191,13 @@ def _picture(model: DenseModel, path: Path, place: Path, prompt: str | None) -> 
 def _video(model: DenseModel, path: Path, place: Path, prompt: str | None) -> Path:
     """Predict clip by clip, of as many frames as the backbone takes by default."""
     length = max(model.setup.backbone.defaults.frames, 1)
-    frames = iterate_frames(path)
     bar = tqdm(
-        frames, desc=path.name, unit="frame", total=count_frames(path), leave=False, disable=None
+        iterate_frames(path),
+        desc=path.name,
+        unit="frame",
+        total=count_frames(path),
+        leave=False,
+        disable=None,
     )
     every = iter(bar)
 
