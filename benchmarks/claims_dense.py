@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mmdiff_video.backbones import Backbone
-from mmdiff_video.datasets.rooms import CLASSES, make_room, render_rooms
-from mmdiff_video.features.aggregator import AggregatorConfig, build_aggregator
+from mmdiff_video.features.aggregators.base import AggregatorConfig, build_aggregator
 from mmdiff_video.files import write_aside
+from mmdiff_video.rooms import CLASSES, make_room, render_rooms
 
 LABEL_SIZE = 64
 """Pixels a side at which the probes are trained and scored."""

@@ -6,9 +6,9 @@ import torch
 from tqdm import tqdm
 
 from mmdiff_video.backbones import Backbone
-from mmdiff_video.datasets.rooms import make_room, render_rooms
 from mmdiff_video.features.analysis import LayerStatistics, channel_entropy, layer_statistics
 from mmdiff_video.files import write_aside
+from mmdiff_video.rooms import make_room, render_rooms
 
 
 def analyse(backbone: Backbone, samples: int) -> LayerStatistics:

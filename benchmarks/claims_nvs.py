@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.compare import compare_3dgs
@@ -13,6 +12,7 @@ from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.evaluate import eval_3dgs
 from mmdiff_video.nvs.setup import resolve_config
 from mmdiff_video.nvs.train import train_3dgs
+from mmdiff_video.rooms.make import make_rooms
 
 SIZE = 128
 """Pixels a side of the clips."""

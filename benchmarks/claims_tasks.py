@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdiff_video.backbones import Backbone, load_backbone
-from mmdiff_video.datasets.labelled import TASKS
+from mmdiff_video.datasets.pictures.labelled import TASKS
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.evaluate import eval_dense
 from mmdiff_video.dense.multitask import TaskData, train_joint

@@ -25,16 +25,16 @@ import torch
 from taps import alternate, device_name, synchronise
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
-from mmdiff_video.datasets.image_card import load_image_card
-from mmdiff_video.datasets.labelled import TASKS
-from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.datasets.pictures.card import load_image_card
+from mmdiff_video.datasets.pictures.labelled import TASKS
+from mmdiff_video.datasets.pictures.views import DenseSample, collate
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.generate import SampleConfig, draw, part_of
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import resolve_dense_config, set_up_dense
 from mmdiff_video.dense.train import load_training_images, train_dense, training_views
-from mmdiff_video.dense.views import DenseSample, collate
 from mmdiff_video.features.source import CacheConfig
+from mmdiff_video.rooms.make import make_rooms
 from mmdiff_video.tables import format_bytes
 
 _PROMPT = "A red sofa on a striped rug."

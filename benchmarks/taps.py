@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
+from mmdiff_video.backbones.concepts.reader import TASK_CONCEPTS
 from mmdiff_video.backbones.noise import keyed_noise, noised
 from mmdiff_video.backbones.taps import run_up_to
-from mmdiff_video.features.concepts import TASK_CONCEPTS
 
 
 def main() -> None:

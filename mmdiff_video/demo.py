@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mmdiff_video.datasets.rooms.make import make_rooms
 from mmdiff_video.nvs.compare import compare_3dgs
 from mmdiff_video.nvs.render import render_scene
 from mmdiff_video.nvs.setup import resolve_config
+from mmdiff_video.rooms.make import make_rooms
 
 _ROOMS = 4
 """Three to train on and one that is never seen: what two CPU cores learn in minutes."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mmdiff_video.backbones.base import Backbone, LatentGeometry, keyed_noise
+from mmdiff_video.backbones.features import DiTFeatures, TapSpec
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.cached_extractor import CachedExtractor
-from mmdiff_video.features.types import DiTFeatures, TapSpec
 
 SPECS = [TapSpec("block.0", "block", 0, 6), TapSpec("block.1", "block", 1, 10)]
 

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
-from mmdiff_video.backbones.nano import build
+from mmdiff_video.backbones.nano.build import build
 from mmdiff_video.cli import main
-from mmdiff_video.concept_pictures import draw_concepts
 from mmdiff_video.errors import InputError
+from mmdiff_video.features.concept_pictures import draw_concepts
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video.backbones.extraction import Reading, read_latent
+from mmdiff_video.backbones.concepts.reader import ConceptReader
+from mmdiff_video.backbones.extract import Reading, read_latent
+from mmdiff_video.backbones.features import DiTFeatures, TapSpec
 from mmdiff_video.backbones.noise import keyed_noise, noised
-from mmdiff_video.backbones.sampling import sample
+from mmdiff_video.backbones.sample import sample
 from mmdiff_video.backbones.taps import resolve_taps
 from mmdiff_video.backbones.text_cache import TextCache
 from mmdiff_video.backbones.types import (
@@ -31,8 +33,6 @@ from mmdiff_video.backbones.types import (
 )
 from mmdiff_video.checks import check_least, check_seed
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.concepts import ConceptReader
-from mmdiff_video.features.types import DiTFeatures, TapSpec
 
 __all__ = [
     "UNTRAINED_NOTICE",
@@ -264,7 +264,7 @@ class Backbone(ABC):
             chunk: at most this many rows in one forward: (sample, timestep) pairs, for an image
                 backbone (sample, timestep, frame) triples. None: all that fit in memory.
             concepts: words such as object, background, whose maps are read too; or
-                ``[PROMPT_WORDS]``. See :mod:`mmdiff_video.features.concepts`.
+                ``[PROMPT_WORDS]``. See :mod:`mmdiff_video.backbones.concepts.reader`.
             concept_blocks: blocks whose concept maps are averaged, as taps of ``concept_stream``;
                 None means all of them.
 

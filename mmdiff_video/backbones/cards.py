@@ -48,8 +48,8 @@ class BackboneCard:
 
 def adapters() -> dict[str, type[Backbone]]:
     """The one table: diffusers pipeline class -> adapter. A new backbone adds its line here."""
-    from mmdiff_video.backbones.flux import FluxBackbone
-    from mmdiff_video.backbones.wan import WanBackbone
+    from mmdiff_video.backbones.families.flux import FluxBackbone
+    from mmdiff_video.backbones.families.wan import WanBackbone
 
     return {"WanPipeline": WanBackbone, "FluxPipeline": FluxBackbone}
 

@@ -129,7 +129,7 @@ def _folder(name_or_path: str, known: Description) -> Path:
         return fetch(source, PIPELINE_FILES)
     if shipped := shipped_weights(name_or_path):
         return shipped
-    from mmdiff_video.backbones.nano import build_cached
+    from mmdiff_video.backbones.nano.build import build_cached
 
     return build_cached(name_or_path)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmdiff_video.backbones.features import TapSpec
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.types import TapSpec
 
 
 class _LastTapReached(Exception):

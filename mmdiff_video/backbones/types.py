@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mmdiff_video.backbones.features import DiTFeatures, TapSpec
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.types import DiTFeatures, TapSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from mmdiff_video.captioning.captioner import (
 )
 from mmdiff_video.captioning.subjects import Subject, find_subjects, root_of
 from mmdiff_video.datasets.captions import CaptionFile
+from mmdiff_video.datasets.clips.clip import ClipError
 from mmdiff_video.datasets.picture_files import PictureError
-from mmdiff_video.datasets.posed_video import ClipError
 from mmdiff_video.errors import InputError
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.training import processes, this_device

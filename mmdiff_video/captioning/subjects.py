@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdiff_video.datasets.card import load_card
 from mmdiff_video.datasets.catalogue import holds_pictures
-from mmdiff_video.datasets.image_card import ImageCard, load_image_card
-from mmdiff_video.datasets.image_readers import load_images
-from mmdiff_video.datasets.posed_video import PosedClip
-from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.clips.clip import PosedClip
+from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
+from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
 from mmdiff_video.skipped import Skipped

@@ -60,7 +60,7 @@ def _taps(args: argparse.Namespace) -> None:
 
 
 def _concepts(args: argparse.Namespace) -> None:
-    from mmdiff_video.concept_pictures import draw_concepts
+    from mmdiff_video.features.concept_pictures import draw_concepts
 
     files = draw_concepts(
         args.concepts.split(","),

@@ -117,7 +117,7 @@ def _data_show(args: argparse.Namespace) -> None:
         return
     if args.name != "rooms":
         raise InputError(f"--sheet draws generated data (rooms), not '{args.name}'")
-    from mmdiff_video.datasets.rooms.sheet import draw_sheet
+    from mmdiff_video.rooms.sheet import draw_sheet
 
     draw_sheet(args.sheet, scenes=args.scenes, seed=args.seed, size=args.size)
 
@@ -130,7 +130,7 @@ def _data_check(args: argparse.Namespace) -> int:
 
 
 def _data_make(args: argparse.Namespace) -> None:
-    from mmdiff_video.datasets.rooms.make import make_rooms
+    from mmdiff_video.rooms.make import make_rooms
 
     make_rooms(
         args.out,

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mmdiff_video.datasets.card import DatasetCard, card_names, load_card
-from mmdiff_video.datasets.check import DatasetReport, check_dataset
-from mmdiff_video.datasets.image_card import ImageCard, image_card_names, load_image_card
-from mmdiff_video.datasets.image_check import ImageDatasetReport, check_images
+from mmdiff_video.datasets.clips.card import DatasetCard, card_names, load_card
+from mmdiff_video.datasets.clips.check import DatasetReport, check_dataset
+from mmdiff_video.datasets.pictures.card import ImageCard, image_card_names, load_image_card
+from mmdiff_video.datasets.pictures.check import ImageDatasetReport, check_images
 from mmdiff_video.errors import unknown_name
 
 

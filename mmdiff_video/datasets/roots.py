@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-from mmdiff_video.datasets.image_card import ImageCard
-from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_folder_aside
 from mmdiff_video.resources import cache_dir
+from mmdiff_video.rooms.make import make_rooms
 
 _CLIPS: dict[str, Any] = {"scenes": 20, "width": 160, "height": 120}
 _STILLS: dict[str, Any] = {

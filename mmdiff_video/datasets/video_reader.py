@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdiff_video.datasets.posed_video import ClipError
+from mmdiff_video.datasets.clips.clip import ClipError
 
 
 class VideoError(ClipError):

@@ -3,35 +3,14 @@
 from dataclasses import dataclass, field
 
 from mmdiff_video.checks import check_fields, check_positive, check_seed
-from mmdiff_video.datasets.image_card import EVAL_CROPS
+from mmdiff_video.datasets.pictures.card import EVAL_CROPS
+from mmdiff_video.datasets.pictures.views import AugmentConfig
 from mmdiff_video.dense.heads import DeepLabConfig, DPTConfig
-from mmdiff_video.dense.tasks.base import DenseLossConfig
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.aggregator import AggregatorConfig
+from mmdiff_video.features.aggregators.base import AggregatorConfig
 from mmdiff_video.features.source import BackboneConfig, CacheConfig
+from mmdiff_video.tasks.base import DenseLossConfig
 from mmdiff_video.training import TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How training views differ from the pictures (the paper: the same for all baselines).
-
-    Attributes:
-        crop: (least, most) share of the largest possible crop's sides.
-        mirror: chance of left and right changing places.
-        jitter: brightness and contrast change by up to this share.
-    """
-
-    crop: tuple[float, float] = (0.6, 1.0)
-    mirror: float = 0.5
-    jitter: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise InputError(f"data.augment.crop needs 0 < least <= most <= 1, not {self.crop}")
-        for name in ("mirror", "jitter"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"data.augment.{name} must be in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,17 +11,17 @@ from tqdm import tqdm
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.checks import check_least
-from mmdiff_video.datasets.image_readers import load_images
+from mmdiff_video.datasets.pictures.loading import load_images
+from mmdiff_video.datasets.pictures.views import DenseSample, EvaluationViews, collate
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import picture_row
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup
-from mmdiff_video.dense.tasks import Constant
-from mmdiff_video.dense.views import DenseSample, EvaluationViews, collate
 from mmdiff_video.files import write_json
 from mmdiff_video.pictures import save_png, side_by_side
 from mmdiff_video.tables import format_table
+from mmdiff_video.tasks import Constant
 
 _PICTURES = 24
 """Pictures that get a row of input, truth, prediction and error."""

@@ -10,11 +10,11 @@ from PIL import Image
 
 from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.base import Backbone, Generated
+from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.dense.model import concepts_of
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.predict import check_frames_folder, write_picture, write_video
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.files import write_json
 from mmdiff_video.pictures import save_png, save_video, to_uint8
 from mmdiff_video.training import this_device

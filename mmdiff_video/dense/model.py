@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.concepts.reader import check_concepts
+from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.heads import DenseHead, build_head
-from mmdiff_video.dense.tasks import Task
-from mmdiff_video.features.aggregator import SpatioTemporalAggregator, build_aggregator
-from mmdiff_video.features.concepts import check_concepts
-from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.features.aggregators.base import SpatioTemporalAggregator, build_aggregator
+from mmdiff_video.tasks import Task
 
 
 class LatentMaps(nn.Module):

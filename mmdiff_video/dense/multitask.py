@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.concepts.reader import TASK_CONCEPTS
 from mmdiff_video.config import record_config
-from mmdiff_video.datasets.image_card import load_image_card
-from mmdiff_video.datasets.labelled import TASKS, LoadedImages
+from mmdiff_video.datasets.pictures.card import load_image_card
+from mmdiff_video.datasets.pictures.labelled import TASKS, LoadedImages
+from mmdiff_video.datasets.pictures.views import DenseBatch, DenseSample, TrainingViews, collate
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of, parameter_counts
 from mmdiff_video.dense.pipeline import DenseModel
@@ -29,9 +31,7 @@ from mmdiff_video.dense.train import (
     train_dense,
     training_views,
 )
-from mmdiff_video.dense.views import DenseBatch, DenseSample, TrainingViews, collate
 from mmdiff_video.errors import InputError, unknown_name
-from mmdiff_video.features.concepts import TASK_CONCEPTS
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.tables import format_count, format_table

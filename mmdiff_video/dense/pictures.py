@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmdiff_video.dense.tasks import Task
-from mmdiff_video.dense.views import DenseSample
+from mmdiff_video.datasets.pictures.views import DenseSample
 from mmdiff_video.pictures import to_uint8
+from mmdiff_video.tasks import Task
 
 _OVERLAY = 0.55
 

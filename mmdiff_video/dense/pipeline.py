@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.config import load_config, save_config
-from mmdiff_video.datasets.labelled import Classes
+from mmdiff_video.datasets.pictures.labelled import Classes
+from mmdiff_video.datasets.pictures.views import fit
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.setup import DenseSetup, set_up_dense
-from mmdiff_video.dense.views import fit
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.source import CacheConfig, warn_of_other_weights
-from mmdiff_video.features.types import DiTFeatures
 from mmdiff_video.files import write_aside, write_json
 
 CONFIG, FACTS, WEIGHTS = "config.yaml", "dense.json", "model.safetensors"

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.datasets.picture_files import PictureError, is_picture, read_rgb
+from mmdiff_video.datasets.pictures.views import to_tensor, to_tensors
 from mmdiff_video.datasets.video_reader import (
     VideoError,
     count_frames,
@@ -23,7 +24,6 @@ from mmdiff_video.datasets.video_reader import (
 )
 from mmdiff_video.dense.pictures import overlay
 from mmdiff_video.dense.pipeline import DenseModel
-from mmdiff_video.dense.views import to_tensor, to_tensors
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import remove_folder, write_folder_aside, write_json
 from mmdiff_video.pictures import save_png, save_video, stamp

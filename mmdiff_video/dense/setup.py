@@ -10,16 +10,16 @@ from torch.nn import functional as F
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.datasets.image_card import ImageCard, load_image_card
-from mmdiff_video.datasets.labelled import Classes
+from mmdiff_video.backbones.features import DiTFeatures
+from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
+from mmdiff_video.datasets.pictures.labelled import Classes
+from mmdiff_video.datasets.pictures.views import DenseBatch
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of
-from mmdiff_video.dense.tasks import Task, build_task
-from mmdiff_video.dense.views import DenseBatch
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.dino import CachedDino, DinoFeatures, load_dino
 from mmdiff_video.features.source import FeatureSource, resolve_run_config
-from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.tasks import Task, build_task
 
 T = TypeVar("T")
 

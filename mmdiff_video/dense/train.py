@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import record_config
-from mmdiff_video.datasets.image_card import ImageCard, load_image_card
-from mmdiff_video.datasets.image_readers import load_images
-from mmdiff_video.datasets.labelled import LoadedImages
+from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
+from mmdiff_video.datasets.pictures.labelled import LoadedImages
+from mmdiff_video.datasets.pictures.loading import load_images
+from mmdiff_video.datasets.pictures.views import DenseBatch, DenseSample, TrainingViews, collate
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import PictureRow, picture_row
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup, Net, set_up_dense
-from mmdiff_video.dense.views import DenseBatch, DenseSample, TrainingViews, collate
 from mmdiff_video.files import write_json
 from mmdiff_video.pictures import side_by_side
 from mmdiff_video.tables import format_bytes, format_count, format_table

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.backbones.features import DiTFeatures
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.concepts.reader import check_concepts
+from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.features.cache import Entry, FeatureCache, address_of
 from mmdiff_video.features.cache_forms import CacheForm, cache_form
-from mmdiff_video.features.concepts import check_concepts
-from mmdiff_video.features.types import DiTFeatures
 
 
 class CachedExtractor:

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from mmdiff_video.backbones import load_backbone, load_defaults
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.checks import check_positive, check_seed
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.cached_extractor import CachedExtractor, entry_bytes
-from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.process import this_device
 from mmdiff_video.resources import find_config
 from mmdiff_video.tables import format_bytes
-from mmdiff_video.training import this_device
 
 logger = logging.getLogger(__name__)
 

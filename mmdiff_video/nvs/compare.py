@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from mmdiff_video.config import load_config
-from mmdiff_video.datasets.views import EvaluationDataset, NVSSample, collate
+from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSSample, collate
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json, write_text
 from mmdiff_video.nvs.config import NVSConfig

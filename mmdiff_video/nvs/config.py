@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mmdiff_video.checks import check_fields, check_seed
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.aggregator import AggregatorConfig
+from mmdiff_video.features.aggregators.base import AggregatorConfig
 from mmdiff_video.features.source import BackboneConfig, CacheConfig
 from mmdiff_video.training import TrainConfig
 from recon.decoder import DecoderConfig

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.features.aggregator import build_aggregator
-from mmdiff_video.features.types import DiTFeatures
+from mmdiff_video.backbones.features import DiTFeatures
+from mmdiff_video.features.aggregators.base import build_aggregator
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.training import count_parameters
 from recon.decoder import LatentTo3DGS, SceneSpace

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import load_config
-from mmdiff_video.datasets.views import NVSBatch
+from mmdiff_video.datasets.clips.views import NVSBatch
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.source import warn_of_other_weights
 from mmdiff_video.nvs.config import NVSConfig

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmdiff_video.datasets.posed_video import ClipError, PosedClip
-from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
+from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.clips.views import collate, make_sample
 from mmdiff_video.datasets.roots import find_root
-from mmdiff_video.datasets.views import collate, make_sample
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.nvs.evaluate import frame_choices
 from mmdiff_video.nvs.objective import render

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.datasets.card import DatasetCard, load_card
+from mmdiff_video.datasets.clips.card import DatasetCard, load_card
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.source import FeatureSource, resolve_run_config
 from mmdiff_video.nvs.config import NVSConfig

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import record_config
-from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.clips.views import NVSBatch, NVSSample, PosedVideoDataset, collate
 from mmdiff_video.datasets.roots import find_root
-from mmdiff_video.datasets.views import NVSBatch, NVSSample, PosedVideoDataset, collate
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.objective import RenderLoss, render

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.cards import BackboneCard
-from mmdiff_video.backbones.nano_parts import load_vae, new_vae
+from mmdiff_video.backbones.nano.parts import load_vae, new_vae
 from mmdiff_video.pretraining.wan_vae import decode_clip, encode_clip
 
 # Standard deviation exp(-3) of the posterior to begin with: at diffusers' own start it is 1, and

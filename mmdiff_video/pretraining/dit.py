@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone, keyed_noise
 from mmdiff_video.backbones.cards import BackboneCard, adapter_for, load_card
-from mmdiff_video.backbones.nano_parts import load_vae, make_pipeline
+from mmdiff_video.backbones.nano.parts import load_vae, make_pipeline
 from mmdiff_video.files import write_json
 from mmdiff_video.pretraining.coders import load_coder
 from mmdiff_video.pretraining.config import DiTConfig, DiTStageConfig
@@ -35,8 +35,8 @@ from mmdiff_video.pretraining.reports import (
 from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae import reconstruction_scores
+from mmdiff_video.seeds import stable_seed
 from mmdiff_video.training import Trainer, processes, this_device
-from mmdiff_video.training.data import stable_seed
 from mmdiff_video.training.precision import takes_bf16
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from torch import Tensor
 from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.base import Backbone, keyed_noise
 from mmdiff_video.backbones.cards import load_card
-from mmdiff_video.backbones.nano import save_backbone
-from mmdiff_video.backbones.nano_parts import load_vae, make_pipeline
+from mmdiff_video.backbones.nano.build import save_backbone
+from mmdiff_video.backbones.nano.parts import load_vae, make_pipeline
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_folder_aside
@@ -108,7 +108,7 @@ def _model_card(config: DiTConfig, reports: dict[str, Any]) -> str:
         f"# {config.backbone}",
         "",
         "A small member of its family, trained from nothing on procedural rooms only"
-        " (`mmdiff_video.datasets.rooms`); made by `mmdiff-video pretrain`.",
+        " (`mmdiff_video.rooms`); made by `mmdiff-video pretrain`.",
         "It knows rooms and the words of their captions, and nothing else.",
         "",
         "| part | parameters | steps | hours | hardware |",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdiff_video.pretraining.corpus import CorpusConfig
-from mmdiff_video.training.data import stable_seed
+from mmdiff_video.seeds import stable_seed
 
 _HASHED = 16
 """Rooms that the generator is known by, in about half a second: these hold all kinds of things, and
@@ -16,12 +16,12 @@ a room without a kind of thing cannot tell that it is made otherwise now."""
 
 
 class RoomClips:
-    """Renders clips of ``mmdiff_video.datasets.rooms``."""
+    """Renders clips of ``mmdiff_video.rooms``."""
 
     @property
     def key(self) -> dict[str, str | int]:
         """The generator, and what changes with the rooms that it makes and draws."""
-        from mmdiff_video.datasets.rooms import DRAWING
+        from mmdiff_video.rooms import DRAWING
 
         return {
             "name": "rooms",
@@ -34,7 +34,7 @@ class RoomClips:
         self, split: str, indices: Sequence[int], config: CorpusConfig
     ) -> Iterator[tuple[NDArray[np.uint8], str]]:
         """Render the rooms of these indices, on all cores, each along a part of its walk."""
-        from mmdiff_video.datasets.rooms import make_room, render_rooms
+        from mmdiff_video.rooms import make_room, render_rooms
 
         clips = render_rooms(
             (make_room(split, index, config.seed) for index in indices),
@@ -50,7 +50,7 @@ class RoomClips:
 @cache
 def _scenes() -> str:
     """Hash the descriptions of some rooms, with their captions."""
-    from mmdiff_video.datasets.rooms import make_room, scene_hash
+    from mmdiff_video.rooms import make_room, scene_hash
 
     hashes = [scene_hash(make_room("train", index)) for index in range(_HASHED)]
     return hashlib.blake2b("".join(hashes).encode(), digest_size=8).hexdigest()

@@ -4,7 +4,6 @@ So a resumed run sees what the uninterrupted one would have, and N processes sha
 global batch that one process with N times the batch would have.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mmdiff_video.seeds import stable_seed
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.training.signals import ignore_stop_signals
 
@@ -45,12 +45,6 @@ class Share:
     batch: Any
     count: int
     skipped: tuple[Skipped, ...]
-
-
-def stable_seed(*parts: int | str) -> int:
-    """Hash anything to a 63-bit seed, the same on every machine and Python."""
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 @lru_cache(maxsize=2)

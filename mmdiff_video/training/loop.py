@@ -22,6 +22,8 @@ from torch.utils.data import default_collate
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import PARTIAL, write_json
+from mmdiff_video.process import processes, this_device
+from mmdiff_video.seeds import stable_seed
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.training import checkpoint as ckpt
 from mmdiff_video.training.config import TrainConfig
@@ -30,7 +32,6 @@ from mmdiff_video.training.data import (
     Shares,
     TrainingSet,
     share_loader,
-    stable_seed,
 )
 from mmdiff_video.training.means import Means
 from mmdiff_video.training.optim import (
@@ -43,7 +44,6 @@ from mmdiff_video.training.optim import (
     update_ema,
 )
 from mmdiff_video.training.precision import takes_bf16
-from mmdiff_video.training.processes import processes, this_device
 from mmdiff_video.training.signals import StopRequest, stop_signals
 from mmdiff_video.training.track import Tracker
 

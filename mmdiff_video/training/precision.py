@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from accelerate.utils import broadcast_object_list
 
-from mmdiff_video.training.processes import processes
+from mmdiff_video.process import processes
 
 _WORTH = 1.2
 """Least gain that pays for what bf16 adds around the products: conversions, and their rounding."""

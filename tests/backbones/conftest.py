@@ -7,7 +7,7 @@ import pytest
 from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
 from mmdiff_video.backbones import Backbone, load_backbone
-from mmdiff_video.backbones.nano import build
+from mmdiff_video.backbones.nano.build import build
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mmdiff_video.backbones import Backbone
+from mmdiff_video.backbones.concepts.reader import PROMPT_WORDS
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.cached_extractor import CachedExtractor, entry_bytes
-from mmdiff_video.features.concepts import PROMPT_WORDS
 
 CONCEPTS = ("object", "background", "edges")
 

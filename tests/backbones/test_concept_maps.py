@@ -8,9 +8,9 @@ from flux_reference import FluxReference
 from torch import Tensor
 
 from mmdiff_video.backbones import Backbone, load_backbone
-from mmdiff_video.backbones.flux import pack
+from mmdiff_video.backbones.concepts.reader import PROMPT_WORDS, TASK_CONCEPTS, check_concepts
+from mmdiff_video.backbones.families.flux import pack
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.concepts import PROMPT_WORDS, TASK_CONCEPTS, check_concepts
 
 CONCEPTS = ("object", "background", "edges")
 TIMES = (0.7, 0.2)

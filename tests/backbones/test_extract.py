@@ -7,7 +7,7 @@ from diffusers.image_processor import VaeImageProcessor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdiff_video.backbones import Backbone, extraction, load_backbone
+from mmdiff_video.backbones import Backbone, extract, load_backbone
 from mmdiff_video.backbones.batching import for_row_chunks, incoming_bytes, rows_that_fit
 from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.errors import InputError
@@ -308,8 +308,8 @@ def test_the_chunk_is_chosen_with_waiting_weights_in_mind(
         return forward(noisy, *rest)
 
     monkeypatch.setattr(backbone, "velocity", watched)
-    monkeypatch.setattr(extraction, "incoming_bytes", lambda model, device: 2)
-    monkeypatch.setattr(extraction, "rows_that_fit", lambda *row: row[-1])
+    monkeypatch.setattr(extract, "incoming_bytes", lambda model, device: 2)
+    monkeypatch.setattr(extract, "rows_that_fit", lambda *row: row[-1])
     latent = torch.zeros(1, backbone.geometry.channels, 1, 4, 4)
     backbone.extract_latent(latent, timesteps=TIMES, keys=["a"])
     assert rows == [2, 1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mmdiff_video.backbones import Backbone, load_defaults
-from mmdiff_video.backbones.sampling import assign_steps, run_tapped
+from mmdiff_video.backbones.sample import assign_steps, run_tapped
 from mmdiff_video.errors import InputError
 
 PROMPT = "a red ball in a room"

@@ -6,8 +6,9 @@ import pytest
 import torch
 from tiny_cards import TINY_WAN, tiny_card
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone, nano
-from mmdiff_video.backbones.nano_text import WORDS, clip_tokenizer, unigram_tokenizer
+from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone
+from mmdiff_video.backbones.nano import build as nano
+from mmdiff_video.backbones.nano.text import WORDS, clip_tokenizer, unigram_tokenizer
 
 
 @pytest.mark.parametrize("name", ["nano-wan-random", "nano-flux-random"])

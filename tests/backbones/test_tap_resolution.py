@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmdiff_video.backbones.features import TapSpec
 from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.types import TapSpec
 
 FLUX = [TapSpec(f"double.{i}", "double", i, 8) for i in range(19)] + [
     TapSpec(f"single.{i}", "single", i, 8) for i in range(38)

@@ -11,11 +11,11 @@ from PIL import Image
 from mmdiff_video.captioning.subjects import find_subjects
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.captions import CAPTIONS_FILE, read_captions
-from mmdiff_video.datasets.card import load_card
-from mmdiff_video.datasets.image_card import load_image_card
-from mmdiff_video.datasets.image_readers import load_images
-from mmdiff_video.datasets.readers import load_split
-from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.pictures.card import load_image_card
+from mmdiff_video.datasets.pictures.loading import load_images
+from mmdiff_video.rooms.make import make_rooms
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdiff_video.datasets.re10k import load_re10k
-from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.datasets.formats.re10k import load_re10k
+from mmdiff_video.rooms.make import make_rooms
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdiff_video.datasets.camera_track import parse_camera_file, read_camera_file
-from mmdiff_video.datasets.posed_video import ClipError
+from mmdiff_video.datasets.clips.clip import ClipError
+from mmdiff_video.datasets.formats.camera_track import parse_camera_file, read_camera_file
 
 
 def double(values) -> torch.Tensor:

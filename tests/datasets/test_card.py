@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from mmdiff_video.datasets.card import card_names, load_card
-from mmdiff_video.datasets.readers import READERS, load_split
+from mmdiff_video.datasets.clips.card import card_names, load_card
+from mmdiff_video.datasets.clips.loading import READERS, load_split
 from mmdiff_video.errors import InputError
 
 

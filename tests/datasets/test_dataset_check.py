@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mmdiff_video.datasets.camera_picture import draw_cameras
-from mmdiff_video.datasets.check import check_dataset
-from mmdiff_video.datasets.re10k import load_re10k
-from mmdiff_video.datasets.rooms import make_room
+from mmdiff_video.datasets.clips.camera_picture import draw_cameras
+from mmdiff_video.datasets.clips.check import check_dataset
+from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.errors import InputError
+from mmdiff_video.rooms import make_room
 
 
 def test_a_good_data_set_gets_a_table_a_report_and_a_picture(rooms, tmp_path, capsys):
@@ -77,7 +77,7 @@ def test_a_missing_split_is_said_a_missing_root_is_an_error(rooms_copy, tmp_path
 
 
 def test_frustums_look_along_the_optical_axis(rooms):
-    from mmdiff_video.datasets.camera_picture import _frustum
+    from mmdiff_video.datasets.clips.camera_picture import _frustum
 
     clip = load_re10k(rooms, "test").clips[0]
     world_from_cam = torch.linalg.inv(clip.viewmats)

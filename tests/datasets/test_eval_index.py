@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdiff_video.datasets.eval_index import SceneViews, index_choices, load_eval_index
-from mmdiff_video.datasets.posed_video import PosedClip
+from mmdiff_video.datasets.clips.clip import PosedClip
+from mmdiff_video.datasets.clips.eval_index import SceneViews, index_choices, load_eval_index
 from mmdiff_video.errors import InputError
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdiff_video.datasets.posed_video import ClipError
-from mmdiff_video.datasets.sampling import even_frames, sample_frames
+from mmdiff_video.datasets.clips.clip import ClipError
+from mmdiff_video.datasets.clips.sampling import even_frames, sample_frames
 
 requests = st.fixed_dictionaries(
     {

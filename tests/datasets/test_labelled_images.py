@@ -8,10 +8,6 @@ import pytest
 from PIL import Image
 
 from mmdiff_video.cli import main
-from mmdiff_video.datasets.image_card import image_card_names, load_image_card
-from mmdiff_video.datasets.image_check import check_images
-from mmdiff_video.datasets.image_readers import READERS, load_images
-from mmdiff_video.datasets.labelled import read_classes, voc_colors
 from mmdiff_video.datasets.picture_files import (
     PictureError,
     read_depth,
@@ -19,9 +15,13 @@ from mmdiff_video.datasets.picture_files import (
     read_mask,
     read_rgb,
 )
-from mmdiff_video.datasets.rooms.classes import CLASSES
-from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.datasets.pictures.card import image_card_names, load_image_card
+from mmdiff_video.datasets.pictures.check import check_images
+from mmdiff_video.datasets.pictures.labelled import read_classes, voc_colors
+from mmdiff_video.datasets.pictures.loading import READERS, load_images
 from mmdiff_video.errors import InputError
+from mmdiff_video.rooms.classes import CLASSES
+from mmdiff_video.rooms.make import make_rooms
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiff_video.datasets.card import load_card
-from mmdiff_video.datasets.posed_video import ClipError
-from mmdiff_video.datasets.re10k import load_re10k
-from mmdiff_video.datasets.readers import load_split
+from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.clips.clip import ClipError
+from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.errors import InputError
 
 

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiff_video.datasets.card import load_card
-from mmdiff_video.datasets.posed_video import ClipError, PosedClip
-from mmdiff_video.datasets.re10k import load_re10k
-from mmdiff_video.datasets.sampling import FrameChoice, FrameChoices, even_choices
-from mmdiff_video.datasets.views import (
+from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
+from mmdiff_video.datasets.clips.sampling import FrameChoice, FrameChoices, even_choices
+from mmdiff_video.datasets.clips.views import (
     EvaluationDataset,
     NVSSample,
     PosedVideoDataset,
@@ -17,6 +16,7 @@ from mmdiff_video.datasets.views import (
     make_sample,
     resize_crop,
 )
+from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.errors import InputError
 from mmdiff_video.skipped import Skipped
 from recon.cameras import Ks_from_normalized, project

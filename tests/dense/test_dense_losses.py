@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mmdiff_video.dense.losses import (
+from mmdiff_video.tasks.losses import (
     binary_cross_entropy,
     cross_entropy,
     gradient_matching,

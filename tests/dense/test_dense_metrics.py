@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from mmdiff_video.datasets.labelled import Classes, voc_colors
-from mmdiff_video.dense.tasks import DenseLossConfig, Depth, Saliency, Segmentation
+from mmdiff_video.datasets.pictures.labelled import Classes, voc_colors
+from mmdiff_video.tasks import DenseLossConfig, Depth, Saliency, Segmentation
 
 CLASSES = Classes(("sky", "road", "car"), voc_colors(3))
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmdiff_video.datasets.labelled import Classes, voc_colors
+from mmdiff_video.datasets.pictures.labelled import Classes, voc_colors
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.setup import resolve_dense_config, set_up_dense

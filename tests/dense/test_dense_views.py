@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiff_video.datasets.labelled import LabelledImage
 from mmdiff_video.datasets.picture_files import PictureError
-from mmdiff_video.dense.config import AugmentConfig
-from mmdiff_video.dense.views import (
+from mmdiff_video.datasets.pictures.labelled import LabelledImage
+from mmdiff_video.datasets.pictures.views import (
     DenseSample,
     EvaluationViews,
     TrainingViews,
     collate,
     fit,
 )
+from mmdiff_video.dense.config import AugmentConfig
 from mmdiff_video.skipped import Skipped
 
 PLAIN = AugmentConfig(crop=(1.0, 1.0), mirror=0.0, jitter=0.0)

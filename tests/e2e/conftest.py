@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from tiny_dense import dense
 
-from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.rooms.make import make_rooms
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmdiff_video.cli import main
-from mmdiff_video.datasets.rooms.make import make_rooms
+from mmdiff_video.rooms.make import make_rooms
 
 SMALL = ["data.frames=5", "data.height=32", "data.width=48", "data.span=[7,12]", "train.steps=1"]
 SMALL += ["decoder.width=32", "decoder.depth=1", "decoder.heads=4", "input=latent"]

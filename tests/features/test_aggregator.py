@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmdiff_video.config import load_config, save_config
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.aggregator import (
+from mmdiff_video.features.aggregators.base import (
     AGGREGATORS,
     AggregatorConfig,
     LayerAggregator,
@@ -18,7 +18,7 @@ from mmdiff_video.features.aggregator import (
     TimestepLayer,
     build_aggregator,
 )
-from mmdiff_video.features.cbam import CBAM
+from mmdiff_video.features.aggregators.cbam import CBAM
 
 TINY = AggregatorConfig(width=8, depth=2, heads=2, dropout=0.0, cbam_reduction=4)
 T = (0.78, 0.52, 0.001)

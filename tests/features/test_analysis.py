@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.features.analysis import channel_entropy, layer_statistics
-from mmdiff_video.features.types import DiTFeatures
 
 
 def features(maps: dict[str, torch.Tensor]) -> DiTFeatures:

@@ -110,7 +110,7 @@ def test_every_clip_shows_the_middle_of_its_rooms_walk_at_a_speed_of_its_own(mon
         seen.extend(span for _, span in zip(rooms, spans, strict=True))
         return iter(())
 
-    monkeypatch.setattr("mmdiff_video.datasets.rooms.render_rooms", render_rooms)
+    monkeypatch.setattr("mmdiff_video.rooms.render_rooms", render_rooms)
     config = CorpusConfig(walk=(0.2, 0.9))
     list(RoomClips().render("val", range(3, 9), config))
     assert all(0 <= first < 0.5 < last <= 1 for first, last in seen)

@@ -7,7 +7,7 @@ import torch
 from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
 
 from mmdiff_video.backbones import load_backbone
-from mmdiff_video.backbones.nano import build
+from mmdiff_video.backbones.nano.build import build
 from mmdiff_video.backbones.noise import noised, velocity_to
 from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.config import DiTStageConfig, FlowConfig

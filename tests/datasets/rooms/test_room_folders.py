@@ -8,15 +8,15 @@ from PIL import Image
 
 from mmdiff_video.cli import main
 from mmdiff_video.datasets import roots
-from mmdiff_video.datasets.card import load_card
-from mmdiff_video.datasets.check import check_dataset
-from mmdiff_video.datasets.image_card import load_image_card
-from mmdiff_video.datasets.readers import load_split
-from mmdiff_video.datasets.rooms import CLASSES, make, make_room, render_room
-from mmdiff_video.datasets.rooms.make import make_rooms
-from mmdiff_video.datasets.rooms.sheet import draw_sheet
+from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.clips.check import check_dataset
+from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
+from mmdiff_video.rooms import CLASSES, make, make_room, render_room
+from mmdiff_video.rooms.make import make_rooms
+from mmdiff_video.rooms.sheet import draw_sheet
 
 TINY = {"scenes": 3, "width": 64, "height": 48, "jobs": 1}
 

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiff_video.datasets.rooms import (
+from mmdiff_video.errors import InputError
+from mmdiff_video.rooms import (
     CLASS_IDS,
     make_room,
     render_room,
     render_rooms,
 )
-from mmdiff_video.datasets.rooms.materials import Material
-from mmdiff_video.datasets.rooms.mesh import build_mesh
-from mmdiff_video.datasets.rooms.patterns import PATTERNS, paint
-from mmdiff_video.datasets.rooms.textures import TexturePool, to_linear, to_srgb
-from mmdiff_video.errors import InputError
+from mmdiff_video.rooms.materials import Material
+from mmdiff_video.rooms.mesh import build_mesh
+from mmdiff_video.rooms.patterns import PATTERNS, paint
+from mmdiff_video.rooms.textures import TexturePool, to_linear, to_srgb
 from recon.cameras import camera_rays, project
 
 SIZE = 64

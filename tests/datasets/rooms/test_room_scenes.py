@@ -4,12 +4,12 @@ import re
 import numpy as np
 import pytest
 
-from mmdiff_video.datasets.rooms import CLASSES, SPLITS, make_room, scene_hash
-from mmdiff_video.datasets.rooms.draw import Draw
-from mmdiff_video.datasets.rooms.plan import bounds
-from mmdiff_video.datasets.rooms.scene import rounded
-from mmdiff_video.datasets.rooms.walk import eyes, viewmats
 from mmdiff_video.errors import InputError
+from mmdiff_video.rooms import CLASSES, SPLITS, make_room, scene_hash
+from mmdiff_video.rooms.draw import Draw
+from mmdiff_video.rooms.plan import bounds
+from mmdiff_video.rooms.scene import rounded
+from mmdiff_video.rooms.walk import eyes, viewmats
 
 GOLDEN = {
     ("train", 0, 0): "d6cdd0ec086306c5",

@@ -1,0 +1,1 @@
+"""Small members of the families, built on this machine."""

@@ -1,0 +1,1 @@
+"""Posed clips: the contract, cards, checks, and what is sampled from them."""

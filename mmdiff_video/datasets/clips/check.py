@@ -1,0 +1,212 @@
+"""Look at a whole data set before training on it: every camera, every frame, and a picture."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from mmdiff_video.datasets.clips.camera_picture import draw_cameras
+from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
+from mmdiff_video.datasets.clips.loading import reader_of
+from mmdiff_video.datasets.roots import find_root
+from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_json
+from mmdiff_video.skipped import Skipped
+
+_DECODE_BYTES = 256 * 2**20  # pictures held at a time
+_REASONS_SHOWN = 20  # the JSON has all of them
+_DRAWN_CLIPS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSummary:
+    """One usable clip. Lengths are in file units, the angle in degrees.
+
+    Attributes:
+        key: names the clip.
+        frames: how many.
+        width, height: pixels.
+        focal: fx of the first camera, divided by the image width.
+        path: length of the camera's path.
+        baseline: distance between its ends.
+        turn: angle between the first and the last camera.
+    """
+
+    key: str
+    frames: int
+    width: int
+    height: int
+    focal: float
+    path: float
+    baseline: float
+    turn: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What was found in one split; ``problem`` says why it could not be looked into at all."""
+
+    split: str
+    clips: list[ClipSummary]
+    skipped: list[Skipped]
+    problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReport:
+    """The whole check.
+
+    Attributes:
+        name: of the dataset card.
+        root: the data root.
+        splits: in the card's order.
+        shared: keys of clips that lie in more than one split; scores on them would mean nothing.
+        picture: the drawn camera paths; None when no clip is usable.
+    """
+
+    name: str
+    root: str
+    splits: list[SplitReport]
+    shared: list[str]
+    picture: str | None
+
+    @property
+    def usable(self) -> int:
+        """Number of usable clips in all splits."""
+        return sum(len(split.clips) for split in self.splits)
+
+    def table(self) -> str:
+        """Lay the report out for a terminal."""
+        lines = [
+            f"{self.name} in {self.root}",
+            f"{'split':<8}{'usable':>7}{'skipped':>9}{'frames':>8}  {'size':<12}{'focal':>6}"
+            f"{'baseline (min/median/max)':>28}{'path':>8}{'turn':>7}",
+        ]
+        for split in self.splits:
+            lines.append(f"{split.split:<8}{len(split.clips):>7}{len(split.skipped):>9}")
+            if split.clips:
+                lines[-1] += _columns(split.clips)
+            if split.problem:
+                lines.append(f"  {split.problem}")
+            lines += [f"  skipped {key}: {why}" for key, why in split.skipped[:_REASONS_SHOWN]]
+            if (more := len(split.skipped) - _REASONS_SHOWN) > 0:
+                lines.append(f"  ... and {more} more")
+        if self.shared:
+            lines.append(f"in more than one split: {', '.join(self.shared[:_REASONS_SHOWN])}")
+        lines.append("focal in image widths, baseline and path in file units, turn in degrees")
+        return "\n".join(lines)
+
+
+def check_dataset(name: str, root: Path | None, out: Path) -> DatasetReport:
+    """Check every clip of every split, decode all frames, print a table, write a report.
+
+    Args:
+        name: a dataset card.
+        root: the data root; None: see :func:`mmdiff_video.datasets.roots.find_root`.
+        out: folder that receives ``report.json`` and ``cameras.png``.
+
+    Raises:
+        InputError: unknown data set, or a root in which no split can be looked into.
+    """
+    card = load_card(name)
+    root = find_root(card, root)
+    reader = reader_of(card)
+    reports: list[SplitReport] = []
+    drawn: list[PosedClip] = []
+    for split in card.splits:
+        try:
+            loaded = reader(root, split)
+        except InputError as error:
+            reports.append(SplitReport(split=split, clips=[], skipped=[], problem=str(error)))
+            continue
+        usable, broken = _decode_all(loaded.clips, f"decoding {split}")
+        drawn += usable
+        reports.append(
+            SplitReport(
+                split=split,
+                clips=[_summary(clip) for clip in usable],
+                skipped=sorted([*loaded.skipped, *broken]),
+            )
+        )
+    if all(report.problem for report in reports):
+        raise InputError(str(reports[0].problem))
+    picture = None
+    out.mkdir(parents=True, exist_ok=True)
+    if drawn:
+        picture = out / "cameras.png"
+        draw_cameras(_spread_out(drawn), picture)
+    found = Counter(clip.key for report in reports for clip in report.clips)
+    report = DatasetReport(
+        name=name,
+        root=str(root),
+        splits=reports,
+        shared=sorted(key for key, times in found.items() if times > 1),
+        picture=str(picture) if picture else None,
+    )
+    write_json(out / "report.json", {"usable": report.usable, **_plain(report)})
+    print(report.table())
+    print(f"report: {out / 'report.json'}" + (f"\ncamera paths: {picture}" if picture else ""))
+    return report
+
+
+def _decode_all(clips: list[PosedClip], title: str) -> tuple[list[PosedClip], list[Skipped]]:
+    usable: list[PosedClip] = []
+    broken: list[Skipped] = []
+    for clip in tqdm(clips, desc=title, unit="clip", disable=None, leave=False):
+        block = max(_DECODE_BYTES // (clip.height * clip.width * 3), 1)
+        try:
+            for start in range(0, clip.num_frames, block):
+                clip.read(range(start, min(start + block, clip.num_frames)))
+            usable.append(clip)
+        except ClipError as error:
+            broken.append(Skipped(clip.key, str(error)))
+    return usable, broken
+
+
+def _summary(clip: PosedClip) -> ClipSummary:
+    centres = clip.centres()
+    relative = clip.viewmats[-1, :3, :3] @ clip.viewmats[0, :3, :3].T
+    cosine = ((relative.trace() - 1) / 2).clamp(-1, 1)
+    return ClipSummary(
+        key=clip.key,
+        frames=clip.num_frames,
+        width=clip.width,
+        height=clip.height,
+        focal=float(clip.intrinsics[0, 0]),
+        path=float((centres[1:] - centres[:-1]).norm(dim=1).sum()),
+        baseline=float((centres[-1] - centres[0]).norm()),
+        turn=float(torch.rad2deg(torch.acos(cosine))),
+    )
+
+
+def _columns(clips: list[ClipSummary]) -> str:
+    sizes = sorted({f"{clip.width}x{clip.height}" for clip in clips})
+    size = sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes"
+    baselines = sorted(clip.baseline for clip in clips)
+    spread = "/".join(f"{b:.3g}" for b in (baselines[0], _median(baselines), baselines[-1]))
+    return (
+        f"{sum(clip.frames for clip in clips):>8}  {size:<12}"
+        f"{_median([clip.focal for clip in clips]):>6.3f}{spread:>28}"
+        f"{_median([clip.path for clip in clips]):>8.3g}"
+        f"{_median([clip.turn for clip in clips]):>7.1f}"
+    )
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _spread_out(clips: list[PosedClip]) -> list[PosedClip]:
+    """A few clips, evenly over all of them."""
+    count = min(len(clips), _DRAWN_CLIPS)
+    return [clips[(2 * i + 1) * len(clips) // (2 * count)] for i in range(count)]
+
+
+def _plain(report: DatasetReport) -> dict:
+    plain = asdict(report)
+    for split in plain["splits"]:
+        split["skipped"] = [{"key": key, "reason": reason} for key, reason in split["skipped"]]
+    return plain

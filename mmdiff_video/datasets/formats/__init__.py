@@ -1,0 +1,1 @@
+"""How data lies on disk: a file a layout, read and written."""

@@ -1,0 +1,1 @@
+"""Labelled pictures: the contract, cards, checks and views."""

@@ -1,0 +1,1 @@
+"""What fuses taps over denoising timesteps."""

@@ -1,0 +1,189 @@
+"""``mmdiff-video data make rooms``: draw rooms into a folder, in one of several layouts."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from mmdiff_video.checks import check_least, check_seed
+from mmdiff_video.datasets.captions import write_captions
+from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.files import remove_partials, write_json
+from mmdiff_video.rooms.layout import make_room
+from mmdiff_video.rooms.layouts import LAYOUTS, Layout, picture_names
+from mmdiff_video.rooms.render import DRAWING, render_room
+
+_MANIFEST = "rooms.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What decides the files' contents. ``drawing`` changes with the pictures the code makes."""
+
+    layout: str
+    scenes: int
+    seed: int
+    frames: int
+    width: int
+    height: int
+    drawing: int = DRAWING
+
+
+class _Item(NamedTuple):
+    split: str
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.split}{self.number:05d}"
+
+
+def make_rooms(
+    out: Path,
+    *,
+    layout: str = "re10k",
+    scenes: int = 100,
+    seed: int = 0,
+    frames: int | None = None,
+    width: int = 256,
+    height: int = 256,
+    jobs: int | None = None,
+) -> Path:
+    """Write rooms into a folder; a call that was stopped goes on where it was.
+
+    Rooms of different splits are different rooms. A fifth of the scenes, at least one, is held out
+    (``test``, in VOC ``val``). Beside the layout's files there is ``captions.jsonl``.
+
+    Args:
+        out: the data root; new, empty, or begun by the same call.
+        layout: a key of :data:`LAYOUTS`.
+        scenes: number of rooms, at least 2.
+        seed: of the rooms.
+        frames: per room, along its walk; None: 40 for clips, 1 for pictures.
+        width, height: in pixels; even for videos.
+        jobs: processes; None: one per core; 1: this one.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: impossible numbers, or ``out`` holds anything else.
+    """
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
+    writer = LAYOUTS[layout]
+    frames = writer.frames if frames is None else frames
+    settings = _Settings(
+        layout=layout, scenes=scenes, seed=seed, frames=frames, width=width, height=height
+    )
+    _check(settings)
+    jobs = os.cpu_count() or 1 if jobs is None else jobs
+    check_least("jobs", jobs, 1)
+    out = Path(out)
+    _begin(out, settings)
+    items = _items(writer, scenes)
+    missing = [item for item in items if not writer.is_written(out, item.split, item.key)]
+    with tqdm(
+        total=len(items), initial=len(items) - len(missing), desc="drawing rooms", unit="room",
+        disable=None,
+    ) as bar:  # fmt: skip
+        for _ in _draw_all(out, settings, missing, jobs):
+            bar.update()
+    _finish(out, settings, items)
+    return out
+
+
+def _check(settings: _Settings) -> None:
+    clips = LAYOUTS[settings.layout].clips
+    least = 2 if clips else 1
+    check_least("scenes", settings.scenes, 2)
+    check_seed("seed", settings.seed)
+    if settings.frames < least:
+        raise InputError(
+            f"layout '{settings.layout}' needs at least {least} frames, not {settings.frames}"
+        )
+    size = f"{settings.width}x{settings.height}"
+    if min(settings.width, settings.height) < 16:
+        raise InputError(f"pictures must be at least 16x16, not {size}")
+    if clips and (settings.width % 2 or settings.height % 2):
+        raise InputError(f"videos need an even width and height, not {size}")
+
+
+def _begin(out: Path, settings: _Settings) -> None:
+    """Make the folder and say what it will hold, or see that it holds just that."""
+    wanted = asdict(settings)
+    try:
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            write_json(out / _MANIFEST, {**wanted, "complete": False})
+            return
+        found = json.loads((out / _MANIFEST).read_text())
+        found.pop("complete")
+    except PermissionError:
+        raise InputError(f"'{out}' cannot be written to; choose another folder") from None
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise InputError(f"'{out}' exists and holds no rooms; choose another folder") from None
+    if found != wanted:
+        differing = ", ".join(
+            f"{name} {found.get(name)} instead of {value}"
+            for name, value in wanted.items()
+            if found.get(name) != value
+        )
+        raise InputError(
+            f"'{out}' holds rooms made with other settings ({differing}); remove it or choose "
+            "another folder"
+        )
+
+
+def _items(writer: Layout, scenes: int) -> list[_Item]:
+    train, held_out = writer.splits
+    count = max(1, scenes // 5)
+    return [_Item(train, i) for i in range(scenes - count)] + [
+        _Item(held_out, i) for i in range(count)
+    ]
+
+
+def _draw_all(out: Path, settings: _Settings, items: list[_Item], jobs: int) -> Iterator[None]:
+    if jobs <= 1 or len(items) < 2:
+        for item in items:
+            yield _draw(out, settings, item)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=context) as pool:
+        running = [pool.submit(_draw, out, settings, item) for item in items]
+        try:
+            for future in as_completed(running):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _draw(out: Path, settings: _Settings, item: _Item) -> None:
+    room = make_room(item.split, item.number, settings.seed)
+    clip = render_room(room, settings.frames, settings.height, settings.width)
+    LAYOUTS[settings.layout].write(out, item.split, item.key, clip)
+
+
+def _finish(out: Path, settings: _Settings, items: list[_Item]) -> None:
+    """Write the lists, the captions and, last, that all is there."""
+    manifest = {**asdict(settings), "complete": True}
+    if json.loads((out / _MANIFEST).read_text()) == manifest:
+        return
+    for folder in [out, *(path for path in out.rglob("*") if path.is_dir())]:
+        remove_partials(folder)
+    writer = LAYOUTS[settings.layout]
+    names: dict[str, list[str]] = {split: [] for split in writer.splits}
+    captions: dict[str, str] = {}
+    for item in items:
+        own = [item.key] if writer.clips else picture_names(item.key, settings.frames)
+        names[item.split] += own
+        captions |= dict.fromkeys(own, make_room(item.split, item.number, settings.seed).caption)
+    writer.finish(out, names)
+    write_captions(out, captions)
+    write_json(out / _MANIFEST, manifest)

@@ -1,0 +1,60 @@
+"""Draw many rooms on all cores."""
+
+import functools
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice, repeat
+
+from mmdiff_video.rooms.render import RoomClip, render_room
+from mmdiff_video.rooms.scene import Room
+
+
+def render_rooms(
+    rooms: Iterable[Room],
+    *,
+    workers: int | None = None,
+    frames: int = 17,
+    height: int = 128,
+    width: int = 128,
+    spans: Iterable[tuple[float, float]] | None = None,
+) -> Iterator[RoomClip]:
+    """Draw rooms in processes of their own and give the clips in order.
+
+    Only a few clips per worker are drawn ahead, so ``rooms`` may be endless. In a script, call this
+    below ``if __name__ == "__main__":``, as everything that starts processes.
+
+    Args:
+        rooms: from :func:`make_room`.
+        workers: processes; None: one per core; 1 or less draws in this process.
+        frames, height, width: as in :func:`render_room`.
+        spans: for each room, the part of its walk, 0..1; None: the whole walk.
+
+    Raises:
+        InputError: as in :func:`render_room`.
+    """
+    draw = functools.partial(_draw, frames=frames, height=height, width=width)
+    whole = repeat((0.0, 1.0))
+    jobs = zip(rooms, whole if spans is None else spans, strict=spans is not None)
+    workers = workers or os.cpu_count() or 1
+    if workers <= 1:
+        yield from map(draw, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # forking would copy threads' locks
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        running: deque[Future[RoomClip]] = deque(
+            pool.submit(draw, job) for job in islice(jobs, 2 * workers)
+        )
+        while running:
+            clip = running.popleft().result()
+            running.extend(pool.submit(draw, job) for job in islice(jobs, 1))
+            yield clip
+
+
+def _draw(
+    job: tuple[Room, tuple[float, float]], *, frames: int, height: int, width: int
+) -> RoomClip:
+    room, span = job
+    return render_room(room, frames=frames, height=height, width=width, span=span)
