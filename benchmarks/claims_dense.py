@@ -6,7 +6,7 @@ timesteps are mixed, differs between arms.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mmdiff_video.backbones import Backbone
-from mmdiff_video.features.aggregators.base import AggregatorConfig, build_aggregator
+from mmdiff_video.features.aggregators import build_aggregator
 from mmdiff_video.files import write_aside
 from mmdiff_video.rooms import CLASSES, make_room, render_rooms
 
@@ -153,12 +153,13 @@ def run_probe(
     torch.manual_seed(seed)
     chosen = [list(all_timesteps).index(t) for t in arm.timesteps]
     features, truth = train
-    config = replace(AggregatorConfig(width=budget.width), dropout=0.0)
+    settings = {"dropout": 0.0} if arm.aggregation == "adaptive" else {}
     aggregator = build_aggregator(
         arm.aggregation,
-        config,
         layers={tap: maps.shape[2] for tap, maps in features.items()},
         timesteps=arm.timesteps,
+        width=budget.width,
+        **settings,
     )
     probe = Probe(aggregator, len(features) * budget.width, budget.width)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=budget.lr, weight_decay=0.01)

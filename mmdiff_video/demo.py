@@ -21,7 +21,7 @@ def run_demo(out: Path) -> None:
             scene.ply and scene.mp4.
     """
     data, runs = out / "data", out / "runs"
-    config = resolve_config("demo", [f"data.root={data}", f"cache.dir={out / 'cache'}"])
+    config = resolve_config("demo", [("data.root", str(data)), ("cache.dir", str(out / "cache"))])
     make_rooms(
         data,
         scenes=_ROOMS,

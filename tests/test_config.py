@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdiff_video.config import load_config, save_config, valid_keys
+from mmdiff_video.config import ConfigSource, Variants, load_config, save_config, valid_keys
 from mmdiff_video.errors import InputError
 
 
@@ -95,3 +95,74 @@ def test_a_file_that_is_no_mapping_is_refused_or_empty(tmp_path: Path, text: str
 def test_valid_keys_are_dotted():
     names = ["name", "steps", "train", "train.lr", "train.taps", "stages"]
     assert valid_keys(Outer) == names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    color: str = "red"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disc(Shape):
+    radius: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(Shape):
+    side: int = 2
+
+
+SHAPES = Variants.of("kind", lambda: {"disc": Disc, "square": Square}, "shape")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    title: str = ""
+    kind: str = "disc"
+    shape: Shape = field(default_factory=Disc, metadata=SHAPES.metadata)
+
+
+def test_a_field_is_the_variant_that_another_key_names():
+    assert load_config(Drawing).shape == Disc()
+    assert load_config(Drawing, overrides=["shape.side=5", "kind=square"]).shape == Square(side=5)
+    assert load_config(Drawing, base={"shape": {"color": "blue"}}).shape == Disc(color="blue")
+
+
+def test_a_config_with_variants_round_trips(tmp_path):
+    drawing = Drawing(kind="square", shape=Square(side=7))
+    save_config(drawing, tmp_path / "drawing.yaml")
+    assert load_config(Drawing, tmp_path / "drawing.yaml") == drawing
+
+
+def test_a_file_may_speak_to_several_variants(tmp_path):
+    file = tmp_path / "both.yaml"
+    file.write_text("shape: {radius: 3.0, side: 4, color: green}\n")
+    assert load_config(Drawing, file).shape == Disc(radius=3.0, color="green")
+    assert load_config(Drawing, file, ["kind=square"]).shape == Square(side=4, color="green")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["shape.side=5"], r"'shape.side' has no meaning with the chosen 'kind'.*color, radius"),
+        (["kind=cube"], "unknown shape 'cube'.*disc, square"),
+        (["shape.colour=red"], "unknown config key 'shape.colour': did you mean 'shape.color'"),
+    ],
+)
+def test_keys_of_other_variants_are_refused_where_they_are_typed(overrides, message):
+    with pytest.raises(InputError, match=message):
+        load_config(Drawing, overrides=overrides)
+
+
+@pytest.mark.parametrize("text", ["2024_01", "no", "room #1", "a: b", "1e5", "[x]", "null", "~"])
+def test_a_value_that_is_no_yaml_is_taken_as_it_is(text):
+    assert load_config(Drawing, overrides=[("title", text)]).title == text
+
+
+def test_what_is_said_of_a_key_can_be_asked_before_a_config_is_built(tmp_path):
+    file = tmp_path / "drawing.yaml"
+    file.write_text("kind: square\ntitle: from the file\n")
+    source = ConfigSource(file, ["title=typed"])
+    assert (source.get("kind"), source.get("title"), source.get("shape.side")) == (
+        "square", "typed", None
+    )  # fmt: skip

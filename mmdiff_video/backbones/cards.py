@@ -15,12 +15,27 @@ from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.resources import resource_dir, weights_dir
 
-#: Written beside model_index.json by whoever makes a folder for this toolkit: ``untrained`` and,
-#: optionally, ``defaults``.
+#: Written beside model_index.json by whoever makes a folder for this toolkit: ``untrained``,
+#: ``scale`` and, optionally, ``defaults``.
 FOLDER_CARD = "mmdiff.json"
 
 #: Ending of the names under which the built-in backbones have random weights, whatever is shipped.
 RANDOM = "-random"
+
+
+#: ``laptop``: minutes on a few CPU cores; ``gpu``: the size of published models.
+SCALES = ("laptop", "gpu")
+
+
+def check_scale(scale: str, where: str) -> str:
+    """Return a scale.
+
+    Raises:
+        InputError: it is not one of :data:`SCALES`.
+    """
+    if scale not in SCALES:
+        raise unknown_name(f"{where} of a backbone", scale, SCALES)
+    return scale
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,8 @@ class BackboneCard:
         source: hub id; None for a built-in backbone, whose trained weights come with the package;
             without them, and under its name with ``-random`` behind, it is built on this machine.
         pipeline: diffusers pipeline class, the key that chooses the adapter.
+        scale: what the model is meant to run on, one of :data:`SCALES`: which of the shipped
+            configs is the default for what reads it.
         defaults: see :class:`BackboneDefaults`.
         transformer, vae: what the model's own ``config.json`` files say, at least what
             :meth:`Backbone.layout` reads and what tells the model from others with its pipeline;
@@ -40,10 +57,14 @@ class BackboneCard:
 
     source: str | None
     pipeline: str
+    scale: str
     defaults: BackboneDefaults
     transformer: dict[str, Any]
     vae: dict[str, Any]
     build: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale, "scale")
 
 
 def adapters() -> dict[str, type[Backbone]]:
@@ -111,12 +132,14 @@ class Description:
         adapter: the class that will drive it.
         layout: blocks and geometry.
         defaults: see :class:`BackboneDefaults`.
+        scale: see :class:`BackboneCard`.
         untrained: whether its weights are random.
     """
 
     adapter: type[Backbone]
     layout: Layout
     defaults: BackboneDefaults
+    scale: str
     untrained: bool
 
 
@@ -132,7 +155,9 @@ def describe(name_or_path: str) -> Description:
         card = load_card(name_or_path)
         adapter = adapter_for(card.pipeline, name_or_path)
         layout = adapter.layout(card.transformer, card.vae)
-        return Description(adapter, layout, card.defaults, untrained=card.source is None)
+        return Description(
+            adapter, layout, card.defaults, card.scale, untrained=card.source is None
+        )
     if Path(name_or_path).is_dir():
         return describe_folder(Path(name_or_path))
     if is_hub_id(name_or_path):
@@ -165,11 +190,18 @@ def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
         raise InputError(f"{folder}: transformer/config.json lacks {error}") from None
     own = _read_json(folder / FOLDER_CARD) if (folder / FOLDER_CARD).is_file() else {}
     if "defaults" in own:
-        defaults = load_config(BackboneDefaults, base=own["defaults"])
+        # version 0.1 wrote no scale, and the width of an aggregator, which is none of a backbone's
+        given = {key: value for key, value in own["defaults"].items() if key != "hidden_width"}
+        defaults, scale = load_config(BackboneDefaults, base=given), "laptop"
     else:
-        defaults = _card_of(hub_id, transformer, adapter.family).defaults
+        card = _card_of(hub_id, transformer, adapter.family)
+        defaults, scale = card.defaults, card.scale
     return Description(
-        adapter, layout, _fitting(defaults, layout), untrained=bool(own.get("untrained", False))
+        adapter,
+        layout,
+        _fitting(defaults, layout),
+        check_scale(str(own.get("scale", scale)), f"'scale' in {folder / FOLDER_CARD}"),
+        untrained=bool(own.get("untrained", False)),
     )
 
 

@@ -23,7 +23,6 @@ class BackboneDefaults:
         steps: sampling steps.
         text_tokens: length that prompts are padded to.
         height, width, frames: default size in pixels and frames.
-        hidden_width: the aggregator's width D.
     """
 
     taps: tuple[str, ...]
@@ -36,7 +35,6 @@ class BackboneDefaults:
     height: int
     width: int
     frames: int
-    hidden_width: int
 
     def __post_init__(self) -> None:
         # YAML and JSON give lists

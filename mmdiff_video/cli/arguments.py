@@ -4,6 +4,10 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmdiff_video.config import Override
 
 SIDES = "pixels, a multiple of 16"
 FRAMES = "1, or with Wan 1 + a multiple of 4"
@@ -108,12 +112,13 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def overrides(args: argparse.Namespace) -> list[str]:
+def overrides(args: argparse.Namespace) -> "list[Override]":
     """Turn the flags into config overrides; what is typed as key=value wins over them."""
     flags = {
         "data.name": args.data,
-        "data.root": args.data_root,
+        "data.root": None if args.data_root is None else str(args.data_root),
         "backbone.name": args.backbone,
         "input": getattr(args, "input", None),
     }
-    return [f"{key}={value}" for key, value in flags.items() if value is not None] + args.overrides
+    given = [(key, value) for key, value in flags.items() if value is not None]
+    return [*given, *args.overrides]

@@ -119,7 +119,7 @@ def _dense(args: argparse.Namespace) -> None:
     from mmdiff_video.training import processes
 
     tasks = [parse_task(text) for text in args.task]
-    config = resolve_dense_config(args.config, [f"task={tasks[0].task}", *overrides(args)])
+    config = resolve_dense_config(args.config, [("task", tasks[0].task), *overrides(args)])
     result, folders = train_tasks(config, tasks, args.out, resume=args.resume)
     if result.finished and processes().is_main_process:
         for folder in folders:

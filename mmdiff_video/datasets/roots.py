@@ -26,9 +26,9 @@ class Card(Protocol):
     """What the cards of clips and of labelled pictures have in common."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def title(self) -> str: ...  # noqa: D102
+    def title(self) -> str: ...
 
 
 def find_root(card: Card, root: Path | str | None) -> Path:

@@ -7,7 +7,11 @@ from mmdiff_video.datasets.pictures.card import EVAL_CROPS
 from mmdiff_video.datasets.pictures.views import AugmentConfig
 from mmdiff_video.dense.heads import DeepLabConfig, DPTConfig
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.aggregators.base import AggregatorConfig
+from mmdiff_video.features.aggregators import (
+    AGGREGATOR_VARIANTS,
+    AdaptiveConfig,
+    AggregatorConfig,
+)
 from mmdiff_video.features.source import BackboneConfig, CacheConfig
 from mmdiff_video.tasks.base import DenseLossConfig
 from mmdiff_video.training import TrainConfig
@@ -88,7 +92,9 @@ class DenseConfig:
     dino_layers: tuple[int, ...] | None = None
     head_lr_factor: float = 0.5
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(name="nano-flux"))
-    aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
+    aggregator: AggregatorConfig = field(
+        default_factory=AdaptiveConfig, metadata=AGGREGATOR_VARIANTS.metadata
+    )
     deeplab: DeepLabConfig = field(default_factory=DeepLabConfig)
     dpt: DPTConfig = field(default_factory=DPTConfig)
     data: DenseDataConfig = field(default_factory=DenseDataConfig)

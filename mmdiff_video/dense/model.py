@@ -13,7 +13,7 @@ from mmdiff_video.backbones.concepts.reader import check_concepts
 from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.heads import DenseHead, build_head
-from mmdiff_video.features.aggregators.base import SpatioTemporalAggregator, build_aggregator
+from mmdiff_video.features.aggregators import SpatioTemporalAggregator
 from mmdiff_video.tasks import Task
 
 
@@ -112,8 +112,7 @@ def build_model(
         taps = backbone.resolve_taps(config.backbone.taps)
         layers = len(taps)
         maps = FusedMaps(
-            build_aggregator(
-                config.aggregation,
+            SpatioTemporalAggregator(
                 config.aggregator,
                 layers={tap.name: tap.width for tap in taps},
                 timesteps=config.backbone.timesteps or backbone.defaults.timesteps,

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mmdiff_video.backbones import UNTRAINED_NOTICE
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
+from mmdiff_video.config import Override
 from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.views import DenseBatch
@@ -18,7 +19,8 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.dino import CachedDino, DinoFeatures, load_dino
-from mmdiff_video.features.source import FeatureSource, resolve_run_config
+from mmdiff_video.features.source import FeatureSource
+from mmdiff_video.runs import resolve_run_config
 from mmdiff_video.tasks import Task, build_task
 
 T = TypeVar("T")
@@ -107,11 +109,11 @@ class DenseSetup:
         return F.interpolate(output.float(), size, mode="bilinear", align_corners=False)
 
 
-def resolve_dense_config(file: str | None, overrides: Sequence[str]) -> DenseConfig:
+def resolve_dense_config(file: str | None, overrides: Sequence[Override]) -> DenseConfig:
     """Build a run's config from a file (or the default for its backbone) and overrides.
 
     Raises:
-        InputError: as :func:`mmdiff_video.features.source.resolve_run_config`.
+        InputError: as :func:`mmdiff_video.runs.resolve_run_config`.
     """
     return resolve_run_config(DenseConfig, "dense", file, overrides)
 

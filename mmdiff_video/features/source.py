@@ -5,20 +5,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from mmdiff_video.backbones import load_backbone, load_defaults
+from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.checks import check_positive, check_seed
-from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.cached_extractor import CachedExtractor, entry_bytes
 from mmdiff_video.process import this_device
-from mmdiff_video.resources import find_config
 from mmdiff_video.tables import format_bytes
 
 logger = logging.getLogger(__name__)
@@ -95,38 +93,11 @@ class ReadsFeatures(Protocol):
     """The part of a task's config that says what is read. ``input``: features or latent."""
 
     @property
-    def input(self) -> str: ...  # noqa: D102
+    def input(self) -> str: ...
     @property
-    def backbone(self) -> BackboneConfig: ...  # noqa: D102
+    def backbone(self) -> BackboneConfig: ...
     @property
-    def cache(self) -> CacheConfig: ...  # noqa: D102
-
-
-Run = TypeVar("Run", bound=ReadsFeatures)
-
-
-def resolve_run_config(
-    schema: type[Run], shipped: str, file: str | None, overrides: Sequence[str]
-) -> Run:
-    """Build a run's config from a file, or the shipped one for its backbone, and overrides.
-
-    Args:
-        schema: the task's config; its ``aggregator`` gets the width that goes with the backbone.
-        shipped: name of the shipped config; SHIPPED-nano is that of the nano backbones.
-        file: a YAML file or the name of a shipped one.
-        overrides: ``key=value`` strings.
-
-    Raises:
-        InputError: as :func:`mmdiff_video.config.load_config`, or an unknown backbone.
-    """
-    path = find_config(file) if file else None
-    name = load_config(schema, path, overrides).backbone.name
-    if path is None:
-        path = find_config(f"{shipped}-nano" if name.startswith("nano-") else shipped)
-        logger.info("config: %s (the default for %s; --config takes another)", path.stem, name)
-    width = load_defaults(name).hidden_width
-    base = {"aggregator": {"width": width}, "backbone": {"name": name}}
-    return load_config(schema, path, overrides, base=base)
+    def cache(self) -> CacheConfig: ...
 
 
 def warn_of_other_weights(run: Path, trained_on: str | None, backbone: Backbone) -> None:

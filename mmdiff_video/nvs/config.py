@@ -4,7 +4,11 @@ from dataclasses import dataclass, field
 
 from mmdiff_video.checks import check_fields, check_seed
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.aggregators.base import AggregatorConfig
+from mmdiff_video.features.aggregators import (
+    AGGREGATOR_VARIANTS,
+    AdaptiveConfig,
+    AggregatorConfig,
+)
 from mmdiff_video.features.source import BackboneConfig, CacheConfig
 from mmdiff_video.training import TrainConfig
 from recon.decoder import DecoderConfig
@@ -106,7 +110,9 @@ class NVSConfig:
     input: str = "features"
     aggregation: str = "adaptive"
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
+    aggregator: AggregatorConfig = field(
+        default_factory=AdaptiveConfig, metadata=AGGREGATOR_VARIANTS.metadata
+    )
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     data: DataConfig = field(default_factory=DataConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)

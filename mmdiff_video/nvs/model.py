@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
-from mmdiff_video.features.aggregators.base import build_aggregator
+from mmdiff_video.features.aggregators import SpatioTemporalAggregator
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.training import count_parameters
 from recon.decoder import LatentTo3DGS, SceneSpace
@@ -73,8 +73,7 @@ def build_model(config: NVSConfig, backbone: Backbone, space: SceneSpace) -> nn.
             )
         )
     taps = backbone.resolve_taps(config.backbone.taps)
-    aggregator = build_aggregator(
-        config.aggregation,
+    aggregator = SpatioTemporalAggregator(
         config.aggregator,
         layers={tap.name: tap.width for tap in taps},
         timesteps=config.backbone.timesteps or backbone.defaults.timesteps,

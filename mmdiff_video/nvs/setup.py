@@ -10,11 +10,13 @@ from torch import nn
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.config import Override
 from mmdiff_video.datasets.clips.card import DatasetCard, load_card
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.source import FeatureSource, resolve_run_config
+from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import build_model
+from mmdiff_video.runs import resolve_run_config
 from recon.decoder import SceneSpace
 
 T = TypeVar("T")
@@ -74,11 +76,11 @@ class Setup:
         return UNTRAINED_NOTICE if self.backbone.untrained else ""
 
 
-def resolve_config(file: str | None, overrides: Sequence[str]) -> NVSConfig:
+def resolve_config(file: str | None, overrides: Sequence[Override]) -> NVSConfig:
     """Build a run's config from a file (or the default for its backbone) and overrides.
 
     Raises:
-        InputError: as :func:`mmdiff_video.features.source.resolve_run_config`.
+        InputError: as :func:`mmdiff_video.runs.resolve_run_config`.
     """
     return resolve_run_config(NVSConfig, "3dgs", file, overrides)
 

@@ -64,7 +64,8 @@ def export_backbone(run: Path, out: Path) -> Path:
         "dit": _report(run) or {"stopped": f"stage {stages[-1]}, step {step}", **origin(run)},
     }
     with write_folder_aside(out) as folder:
-        save_backbone(pipeline, folder, {"untrained": False, "defaults": asdict(card.defaults)})
+        note = {"untrained": False, "scale": card.scale, "defaults": asdict(card.defaults)}
+        save_backbone(pipeline, folder, note)
         (folder / TRAINING).write_text(json.dumps(reports, indent=2) + "\n")
         (folder / "README.md").write_text(_model_card(config, reports))
         golden = golden_forward(load_backbone(folder, device="cpu"))

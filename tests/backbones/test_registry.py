@@ -51,7 +51,6 @@ def test_defaults_of_the_big_backbones() -> None:
     flux, wan = load_defaults("flux"), load_defaults("wan")
     assert flux.taps == ("single.4", "single.15", "single.26", "single.37")
     assert flux.timesteps == wan.timesteps == (0.78, 0.52, 0.26, 0.001)
-    assert (flux.hidden_width, wan.hidden_width) == (768, 768)
     assert (flux.guidance, flux.extract_guidance, wan.guidance) == (3.5, 3.5, 5.0)
 
 

@@ -1,6 +1,7 @@
 """The aggregators: shapes, parameter counts, mixing weights, and what the paper fixes."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -10,25 +11,30 @@ from hypothesis import strategies as st
 
 from mmdiff_video.config import load_config, save_config
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.aggregators.base import (
+from mmdiff_video.features.aggregators import (
     AGGREGATORS,
-    AggregatorConfig,
     LayerAggregator,
     SpatioTemporalAggregator,
-    TimestepLayer,
     build_aggregator,
 )
+from mmdiff_video.features.aggregators.adaptive import AdaptiveConfig, TimestepLayer
 from mmdiff_video.features.aggregators.cbam import CBAM
 
-TINY = AggregatorConfig(width=8, depth=2, heads=2, dropout=0.0, cbam_reduction=4)
+SHARED = {"width": 8, "cbam_reduction": 4}
+TINY = AdaptiveConfig(**SHARED, depth=2, heads=2, dropout=0.0)
 T = (0.78, 0.52, 0.001)
 LAYERS = {"block.1": 12, "block.3": 10}
 WEIGHTED = [name for name in AGGREGATORS if name != "concat"]
 
 
-def build(name: str = "adaptive", config: AggregatorConfig = TINY) -> SpatioTemporalAggregator:
+def settings_of(name: str, **changes: Any) -> dict[str, Any]:
+    own = {"depth": 2, "heads": 2, "dropout": 0.0} if name == "adaptive" else {}
+    return {**SHARED, **own, **changes}
+
+
+def build(name: str = "adaptive", **changes: Any) -> SpatioTemporalAggregator:
     torch.manual_seed(0)
-    return build_aggregator(name, config, layers=LAYERS, timesteps=T)
+    return build_aggregator(name, layers=LAYERS, timesteps=T, **settings_of(name, **changes))
 
 
 def random_maps(frames: int = 2, seed: int = 1) -> dict[str, torch.Tensor]:
@@ -50,15 +56,15 @@ def one_layer(module: SpatioTemporalAggregator) -> LayerAggregator:
 @pytest.mark.parametrize("norm_first", [True, False])
 @pytest.mark.parametrize("skip_before_cbam", [True, False])
 def test_every_variant_fuses_to_the_same_shape(name, frames, norm_first, skip_before_cbam):
-    config = dataclasses.replace(TINY, norm_first=norm_first, skip_before_cbam=skip_before_cbam)
-    fused = build(name, config)(random_maps(frames))
+    module = build(name, norm_first=norm_first, skip_before_cbam=skip_before_cbam)
+    fused = module(random_maps(frames))
     assert list(fused) == list(LAYERS)
     assert all(m.shape == (2, 8, frames, 3, 4) and m.isfinite().all() for m in fused.values())
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_gradients_reach_every_parameter(name):
-    module = build(name, dataclasses.replace(TINY, layer_scale=1e-2))
+    module = build(name, **({"layer_scale": 1e-2} if name == "adaptive" else {}))
     sum(m.square().sum() for m in module(random_maps()).values()).backward()
     for path, parameter in module.named_parameters():
         assert parameter.grad is not None, path
@@ -96,7 +102,7 @@ def test_concat_has_no_mixing_weights_to_show():
 
 def test_single_reads_the_smallest_t_wherever_it_stands():
     torch.manual_seed(0)
-    module = build_aggregator("single", TINY, layers={"block.1": 12}, timesteps=(0.5, 0.1, 0.9))
+    module = build_aggregator("single", layers={"block.1": 12}, timesteps=(0.5, 0.1, 0.9), **SHARED)
     maps = random_maps()["block.1"]
     before = module({"block.1": maps})["block.1"]
     changed = maps.clone()
@@ -108,7 +114,7 @@ def test_single_reads_the_smallest_t_wherever_it_stands():
 
 
 def test_the_skip_takes_the_smallest_t_by_value():
-    module = build_aggregator("mean", TINY, layers={"block.1": 12}, timesteps=(0.1, 0.9, 0.5))
+    module = build_aggregator("mean", layers={"block.1": 12}, timesteps=(0.1, 0.9, 0.5), **SHARED)
     layer = one_layer(module)
     maps = random_maps()["block.1"]
     tokens = layer.project(maps)
@@ -117,7 +123,7 @@ def test_the_skip_takes_the_smallest_t_by_value():
 
 
 def test_equation_2_refines_before_a_plain_skip():
-    module = build("mean", dataclasses.replace(TINY, skip_before_cbam=False))
+    module = build("mean", skip_before_cbam=False)
     layer = one_layer(module)
     maps = random_maps()
     tokens = layer.project(maps["block.1"])
@@ -129,7 +135,9 @@ def test_equation_2_refines_before_a_plain_skip():
 @given(order=st.permutations(range(len(T))), name=st.sampled_from(sorted(AGGREGATORS)))
 def test_the_order_of_timesteps_does_not_matter_when_parameters_follow(order, name):
     module = build(name)
-    moved = build_aggregator(name, TINY, layers=LAYERS, timesteps=[T[i] for i in order])
+    moved = build_aggregator(
+        name, layers=LAYERS, timesteps=[T[i] for i in order], **settings_of(name)
+    )
     state = module.state_dict()
     for key, value in module.state_dict().items():
         owner, _, rest = key.partition("norms." if "norms." in key else "projections.")
@@ -218,8 +226,6 @@ def test_autocast_stays_close_to_float32():
 def test_one_layer_at_the_papers_size_has_31_million_parameters():
     with torch.device("meta"):
         module = build_aggregator(
-            "adaptive",
-            AggregatorConfig(),
             layers={"single.4": 3072},
             timesteps=(0.78, 0.52, 0.26, 0.001),
         )
@@ -266,14 +272,14 @@ def test_impossible_hyperparameters_are_refused(values):
     with pytest.raises(
         InputError, match=rf"aggregator\.{next(iter(values)).replace('heads', 'width')}"
     ):
-        AggregatorConfig(**values)
+        AdaptiveConfig(**values)
 
 
 def test_duplicate_timesteps_are_refused():
     with pytest.raises(ValueError, match="distinct timesteps"):
-        build_aggregator("mean", TINY, layers=LAYERS, timesteps=(0.5, 0.5))
+        build_aggregator("mean", layers=LAYERS, timesteps=(0.5, 0.5), **SHARED)
 
 
 def test_config_round_trips_through_yaml(tmp_path):
     save_config(TINY, tmp_path / "aggregator.yaml")
-    assert load_config(AggregatorConfig, tmp_path / "aggregator.yaml") == TINY
+    assert load_config(AdaptiveConfig, tmp_path / "aggregator.yaml") == TINY

@@ -80,7 +80,11 @@ def build(card: BackboneCard, folder: Path) -> dict[str, int]:
         _initialised(module)
     _normalize_latents(modules["vae"])
     pipeline = make_pipeline(card, **modules, **tokenizers)
-    save_backbone(pipeline, folder, {"untrained": True, "defaults": asdict(card.defaults)})
+    save_backbone(
+        pipeline,
+        folder,
+        {"untrained": True, "scale": card.scale, "defaults": asdict(card.defaults)},
+    )
     return {name: sum(p.numel() for p in m.parameters()) for name, m in modules.items()}
 
 
@@ -90,7 +94,7 @@ def save_backbone(pipeline: Any, folder: Path, note: Mapping[str, Any]) -> None:
     Args:
         pipeline: its modules are rounded to bfloat16 where they are.
         folder: where to; made if absent.
-        note: the contents of ``mmdiff.json``: ``untrained``, ``defaults``.
+        note: the contents of ``mmdiff.json``: ``untrained``, ``scale``, ``defaults``.
     """
     for module in pipeline.components.values():
         if isinstance(module, nn.Module):

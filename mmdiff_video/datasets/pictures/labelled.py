@@ -28,7 +28,7 @@ class Pair(Protocol):
     """
 
     @property
-    def place(self) -> str: ...  # noqa: D102
+    def place(self) -> str: ...
 
     def read_image(self) -> NDArray[np.uint8]:
         """Read the picture alone, uint8 [H, W, 3].
