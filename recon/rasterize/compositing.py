@@ -120,7 +120,7 @@ class _Composite(torch.autograd.Function):
         down, across = tile_grid(width, height, tile)
         sums = features.new_zeros(down * across, tile * tile, features.shape[1])
         left = features.new_ones(down * across, tile * tile)
-        # Like ``left``, but going on past the Gaussian that ends a pixel: what tells that it ended.
+        # The transmittance as if no pixel ended early: one has ended where this is at the limit.
         through = left.clone()
         visits = []
         longest = int(lists.counts[0]) if len(lists.counts) else 0
@@ -149,7 +149,7 @@ class _Composite(torch.autograd.Function):
         table, padded_features = _pad(means2d, conics, opacities, features)
         grads = table.new_zeros(len(means2d) + 1, 6)
         grad_features = torch.zeros_like(padded_features)
-        # What lies behind the block at hand contributes to the loss, per pixel.
+        # What everything behind the current block contributes to the loss, per pixel.
         beyond = left * grad_left
         for block, begin, entering in reversed(visits):
             tiles, members = lists.tiles[block], lists.members_of(block, begin, len(means2d))

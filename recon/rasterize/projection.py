@@ -65,8 +65,8 @@ def project_gaussians(splats: Splats, camera: Camera) -> Projected:
         boxes, reached = _pixel_boxes(means2d, reach, camera)
         keep = (reached & (determinant > 0) & determinant.isfinite()).nonzero()[:, 0]
 
-    # Again for those that stay: a value of the others that overflows would make NaN of the zero
-    # gradient that they get.
+    # Computed again, with gradients, for those that stay: where a value of a dropped one overflows,
+    # its zero gradient would become NaN on the way back.
     ids, boxes, reach, in_camera, quats, scales = (
         t.index_select(0, keep) for t in (ids, boxes, reach, in_camera, quats, scales)
     )

@@ -98,6 +98,17 @@ def test_the_compiled_engine_agrees_with_the_reference():
         assert torch.equal(a, b)
 
 
+@compiled
+def test_the_compiled_engine_renders_only_those_that_have_a_radius():
+    scene = single(random_scene(80, views=1, seed=5))
+    scene["opacities"].requires_grad_()
+    rendered, meta = render_with_meta(scene, "cpu")
+    (flow,) = torch.autograd.grad(rendered.alpha.sum(), scene["opacities"])
+    seen = (meta.radii[0] > 0).all(-1)
+    assert not flow[~seen].any()
+    assert (flow[seen] != 0).float().mean() > 0.9
+
+
 @pytest.mark.parametrize("engine", ["torch", pytest.param("cpu", marks=compiled)])
 def test_pictures_and_gradients_are_those_without_meta(engine):
     scene = single(random_scene(40, views=2, seed=6))
