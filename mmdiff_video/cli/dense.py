@@ -116,10 +116,12 @@ def _dense(args: argparse.Namespace) -> None:
     from mmdiff_video.dense.evaluate import eval_dense
     from mmdiff_video.dense.multitask import parse_task, train_tasks
     from mmdiff_video.dense.setup import resolve_dense_config
+    from mmdiff_video.tasks import join_tasks
     from mmdiff_video.training import processes
 
     tasks = [parse_task(text) for text in args.task]
-    config = resolve_dense_config(args.config, [("task", tasks[0].task), *overrides(args)])
+    joined = join_tasks(*(member.task for member in tasks))
+    config = resolve_dense_config(args.config, [("task", joined), *overrides(args)])
     result, folders = train_tasks(config, tasks, args.out, resume=args.resume)
     if result.finished and processes().is_main_process:
         for folder in folders:

@@ -1,7 +1,7 @@
 """Draw a room: colour, depth, labels, saliency and surface normals along its walk."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,16 @@ not mixed with new ones."""
 
 _CHUNK = 1 << 15
 """Pixels drawn together: enough to hide numpy's overhead, few enough for the caches."""
+
+
+class RoomFrame(NamedTuple):
+    """One frame of a :class:`RoomClip`."""
+
+    rgb: NDArray[np.uint8]
+    depth: Array
+    labels: NDArray[np.uint8]
+    saliency: NDArray[np.bool_]
+    normals: Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +60,11 @@ class RoomClip:
     viewmats: NDArray[np.float64]
     Ks: NDArray[np.float64]
     caption: str
+
+    def frame(self, index: int) -> RoomFrame:
+        """Everything that is known of one frame's pixels."""
+        maps = (self.rgb, self.depth, self.labels, self.saliency, self.normals)
+        return RoomFrame(*(values[index] for values in maps))
 
 
 def render_room(
@@ -81,9 +96,7 @@ def render_room(
     parts = [
         painter.frames(views[i : i + batch], K, height, width) for i in range(0, frames, batch)
     ]
-    rgb, depth, instances, normals = (
-        np.concatenate(arrays) for arrays in zip(*parts, strict=True)
-    )
+    rgb, depth, instances, normals = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return RoomClip(
         rgb=rgb,
         depth=depth,
