@@ -14,13 +14,13 @@ from mmdiff_video.datasets.clips.eval_index import index_choices, load_eval_inde
 from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.sampling import FrameChoices, even_choices
 from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSBatch, NVSSample, collate
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.objective import lpips_or_reason, render
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.nvs.report import EQUAL_PSNR, Scores, make_report, report_name, table
 from mmdiff_video.nvs.setup import Setup
 from mmdiff_video.pictures import (
+from mmdiff_video.rooms.on_the_spot import find_or_make_root
     colorize_depth,
     depth_range,
     save_png,
@@ -120,7 +120,7 @@ def evaluation_set(
     ]
     loaded = load_split(
         setup.card,
-        find_root(setup.card, data.root),
+        find_or_make_root(setup.card, data.root),
         split,
         max_clips=min((limit for limit in limits if limit is not None), default=None),
         split_seed=data.split_seed,

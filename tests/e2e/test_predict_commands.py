@@ -138,7 +138,7 @@ def test_three_lines_to_a_prediction_and_a_saved_model_predicts_the_same(runs, t
     images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
     model = DenseModel.from_pretrained(runs["depth"], nano_wan)
     depth = model.predict(images)
-    assert depth.shape == (2, 40, 56)
+    assert depth.shape == (2, 1, 40, 56)
     model.save_pretrained(tmp_path / "saved")
     saved = DenseModel.from_pretrained(tmp_path / "saved", nano_wan)
     assert torch.equal(saved.predict(images), depth)
@@ -210,6 +210,6 @@ def test_heads_on_another_backbone_are_refused(runs, tmp_path, capsys):
 def test_clips_of_any_length_are_predicted_whole(runs, nano_wan):
     model = DenseModel.from_pretrained(runs["seg"], nano_wan)
     for count in (1, 4, 6):
-        assert model.predict_video(torch.rand(count, 3, 32, 48)).shape == (count, 32, 48)
+        assert model.predict_video(torch.rand(count, 3, 32, 48)).shape == (count, 1, 32, 48)
     with pytest.raises(InputError, match=r"\[N, 3, H, W\]"):
         model.predict(torch.rand(3, 32, 48))

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check."""
-    from mmdiff_video.datasets.catalogue import check_any
+    from mmdiff_video.rooms.check import check_any
 
     report = check_any(args.name, args.data_root, args.out)
     return 0 if report.usable else 2

@@ -4,8 +4,8 @@ examples:
   mmdiff-video data make rooms --out rooms --scenes 200                  posed clips
   mmdiff-video data make rooms --out rooms-voc --scenes 2000 --layout voc --size 256
 
-Layouts: re10k (cameras, mp4, depth), voc (labels), nyu (depth), duts (saliency), folders (all
-three); captions.jsonl beside each. A run that was stopped goes on with the same command.
+Layouts: re10k (cameras, mp4), voc (labels), nyu (depth), duts (saliency), folders (all
+labels); captions.jsonl beside each. A run that was stopped goes on with the same command.
 """
 
 import argparse

@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from mmdiff_video.datasets.clips.card import DatasetCard
-from mmdiff_video.datasets.clips.clip import ClipError, PosedClip, reasons
+from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
 from mmdiff_video.datasets.clips.sampling import FrameChoice, FrameChoices, sample_frames
 from mmdiff_video.errors import InputError
-from mmdiff_video.skipped import Skipped
+from mmdiff_video.skipped import Skipped, reasons
 from recon.cameras import (
     Ks_from_normalized,
     relative_to_first,
