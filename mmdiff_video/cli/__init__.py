@@ -15,6 +15,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from mmdiff_video import __version__
 from mmdiff_video.errors import InputError
@@ -92,13 +93,15 @@ def _add_verbs(parser: argparse.ArgumentParser, package: ModuleType, title: str)
             continue
         module = importlib.import_module(f"{package.__name__}.{found.name}")
         summary, _, details = (module.__doc__ or "").partition("\n")
-        listed = {"help": summary[:1].lower() + summary[1:].removesuffix(".")}
+        listed: dict[str, Any] = {"help": summary[:1].lower() + summary[1:].removesuffix(".")}
+        if getattr(module, "HIDDEN", False):
+            listed.clear()
         verb = verbs.add_parser(
             found.name.replace("_", "-"),
             description=summary,
             epilog=details.strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            **({} if getattr(module, "HIDDEN", False) else listed),
+            **listed,
         )
         if found.ispkg:
             _add_verbs(verb, module, "actions")

@@ -19,14 +19,8 @@ from mmdiff_video.nvs.objective import lpips_or_reason, render
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.nvs.report import EQUAL_PSNR, Scores, make_report, report_name, table
 from mmdiff_video.nvs.setup import Setup
-from mmdiff_video.pictures import (
+from mmdiff_video.pictures import colorize_depth, depth_range, save_png, side_by_side, to_uint8
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
-    colorize_depth,
-    depth_range,
-    save_png,
-    side_by_side,
-    to_uint8,
-)
 from recon.metrics import score_views
 from recon.perceptual import LpipsUnavailable
 from recon.shift_tolerant import MIN_SIZE, load_st_lpips

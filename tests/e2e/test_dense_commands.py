@@ -12,10 +12,11 @@ from tiny_dense import SHORT, dense
 
 from mmdiff_video.cli import main
 from mmdiff_video.dense.generate import SampleConfig, draw
+from mmdiff_video.dense.joint import give_share, members_of
 from mmdiff_video.dense.model import build_model
-from mmdiff_video.dense.multitask import TaskData, give_share, members_of
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import resolve_dense_config
+from mmdiff_video.dense.task_data import TaskData
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
     assert main([*command, "--out", str(joint), "train.steps=4"]) == 0
     assert "head on features" in capsys.readouterr().out
     facts = json.loads((joint / "run.json").read_text())
-    weights = facts["task_weights"]
+    weights = facts["details"]["task_weights"]
     # three views of each task, one below the other
     single, together = (
         Image.open(run / "previews" / "step-000003.png") for run in (runs["depth"], joint)
