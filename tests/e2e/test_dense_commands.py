@@ -132,6 +132,15 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
     sample = SampleConfig(height=32, width=48, frames=1, steps=6)
     assert draw(nano_wan, models, "A chair.", sample).features.concepts is not None
 
+    for verb in ("eval", "eval-dense"):
+        assert main([verb, str(joint), "--data-root", str(stills)]) == 0
+        assert capsys.readouterr().out.count("head on features") == len(weights)
+    picture = str(stills / "test/images/test00000.jpg")
+    assert main(["predict", str(joint), picture, "--out", str(tmp_path / "found")]) == 0
+    assert all((tmp_path / "found" / t / "test00000.png").is_file() for t in weights)
+    assert main(["generate", "--prompt", "x", "--heads", str(joint), "--out", str(tmp_path)]) == 2
+    assert "the folder of that task in it" in capsys.readouterr().err
+
     shutil.rmtree(joint / "checkpoints" / "step-000004")
     before = (joint / "metrics.jsonl").read_text()
     assert main([*command, "--out", str(joint), "--resume", "train.steps=4"]) == 0
@@ -140,6 +149,19 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
         for text in (before, (joint / "metrics.jsonl").read_text())
     ]
     assert losses[0] == losses[1]
+
+
+def test_one_data_root_cannot_serve_tasks_with_different_sets(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("task: seg\n")
+    (tmp_path / "run.json").write_text(
+        json.dumps({"kind": "joint", "details": {"tasks": ["seg", "depth"]}})
+    )
+    for task, data in {"seg": "voc", "depth": "nyu"}.items():
+        (tmp_path / task).mkdir()
+        config = f"task: {task}\ndata: {{name: {data}}}\n"
+        (tmp_path / task / "config.yaml").write_text(config)
+    assert main(["eval", str(tmp_path), "--data-root", str(tmp_path)]) == 2
+    assert "data sets of their own (nyu, voc)" in capsys.readouterr().err
 
 
 def test_a_joint_model_gives_each_task_what_it_computes(stills, nano_wan, tmp_path):
