@@ -95,7 +95,7 @@ class Trainer:
         lr_factors: start of a parameter's name -> factor on the learning rate.
         identity: what must not change over the life of the run, as plain JSON values, besides
             seed, global batch, number of samples and optimizer.
-        notice: what every line of metrics and progress must say, such as that the backbone is
+        notice: repeated in every line of metrics and progress, such as that the backbone is
             untrained; empty for nothing.
         resume: go on from the newest checkpoint of the run folder.
 

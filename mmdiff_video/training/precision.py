@@ -16,14 +16,18 @@ PRECISIONS = ("auto", "bf16", "fp32")
 """What ``train.precision`` may be."""
 
 _WORTH = 1.2
-"""Least gain that pays for what bf16 adds around the products: conversions, and their rounding."""
+"""How many times as fast bf16 products must be to pay for conversions and coarser rounding."""
 
 
 def takes_bf16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bf16: as told, or for ``auto`` where the hardware is faster in it.
 
-    The main process decides that for all, who must ask together: near the limit each would measure
-    something else, and their weights would part.
+    Called on every process together: the main one measures, and all take its answer. Near the limit
+    their own measurements could differ, and with them their weights.
+
+    Args:
+        precision: one of :data:`PRECISIONS`.
+        device: that the model is on.
     """
     if precision != "auto":
         return precision == "bf16"
