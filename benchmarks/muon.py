@@ -116,7 +116,7 @@ LEARNERS = ("ours, float32", "torch, flattened", "torch", "AdamW")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Our Muon beside torch.optim.Muon.")
-    parser.add_argument("--steps", type=int, default=120, help="steps of each training")
+    parser.add_argument("--steps", type=int, default=100, help="steps of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=9, help="timed steps; the median counts")
     parser.add_argument("--only", choices=["time", "decoder", "vae"], nargs="+")
@@ -192,6 +192,7 @@ class Task:
         batches: what is trained on, again and again.
         loss: of a model on a batch.
         rates: learning rates to try with every optimiser.
+        arms: the optimisers.
     """
 
     def __init__(
@@ -200,12 +201,15 @@ class Task:
         batches: Sequence[Any],
         loss: Loss,
         rates: Sequence[float],
+        arms: Sequence[str] = LEARNERS,
     ):
-        self.model, self.batches, self.loss, self.rates = model, batches, loss, rates
+        self.model, self.batches, self.loss = model, batches, loss
+        self.rates, self.arms = rates, arms
 
 
 def learning(name: str, task: Task, steps: int, seeds: int) -> Iterator[dict[str, Any]]:
-    for arm in LEARNERS:
+    """Train with every optimiser at every rate from every seed."""
+    for arm in task.arms:
         for rate in task.rates:
             losses = [round(train(task, ARMS[arm], rate, steps, seed), 5) for seed in range(seeds)]
             yield {"kind": name, "arm": arm, "lr": rate, "steps": steps, "losses": losses}
@@ -290,7 +294,7 @@ def features_of(source: Callable[..., DiTFeatures], batch: Any) -> DiTFeatures:
 def vae_task(folder: Path) -> Task:
     """Pixels of rooms through a narrow VAE of nano-wan's architecture.
 
-    It has no matrix: what ``torch`` trains, AdamW does.
+    It has no matrix: ``torch`` is AdamW alone.
     """
     card = load_card("nano-wan")
     card = replace(card, vae={**card.vae, "base_dim": 16, "decoder_base_dim": 16})
@@ -307,8 +311,13 @@ def vae_task(folder: Path) -> Task:
         for y, x in itertools.product((0, SIDE - 32), repeat=2):
             batches.append(pixels[:, :, y : y + 32, x : x + 32])
     measure = VAELoss(VAELossConfig(perceptual=0), torch.device("cpu"))
-    rates = (1e-3, 2.5e-3, 5e-3, 1e-2)
-    return Task(lambda: new_coder(card), batches, lambda m, b: measure(m, b)[0], rates)
+    return Task(
+        lambda: new_coder(card),
+        batches,
+        lambda coder, batch: measure(coder, batch)[0],
+        (2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
+        arms=LEARNERS[:-1],
+    )
 
 
 TASKS: dict[str, Callable[[Path], Task]] = {"decoder": decoder_task, "vae": vae_task}
@@ -332,7 +341,7 @@ def report(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def best_rows(tried: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     rows = []
-    for arm in LEARNERS:
+    for arm in dict.fromkeys(line["arm"] for line in tried):
         own = [line for line in tried if line["arm"] == arm]
         best = min(own, key=lambda line: statistics.mean(line["losses"]))
         seeds = ", ".join(f"{loss:.4f}" for loss in best["losses"])

@@ -26,7 +26,7 @@ TIMESTEPS: dict[str, Callable[[int, torch.device], Tensor]] = {
     "logit-normal": logit_normal,
     "uniform": uniform,
 }
-"""Name in a config -> distribution over [0, 1]: (count, device) -> [count], by torch's generator."""
+"""Name in a config -> draws from [0, 1] with torch's generator, (count, device) -> [count]."""
 
 
 def check_timesteps(name: str) -> None:
