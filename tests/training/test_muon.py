@@ -100,3 +100,20 @@ def test_state_goes_through_a_file_and_training_goes_on_the_same():
 
     for a, b in zip(run(6), run(6, restart_at=3), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(24, 8), (8, 24), (12, 12)])
+def test_on_matrices_it_is_torchs_muon(shape: tuple[int, int]):
+    torch.manual_seed(0)
+    mine = nn.Parameter(torch.randn(shape))
+    theirs = nn.Parameter(mine.detach().clone())
+    settings = {"lr": 1e-2, "weight_decay": 0.1}
+    ours = Muon([{"params": [mine], "orthogonal": True}], compute_dtype=torch.bfloat16, **settings)
+    torchs = torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **settings)
+    start = mine.detach().clone()
+    for _ in range(5):
+        gradient = torch.randn(shape)
+        mine.grad, theirs.grad = gradient.clone(), gradient.clone()
+        ours.step()
+        torchs.step()
+    assert (mine - theirs).norm() < 0.02 * (mine - start).norm()  # bfloat16's rounding
