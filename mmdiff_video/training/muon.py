@@ -8,10 +8,10 @@ It stays beside :class:`torch.optim.Muon`, which takes matrices only and multipl
 only (torch 2.14). By ``benchmarks/muon.py`` (figures in ``docs/benchmarks.md``) the two are one
 algorithm on matrices, and about as fast where the hardware has bfloat16; with oneDNN held to
 AVX2, torch's step took 32 times as long as ours in float32. With convolutions left to AdamW, a
-small video VAE ended at a loss of 0.81 instead of 0.67 after equal steps, and the 3DGS decoder, whose
-last layer is a convolution, at 0.135 instead of 0.121. Giving torch's the convolutions as reshaped
-views repairs that, but not the precision, and it keeps its momentum under another name than the
-checkpoints of earlier runs do.
+small video VAE ended at a loss of 0.81 instead of 0.67 after equal steps, and the 3DGS decoder,
+whose last layer is a convolution, at 0.135 instead of 0.121. Giving torch's the convolutions as
+reshaped views repairs that, but not the precision, and it keeps its momentum under another name
+than the checkpoints of earlier runs do.
 """
 
 from typing import Any
