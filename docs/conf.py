@@ -89,9 +89,7 @@ def _resolve_short_name(app, env, node, contnode):
         return None
     (name,) = found
     entry = domain.objects[name]
-    return make_refnode(
-        app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name
-    )
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
 
 
 def setup(app):

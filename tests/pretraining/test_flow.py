@@ -10,14 +10,14 @@ from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.nano.build import build
 from mmdiff_video.backbones.noise import noised, velocity_to
 from mmdiff_video.errors import InputError
-from mmdiff_video.pretraining.config import DiTStageConfig, FlowConfig
+from mmdiff_video.pretraining.config import DiTStageConfig
 from mmdiff_video.pretraining.denoisers import load_denoiser, new_denoiser
 from mmdiff_video.pretraining.flow import (
     FlowMatching,
     GuidanceDistillation,
-    draw_timesteps,
     flow_point,
 )
+from mmdiff_video.pretraining.timesteps import TIMESTEPS, FlowConfig, draw_timesteps
 from mmdiff_video.training import TrainConfig
 
 CARDS = {"nano-wan": TINY_WAN, "nano-flux": TINY_FLUX}
@@ -64,7 +64,7 @@ def test_the_error_of_a_predicted_sample_counts_over_t_but_not_without_bound():
     assert torch.allclose(back, x0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "logit-normal"])
+@pytest.mark.parametrize("kind", TIMESTEPS)
 def test_timesteps_fill_the_interval_and_shift_towards_noise(kind: str):
     torch.manual_seed(0)
     cpu = torch.device("cpu")
@@ -121,8 +121,10 @@ def test_wrong_settings_are_refused():
         FlowConfig(shift=0)
     with pytest.raises(InputError, match="prompt_dropout is 2"):
         FlowConfig(prompt_dropout=2)
-    with pytest.raises(InputError, match="unknown objective"):
+    with pytest.raises(InputError, match=r"unknown objective 'flwo'.*valid: flow, guidance"):
         DiTStageConfig(objective="flwo")
+    with pytest.raises(InputError, match=r"schedule of stage 'large' 'cosin'.*constant, cosine"):
+        DiTStageConfig(name="large", schedule="cosin")  # not only when the stage begins
     with pytest.raises(InputError, match=r"stage 'large': shift is -1"):
         DiTStageConfig(name="large", shift=-1)
 
