@@ -10,6 +10,8 @@ What most programs need is here, and is imported when it is first used::
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mmdiff_video.version import __version__
+
 if TYPE_CHECKING:
     from mmdiff_video.backbones import backbone_names as list_backbones
     from mmdiff_video.backbones import load_backbone
@@ -22,12 +24,11 @@ __all__ = [
     "DenseModel",
     "DiTFeatures",
     "Reconstructor",
+    "__version__",
     "build_aggregator",
     "list_backbones",
     "load_backbone",
 ]
-
-__version__ = "0.2.0"
 
 _PLACES = {
     "DenseModel": ("mmdiff_video.dense.pipeline", "DenseModel"),
@@ -48,4 +49,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from mmdiff_video import __version__
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone
 from mmdiff_video.config import record_config
 from mmdiff_video.features.cache import FeatureCache
@@ -25,6 +24,7 @@ from mmdiff_video.training import (
     processes,
 )
 from mmdiff_video.training.loop import LossFn, Preview
+from mmdiff_video.version import __version__
 
 logger = logging.getLogger(__name__)
 

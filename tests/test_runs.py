@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from mmdiff_video import __version__
 from mmdiff_video.cli import main
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.pipeline import DenseModel
@@ -18,6 +17,7 @@ from mmdiff_video.nvs.setup import resolve_config
 from mmdiff_video.runs import KINDS, RunFacts, open_run
 from mmdiff_video.score import SCORERS
 from mmdiff_video.skipped import Skipped
+from mmdiff_video.version import __version__
 
 OLD = Path(__file__).parent / "fixtures" / "v0_1"
 

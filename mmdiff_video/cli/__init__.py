@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from mmdiff_video import __version__
 from mmdiff_video.errors import InputError
+from mmdiff_video.version import __version__
 
 _OF_FILES = {
     errno.EACCES,

@@ -1,10 +1,9 @@
-r"""Train a latent-to-3DGS decoder on posed clips.
+"""Train a latent-to-3DGS decoder on posed clips.
 
 examples:
   laptop   mmdiff-video train-3dgs --data re10k --data-root DIR --out runs/nano cache.dir=cache
   GPU      mmdiff-video train-3dgs --data re10k --data-root DIR --backbone wan --out runs/wan
-  8 GPUs   accelerate launch --multi_gpu --num_processes 8 -m mmdiff_video \
-               train-3dgs --data re10k --data-root DIR --backbone wan --out runs/wan
+  8 GPUs   accelerate launch --multi_gpu --num_processes 8 -m mmdiff_video train-3dgs ...
 
 The run folder receives config.yaml, run.json, checkpoints/, metrics.jsonl, TensorBoard events and
 previews/. A run that was stopped goes on with the same command and --resume.

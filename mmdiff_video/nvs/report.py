@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from mmdiff_video import __version__
 from mmdiff_video.datasets.clips.sampling import FrameChoices
 from mmdiff_video.nvs.setup import Setup
 from mmdiff_video.tables import format_table
+from mmdiff_video.version import __version__
 
 ROWS = {
     "held_out": "held-out views",
