@@ -6,10 +6,14 @@ from pathlib import Path
 
 from mmdiff_video.errors import InputError
 
+#: Written beside model_index.json by whoever makes a folder for this toolkit: ``untrained`` and,
+#: optionally, ``defaults``.
+FOLDER_CARD = "mmdiff.json"
+
 #: Everything a diffusers folder needs, and none of the single-file copies beside it.
 PIPELINE_FILES = [
     "model_index.json",
-    "mmdiff.json",
+    FOLDER_CARD,
     "*/*.json",
     "*/*.safetensors",
     "*/*.txt",

@@ -1,8 +1,9 @@
 """The plain values of the backbone interface: defaults, geometry, text, samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mmdiff_video.backbones.features import DiTFeatures, TapSpec
@@ -125,20 +126,38 @@ class TextEmbedding:
     """Encoded prompts.
 
     Attributes:
-        tokens: [B, L, text width].
-        words: [B], how many of the tokens are the prompt's own: all before the end token, at least
-            one.
-        pooled: [B, pooled width], or None where the model has no pooled text (Wan).
+        tensors: what the transformer is given, each [B, ...], under names that the family maps to
+            its keywords. ``tokens`` [B, L, text width] is always among them; FLUX and SD3 have
+            ``pooled`` [B, pooled width], other models a mask.
+        words: bool [B, L], which of the tokens are the prompt's own: neither begin, end nor
+            padding; at least one.
     """
 
-    tokens: Tensor
+    tensors: Mapping[str, Tensor]
     words: Tensor
-    pooled: Tensor | None = None
+
+    @property
+    def tokens(self) -> Tensor:
+        """[B, L, text width]."""
+        return self.tensors["tokens"]
 
     def rows(self, index: Tensor | slice) -> "TextEmbedding":
         """Select (and repeat) rows of the batch."""
-        pooled = None if self.pooled is None else self.pooled[index]
-        return TextEmbedding(self.tokens[index], self.words[index], pooled)
+        tensors = {name: tensor[index] for name, tensor in self.tensors.items()}
+        return TextEmbedding(tensors, self.words[index])
+
+    def to(self, dtype: torch.dtype) -> "TextEmbedding":
+        """Bring all but masks and indices to a dtype."""
+        tensors = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in self.tensors.items()
+        }
+        return TextEmbedding(tensors, self.words)
+
+
+def first_words(count: Tensor, length: int) -> Tensor:
+    """Mark the first ``count`` [B] of ``length`` tokens, at least one: bool [B, length]."""
+    return torch.arange(length, device=count.device) < count.clamp_min(1)[:, None]
 
 
 @dataclass(frozen=True)

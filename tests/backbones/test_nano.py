@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_cards import TINY_WAN, tiny_card
+from tiny_cards import tiny_card
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone
 from mmdiff_video.backbones.nano import build as nano
@@ -94,7 +94,7 @@ def test_tokenizers_load_back_as_they_were(tiny_folders: dict[str, Path]) -> Non
 
 
 def test_a_wan_that_predicts_clean_samples_answers_with_the_velocity_to_them(tmp_path: Path):
-    nano.build(tiny_card("nano-wan", TINY_WAN), tmp_path / "folder")
+    nano.build(tiny_card("nano-wan"), tmp_path / "folder")
     backbone = load_backbone(tmp_path / "folder", device="cpu")
     scheduler = backbone.pipeline.scheduler
     assert scheduler.config.prediction_type == "sample"

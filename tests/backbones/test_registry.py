@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_cards import ROWS
 
 from mmdiff_video.backbones import (
     UNTRAINED_NOTICE,
@@ -16,7 +17,8 @@ from mmdiff_video.backbones import (
     load_backbone,
     load_defaults,
 )
-from mmdiff_video.backbones.cards import adapters, load_card
+from mmdiff_video.backbones.cards import load_card
+from mmdiff_video.backbones.families import family_of
 from mmdiff_video.backbones.registry import fingerprint
 from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.errors import InputError
@@ -58,7 +60,7 @@ def test_defaults_of_the_big_backbones() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_card_is_consistent(name: str) -> None:
     card = load_card(name)
-    layout = adapters()[card.pipeline].layout(card.transformer, card.vae)
+    layout = family_of(card.pipeline, name).layout(card.transformer, card.vae)
     d = card.defaults
     layout.geometry.check_size(d.frames, d.height, d.width)
     taps = resolve_taps(d.taps, layout.taps, layout.default_stream)
@@ -183,7 +185,7 @@ def test_fingerprint_of_a_large_file_sees_header_size_and_samples(tmp_path: Path
 
 
 def test_bf16_keeps_the_float32_modules(tiny_folders: dict[str, Path]) -> None:
-    for family in ("wan", "flux"):
+    for family in ROWS:
         backbone = load_backbone(str(tiny_folders[family]), device="cpu", dtype=torch.bfloat16)
         dtypes = {p.dtype for p in backbone.pipeline.transformer.parameters()}
         assert torch.bfloat16 in dtypes
@@ -197,7 +199,7 @@ def test_bf16_keeps_the_float32_modules(tiny_folders: dict[str, Path]) -> None:
 def test_describe_taps_agrees_with_the_loaded_backbone(
     tiny_folders: dict[str, Path],
 ) -> None:
-    for family in ("wan", "flux"):
+    for family in ROWS:
         folder = str(tiny_folders[family])
         backbone = load_backbone(folder, device="cpu")
         table = describe_taps(folder)
@@ -235,7 +237,7 @@ def test_describe_taps_loads_no_weights_and_no_heavy_library() -> None:
 
 
 def test_card_defaults_survive_the_folder(tiny_folders: dict[str, Path]) -> None:
-    for family in ("wan", "flux"):
+    for family in ROWS:
         note = json.loads((tiny_folders[family] / "mmdiff.json").read_text())
         defaults = load_defaults(str(tiny_folders[family]))
         assert json.loads(json.dumps(dataclasses.asdict(defaults))) == note["defaults"]
