@@ -15,7 +15,7 @@ from mmdiff_video.backbones.cards import (
 )
 from mmdiff_video.backbones.families import family_of
 from mmdiff_video.backbones.family import Family
-from mmdiff_video.backbones.hub import FOLDER_CARD, fetch, is_hub_id
+from mmdiff_video.backbones.hub import FOLDER_CARD, INDEX, fetch, is_hub_id
 from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.backbones.types import BackboneDefaults, Layout
 from mmdiff_video.config import load_config
@@ -55,9 +55,7 @@ def describe(name_or_path: str) -> Description:
     if Path(name_or_path).is_dir():
         return describe_folder(Path(name_or_path))
     if is_hub_id(name_or_path):
-        folder = fetch(
-            name_or_path, ["model_index.json", FOLDER_CARD, "transformer/config.json", "vae/*.json"]
-        )
+        folder = fetch(name_or_path, [INDEX, FOLDER_CARD, "transformer/config.json", "vae/*.json"])
         return describe_folder(folder, hub_id=name_or_path)
     raise unknown_name(
         "backbone", name_or_path, [*backbone_names(), "a hub id (org/name)", "a diffusers folder"]
@@ -70,7 +68,7 @@ def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
     Raises:
         InputError: no readable model_index.json or config.json, or a pipeline of no known family.
     """
-    index = _read_json(folder / "model_index.json")
+    index = _read_json(folder / INDEX)
     where = hub_id or str(folder)
     family = family_of(str(index.get("_class_name")), where)
     if (index.get("transformer_2") or [None])[0] is not None:  # Wan 2.2 A14B

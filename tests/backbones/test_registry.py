@@ -19,6 +19,7 @@ from mmdiff_video.backbones import (
 )
 from mmdiff_video.backbones.cards import load_card
 from mmdiff_video.backbones.families import family_of
+from mmdiff_video.backbones.hub import fetch_pipeline
 from mmdiff_video.backbones.registry import fingerprint
 from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.errors import InputError
@@ -105,6 +106,53 @@ def test_gated_weights_say_how_to_log_in(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(InputError, match=r"licence on the hub and run `hf auth login`"):
         load_backbone("flux")
+
+
+def test_only_the_components_of_a_pipeline_are_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The files of a real repository, with its copies for other programs."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = {
+        "model_index.json",
+        "mmdiff.json",
+        "transformer/config.json",
+        "transformer/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+        "text_encoder_3/model-00001-of-00002.safetensors",
+        "text_encoder_3/model.safetensors.index.json",
+        "tokenizer/merges.txt",
+        "tokenizer_3/spiece.model",
+    }
+    unwanted = {
+        "sd3.5_medium.safetensors",
+        "README.md",
+        "text_encoders/clip_g.safetensors",
+        "text_encoders/t5xxl_fp16.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "text_encoder_3/model.fp16-00001-of-00002.safetensors",
+        "text_encoder_3/model.safetensors.index.fp16.json",
+        "image_encoder/model.safetensors",
+        "demo/example.json",
+    }
+    parts = ("transformer", "text_encoder", "text_encoder_3", "tokenizer", "tokenizer_3")
+    index = {"_class_name": "Pipeline", "image_encoder": [None, None]}
+    (tmp_path / "model_index.json").write_text(
+        json.dumps(index | {name: ["library", "Class"] for name in parts})
+    )
+    calls: list[set[str]] = []
+
+    def snapshot(hub_id: str, **patterns: list[str]) -> str:
+        calls.append(set(filter_repo_objects(sorted(wanted | unwanted), **patterns)))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert fetch_pipeline("someone/something") == tmp_path
+    assert calls == [{"model_index.json"}, wanted]
+    (tmp_path / "model_index.json").write_text("[]")
+    with pytest.raises(InputError, match=r"'someone/something' has no readable model_index.json"):
+        fetch_pipeline("someone/something")
 
 
 def test_broken_folders_are_refused(copied: Path, tmp_path: Path) -> None:
