@@ -95,6 +95,13 @@ def _clip(tokenizer: Any, width: int, layers: int) -> Any:
     return CLIPTextModel(CLIPTextConfig(**_clip_sizes(tokenizer, width, layers)))
 
 
+def _projected_clip(tokenizer: Any, width: int, layers: int) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    sizes = _clip_sizes(tokenizer, width, layers)
+    return CLIPTextModelWithProjection(CLIPTextConfig(**sizes, projection_dim=width))
+
+
 def _t5(tokenizer: Any, width: int, layers: int) -> Any:
     from transformers import T5Config, T5EncoderModel
 
@@ -136,6 +143,7 @@ def _t5_sizes(tokenizer: Any, width: int, layers: int) -> dict[str, Any]:
 
 _KINDS = {
     "clip": _Kind(_new_clip_tokenizer, _clip),
+    "projected_clip": _Kind(_new_clip_tokenizer, _projected_clip),
     "t5": _Kind(unigram_tokenizer, _t5),
     "umt5": _Kind(unigram_tokenizer, _umt5),
 }
