@@ -24,7 +24,16 @@ from mmdiff_video.backbones.registry import fingerprint
 from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.errors import InputError
 
-NAMES = ["flux", "flux-schnell", "nano-flux", "nano-wan", "wan", "wan-14b"]
+NAMES = [
+    "flux",
+    "flux-schnell",
+    "nano-flux",
+    "nano-wan",
+    "sd3.5-large",
+    "sd3.5-medium",
+    "wan",
+    "wan-14b",
+]
 TWINS = ["nano-flux-random", "nano-wan-random"]
 
 
@@ -269,6 +278,10 @@ def test_describe_taps_prints_names_widths_grid_and_memory() -> None:
     assert UNTRAINED_NOTICE not in text
     assert UNTRAINED_NOTICE in str(describe_taps("nano-wan-random"))
     assert "single.0 to single.37" in str(describe_taps("flux"))
+    for name, last, width in (("sd3.5-medium", 23, "1536"), ("sd3.5-large", 37, "2432")):
+        text = str(describe_taps(name))
+        for fact in (f"joint.0 to joint.{last}", width, "1 x 32 x 32 = 1024 tokens"):
+            assert fact in text
     with pytest.raises(InputError, match="16 frames"):
         describe_taps("wan", frames=16)
     for size in ({"frames": 0}, {"height": 0}, {"width": 0}):

@@ -12,6 +12,7 @@ from mmdiff_video.errors import InputError
 MODULES = (
     "wan",
     "flux",
+    "sd3",
 )
 
 
