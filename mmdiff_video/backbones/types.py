@@ -57,6 +57,8 @@ class LatentGeometry:
         space_stride: pixels per latent cell (8).
         patch: latent cells per token side (2).
         is_video: whether frames attend to each other.
+        longest: tokens of the longest side that the model has positions for; None where any side
+            does, or before the model's own config is read.
     """
 
     channels: int
@@ -64,6 +66,7 @@ class LatentGeometry:
     space_stride: int
     patch: int
     is_video: bool
+    longest: int | None = None
 
     def latent_frames(self, frames: int) -> int:
         """Number of latent frames F for a clip of ``frames`` pictures."""
@@ -80,7 +83,7 @@ class LatentGeometry:
         return self.latent_frames(frames), height // s, width // s
 
     def check_size(self, frames: int, height: int, width: int) -> None:
-        """Refuse a size that the VAE or the pipeline would silently crop.
+        """Refuse a size that the VAE or the pipeline would crop, or the model has no positions for.
 
         Raises:
             InputError: names the nearest sizes that fit.
@@ -94,6 +97,8 @@ class LatentGeometry:
                 fits = " or ".join(map(str, sorted(nearest)))
                 kind = "multiple" if value > 0 else "positive multiple"
                 problems.append(f"{what} {value} is not a {kind} of {s} (nearest: {fits})")
+            elif self.longest is not None and value > self.longest * s:
+                problems.append(f"{what} {value} is more than {self.longest * s}")
         t = self.time_stride
         if frames < 1:
             problems.append(f"frames must be at least 1, not {frames}")

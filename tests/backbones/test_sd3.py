@@ -171,3 +171,16 @@ def test_a_folder_without_our_card_has_the_familys_defaults(
     assert (backbone.defaults.steps, backbone.defaults.guidance) == (40, 4.5)
     assert backbone.defaults == replace(defaults, taps=backbone.defaults.taps)
     assert not backbone.untrained
+
+
+def test_sides_beyond_the_table_of_positions_are_refused(tiny: dict[str, Backbone]) -> None:
+    sd3 = tiny["sd3"]
+    longest = sd3.pipeline.transformer.config.pos_embed_max_size * 16
+    keys = {"keys": ["a"], "timesteps": [0.5], "taps": [0]}
+    features = sd3.extract(torch.zeros(1, 3, 1, 32, longest), **keys)
+    assert features.maps["joint.0"].shape[-2:] == (2, longest // 16)
+    message = f"width {longest + 16} is more than {longest}"
+    with pytest.raises(InputError, match=message):
+        sd3.extract(torch.zeros(1, 3, 1, 32, longest + 16), **keys)
+    with pytest.raises(InputError, match=message):
+        sd3.generate("a red ball", width=longest + 16)

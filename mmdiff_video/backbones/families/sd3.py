@@ -40,6 +40,7 @@ def _geometry(transformer: Config, vae: Config) -> LatentGeometry:
         space_stride=2 ** (len(vae["block_out_channels"]) - 1),
         patch=transformer["patch_size"],
         is_video=False,
+        longest=transformer.get("pos_embed_max_size"),  # of its table of positions
     )
 
 
