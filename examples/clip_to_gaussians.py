@@ -13,7 +13,7 @@ from mmdiff_video.nvs.setup import resolve_config
 from mmdiff_video.nvs.train import train_3dgs
 from recon import save_ply
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
 parser.add_argument(
     "--run", type=Path, help="a run of train-3dgs (default: one is trained on rooms, in --train)"
 )

@@ -12,7 +12,7 @@ from torchvision.transforms.functional import to_pil_image, to_tensor
 
 from mmdiff_video import load_backbone
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
 parser.add_argument("picture", help="any picture file")
 parser.add_argument("--backbone", default="nano-flux", help="(default: nano-flux)")
 parser.add_argument("--size", type=int, default=256, help="pixels of a side (default: 256)")

@@ -13,7 +13,7 @@ from mmdiff_video import build_aggregator, load_backbone
 from mmdiff_video.rooms.layout import make_room
 from mmdiff_video.rooms.pool import render_rooms
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
 parser.add_argument("--backbone", default="nano-flux", help="(default: nano-flux)")
 parser.add_argument("--rooms", type=int, default=16, help="pictures to learn from (default: 16)")
 parser.add_argument("--size", type=int, default=128, help="pixels of a side (default: 128)")

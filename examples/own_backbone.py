@@ -15,7 +15,7 @@ import torch
 
 from mmdiff_video import load_backbone
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
 parser.add_argument("--like", default="nano-wan", help="(default: nano-wan)")
 parser.add_argument("--blocks", type=int, default=3, help="of the transformer (default: 3)")
 parser.add_argument("--out", type=Path, default=Path("my-wan"), help="(default: my-wan)")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mmdiff_video.backbones.cards import describe
+from mmdiff_video.backbones.describe import describe
 from mmdiff_video.config import ConfigSource, Override, load_config
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.files import write_json

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.cards import BackboneCard
-from mmdiff_video.backbones.families.flux import pack, positions, unpack
+from mmdiff_video.backbones.families.flux import positions
+from mmdiff_video.backbones.latents import pack, unpack
 from mmdiff_video.backbones.nano.parts import (
     new_scheduler,
     new_text_encoders,

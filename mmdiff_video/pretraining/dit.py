@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video.backbones.base import Backbone, keyed_noise
-from mmdiff_video.backbones.cards import BackboneCard, adapter_for, load_card
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.cards import BackboneCard, load_card
+from mmdiff_video.backbones.families import family_of
 from mmdiff_video.backbones.nano.parts import load_vae, make_pipeline
+from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.files import write_json
 from mmdiff_video.pretraining.coders import load_coder
 from mmdiff_video.pretraining.config import DiTConfig, DiTStageConfig
@@ -133,8 +135,9 @@ def assemble(card: BackboneCard, vae: nn.Module, denoiser: Denoiser, device) -> 
     """Make a backbone of modules in memory, to encode and to draw samples with."""
     pipeline = make_pipeline(card, vae=vae.to(device), **denoiser.pipeline_components())
     trained = [p for p in denoiser.parameters() if p.requires_grad]
-    backbone = adapter_for(card.pipeline, "nano")(
+    backbone = Backbone(
         pipeline,
+        family_of(card.pipeline, "the card"),
         name="in training",
         defaults=card.defaults,
         untrained=False,
