@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from mmdiff_video import Reconstructor
+from mmdiff_video.datasets.clips.views import NVSSample
 from mmdiff_video.nvs.evaluate import evaluation_set
 from mmdiff_video.nvs.setup import resolve_config
 from mmdiff_video.nvs.train import train_3dgs
@@ -37,7 +38,7 @@ def main() -> None:
 
     # a clip that it has not seen; your own needs no more than these three
     samples, _, _ = evaluation_set(reconstructor.setup, "test")
-    clip = samples[0]
+    clip = next(sample for sample in samples if isinstance(sample, NVSSample))  # a readable one
     images = clip.video.movedim(1, 0)  # [F, 3, H, W] in [0, 1]
     Ks, viewmats = clip.input_Ks, clip.input_viewmats  # pixels; world-to-camera, OpenCV axes
 

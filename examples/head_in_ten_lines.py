@@ -38,7 +38,8 @@ def main() -> None:
     aggregator = build_aggregator(layers=widths, timesteps=features.timesteps, width=64).to(device)
     head = nn.Linear(64 * len(widths), 1).to(device)
     optimizer = torch.optim.AdamW([*aggregator.parameters(), *head.parameters()], lr=1e-3)
-    target = nn.functional.adaptive_avg_pool2d(depth, next(iter(features.maps.values())).shape[-2:])
+    height, width = next(iter(features.maps.values())).shape[-2:]
+    target = nn.functional.adaptive_avg_pool2d(depth, (height, width))
     for step in range(args.steps):
         fused = torch.cat(list(aggregator(features.maps).values()), 1)  # [B, layers * 64, 1, h, w]
         loss = (head(fused.movedim(1, -1))[..., 0].exp() - target).abs().mean()

@@ -153,6 +153,9 @@ def _read_facts(folder: Path) -> RunFacts:
             found = {**found, **_facts_before_0_2(found)}
         if kind not in KINDS:
             raise unknown_name(f"kind of run in '{path}'", kind, KINDS)
+        details = dict(found.get("details", {}))
+        if kind == "joint" and not details.get("tasks"):
+            raise ValueError("a joint run has tasks")
         return RunFacts(
             kind=kind,
             version=found.get("version", ""),
@@ -163,7 +166,7 @@ def _read_facts(folder: Path) -> RunFacts:
             samples=int(found.get("samples", 0)),
             skipped=tuple(Skipped(**entry) for entry in found.get("skipped", ())),
             note=found.get("note", ""),
-            details=dict(found.get("details", {})),
+            details=details,
         )
     except InputError:
         raise

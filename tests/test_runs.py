@@ -97,7 +97,9 @@ def test_a_run_of_0_1_that_was_stopped_before_its_model_was_saved_is_known(tmp_p
     assert open_run(tmp_path / "run").facts.kind == "dense"
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "dense", "samples": "many"}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"kind": "dense", "samples": "many"}', '{"kind": "joint"}']
+)
 def test_damaged_facts_are_named(folder: Path, text: str):
     (folder / "run.json").write_text(text)
     with pytest.raises(InputError, match=r"run\.json' is damaged: delete it"):
@@ -128,7 +130,8 @@ def test_folders_that_are_no_runs_are_named(tmp_path: Path):
     ],
 )
 def test_a_run_of_another_kind_is_refused_with_what_takes_it(folder, kind, opener, words):
-    (folder / "run.json").write_text(json.dumps({"kind": kind}))
+    facts = {"kind": kind, "details": {"tasks": ["seg", "depth"]}}
+    (folder / "run.json").write_text(json.dumps(facts))
     with pytest.raises(InputError) as refused:
         opener(folder)
     assert words in str(refused.value)
