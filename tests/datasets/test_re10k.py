@@ -111,7 +111,7 @@ def test_no_usable_clip_is_the_users_error_with_the_first_reasons(rooms_copy):
 def test_wrong_roots_are_the_users_errors(tmp_path, rooms):
     with pytest.raises(InputError, match=r"no data root.*train/<key>\.txt"):
         load_re10k(tmp_path / "nowhere", "train")
-    found = r"no folder 'validation' \(found: depth, test, train, videos\)"
+    found = r"no folder 'validation' \(found: test, train, videos\)"
     with pytest.raises(InputError, match=found):
         load_re10k(rooms, "validation")
     (tmp_path / "train").mkdir()
@@ -147,7 +147,7 @@ def test_damage_in_chunks_is_a_reason(chunks, tmp_path):
     assert "does not hold it" in why["stranger"]
     # Loading decodes the first picture only; the damaged one shows when it is read.
     assert keys(loaded) == ["train00001"]
-    with pytest.raises(ClipError, match=r"image 4 of 000000\.torch cannot be decoded"):
+    with pytest.raises(ClipError, match=r"image 4 of 000000\.torch cannot be read"):
         loaded.clips[0].read([3, 4])
 
 
