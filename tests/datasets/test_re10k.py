@@ -70,6 +70,13 @@ def test_frames_may_be_pictures_named_by_timestamp(rooms_copy):
         Image.fromarray(frame).save(folder / f"{i * 100_000}.png")
     again = load_re10k(rooms_copy, "test").clips[0]
     assert (again.read([5, 2]) == frames[[5, 2]]).all()
+    # as pictures of any other data set: 16 bits are scaled, what is transparent is white
+    Image.fromarray(np.full(frames.shape[1:3], 257 * 90, np.uint16)).save(folder / "500000.png")
+    Image.new("RGBA", (64, 48), (0, 0, 0, 0)).save(folder / "200000.png")
+    assert load_re10k(rooms_copy, "test").clips[0].read([5, 2]).mean((1, 2, 3)).tolist() == [
+        90,
+        255,
+    ]
     (folder / "700000.png").unlink()
     assert "1 of 24 pictures are missing" in load_re10k(rooms_copy, "test").skipped[0].reason
 
