@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mmdiff_video.backbones import Backbone, load_backbone
-from mmdiff_video.datasets.pictures.labelled import TASKS
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.evaluate import eval_dense
 from mmdiff_video.dense.multitask import TaskData, train_joint
@@ -15,6 +14,9 @@ from mmdiff_video.dense.setup import resolve_dense_config
 from mmdiff_video.dense.train import train_dense
 from mmdiff_video.errors import InputError
 from mmdiff_video.training import TrainResult
+
+TASKS = ("seg", "depth", "saliency")
+"""Those of the paper."""
 
 FEATURES, LATENT, JOINT = "features", "VAE latent", "features, one decoder for all tasks"
 ARMS = {

@@ -26,7 +26,6 @@ from taps import alternate, device_name, synchronise
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
 from mmdiff_video.datasets.pictures.card import load_image_card
-from mmdiff_video.datasets.pictures.labelled import TASKS
 from mmdiff_video.datasets.pictures.views import DenseSample, collate
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.generate import SampleConfig, draw, part_of
@@ -36,6 +35,7 @@ from mmdiff_video.dense.train import load_training_images, train_dense, training
 from mmdiff_video.features.source import CacheConfig
 from mmdiff_video.rooms.make import make_rooms
 from mmdiff_video.tables import format_bytes
+from mmdiff_video.tasks import TASKS
 
 _PROMPT = "A red sofa on a striped rug."
 _FORMS = ("bf16", "fp8")
@@ -84,9 +84,9 @@ def main() -> None:
             config = replace(config, concepts=("object", "background", "floor", "wall"))
         models: list[DenseModel] = []
         for task in args.tasks:
-            train_dense(replace(config, task=task), Path(folder) / task, backbone=backbone)
+            train_dense(config.of_task(task), Path(folder) / task, backbone=backbone)
             models.append(DenseModel.from_pretrained(Path(folder) / task, backbone))
-        config = replace(config, task=args.tasks[0])
+        config = config.of_task(args.tasks[0])
         result: dict[str, Any] = {
             "backbone": backbone.name,
             "untrained": backbone.untrained,

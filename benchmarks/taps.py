@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
-from mmdiff_video.backbones.concepts.reader import TASK_CONCEPTS
 from mmdiff_video.backbones.noise import keyed_noise, noised
 from mmdiff_video.backbones.taps import run_up_to
+from mmdiff_video.tasks import TASKS
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def measure(backbone: Backbone, frames: int | None, repeats: int) -> dict:
 
     def with_concepts() -> None:
         backbone.extract_latent(
-            latent, timesteps=times, keys=["a"], concepts=TASK_CONCEPTS["saliency"]
+            latent, timesteps=times, keys=["a"], concepts=TASKS["saliency"].concepts
         )
 
     untapped = untapped_forward(backbone, latent, times)

@@ -1,5 +1,6 @@
 """What is left out is counted and reported with its reason, never replaced in silence."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -13,3 +14,11 @@ class Skipped(NamedTuple):
 
     key: str
     reason: str
+
+
+def reasons(skipped: Sequence[Skipped], show: int = 3) -> str:
+    """Words to end a message with: how many were left out, and why the first were."""
+    if not skipped:
+        return ""
+    first = "; ".join(f"{key}: {reason}" for key, reason in skipped[:show])
+    return f" ({len(skipped)} left out: {first}{'; ...' if len(skipped) > show else ''})"

@@ -79,7 +79,7 @@ def caption_dataset(
 
     Args:
         name: a data set, of labelled pictures or posed clips.
-        root: the data root; None: see :func:`mmdiff_video.datasets.roots.find_root`.
+        root: the data root; None: see :func:`mmdiff_video.rooms.on_the_spot.find_or_make_root`.
         model, instruction, max_new_tokens: see :func:`load_captioner`.
         batch_size: pictures in one go.
         limit: at most this many pictures in this run.

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdiff_video.datasets.catalogue import holds_pictures
-from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.catalogue import card_of
 from mmdiff_video.datasets.clips.clip import PosedClip
 from mmdiff_video.datasets.clips.loading import load_split
-from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
+from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.loading import load_images
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
+from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.skipped import Skipped
+from mmdiff_video.tasks import labels_of
 
 
 class Subject(NamedTuple):
@@ -62,8 +62,7 @@ def root_of(name: str, root: Path | None) -> Path:
     Raises:
         InputError: no data set of that name, or no folder.
     """
-    pictures = holds_pictures(name, root)
-    return find_root(load_image_card(name) if pictures else load_card(name), root)
+    return find_or_make_root(card_of(name, root), root)
 
 
 def find_subjects(name: str, root: Path) -> Subjects:
@@ -75,18 +74,17 @@ def find_subjects(name: str, root: Path) -> Subjects:
     Raises:
         InputError: no split can be looked into.
     """
-    if holds_pictures(name, root):
-        card = load_image_card(name)
+    card = card_of(name, root)
+    if isinstance(card, ImageCard):
         wanted = [(split, task) for split in card.splits for task in card.tasks]
     else:
-        card = load_card(name)
         wanted = [(split, "") for split in card.splits]
     parts: list[_Part] = []
     problems: list[InputError] = []
     for split, task in wanted:
         try:
             if isinstance(card, ImageCard):
-                images = load_images(card, root, split, task)
+                images = load_images(card, root, split, labels_of(task))
                 found = [Subject(i.key, i.pair.place, i.pair.read_image) for i in images.images]
                 parts.append(_Part(split, found, images.skipped))
             else:

@@ -45,8 +45,8 @@ examples:
   mmdiff-video data make rooms --out rooms --scenes 200                  posed clips
   mmdiff-video data make rooms --out rooms-voc --scenes 2000 --layout voc --size 256
 
-Layouts: re10k (cameras, mp4, depth), voc (labels), nyu (depth), duts (saliency), folders (all
-three); captions.jsonl beside each. A run that was stopped goes on with the same command.""",
+Layouts: re10k (cameras, mp4), voc (labels), nyu (depth), duts (saliency), folders (all
+labels); captions.jsonl beside each. A run that was stopped goes on with the same command.""",
     )
     make.add_argument("name", choices=("rooms",), help="what to draw")
     make.add_argument(
@@ -123,7 +123,7 @@ def _data_show(args: argparse.Namespace) -> None:
 
 
 def _data_check(args: argparse.Namespace) -> int:
-    from mmdiff_video.datasets.catalogue import check_any
+    from mmdiff_video.rooms.check import check_any
 
     report = check_any(args.name, args.data_root, args.out)
     return 0 if report.usable else 2

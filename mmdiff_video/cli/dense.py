@@ -1,4 +1,4 @@
-"""The verbs of segmentation, depth and saliency."""
+"""The verbs of the dense tasks."""
 
 import argparse
 from pathlib import Path
@@ -20,7 +20,7 @@ def add_verbs(verbs) -> None:
         verbs,
         "dense",
         _dense,
-        "train a head for segmentation, depth or saliency on labelled pictures, and score it",
+        "train a head for segmentation, depth, saliency or normals on pictures, and score it",
         """\
 examples:
   laptop   mmdiff-video dense --task depth --data rooms --out runs/depth cache.dir=cache
@@ -37,7 +37,8 @@ that was stopped goes on with --resume.""",
         required=True,
         action="append",
         metavar="TASK[=DATA[:DIR]]",
-        help="seg, depth or saliency; given several times, one decoder learns them all",
+        help="what the data is labelled with (mmdiff-video data list): seg, depth, saliency,"
+        " normals; given several times, one decoder learns them all",
     )
     task_arguments(dense, data="voc, duts, nyu, folders, rooms (default)", backbone="nano-flux")
     training_arguments(dense, "head")
@@ -64,9 +65,10 @@ that was stopped goes on with --resume.""",
 example:
   mmdiff-video predict runs/depth photo.jpg holidays/ walk.mp4 --out predictions
 
-Of each picture: OUT/NAME.png (depth in 16-bit millimetres, palette labels, or 8-bit saliency) and
-OUT/NAME_overlay.png; of those in a folder: OUT/FOLDER/NAME.png and so on. Of each video: a folder
-of such pictures, a frame each, and NAME_overlay.mp4. A video backbone sees the clip at once.
+Of each picture: OUT/NAME.png (depth in 16-bit millimetres, palette labels, 8-bit saliency, normals
+in 3 times 16 bits) and OUT/NAME_overlay.png; of those in a folder: OUT/FOLDER/NAME.png and so on.
+Of each video: a folder of such pictures, a frame each, and NAME_overlay.mp4. A video backbone sees
+the clip at once.
 OUT/report.json lists what was written, and what was skipped and why.""",
     )
     predict.add_argument("run_dir", metavar="RUN", help="a run folder of dense, or a Hub id")
@@ -116,10 +118,12 @@ def _dense(args: argparse.Namespace) -> None:
     from mmdiff_video.dense.evaluate import eval_dense
     from mmdiff_video.dense.multitask import parse_task, train_tasks
     from mmdiff_video.dense.setup import resolve_dense_config
+    from mmdiff_video.tasks import join_tasks
     from mmdiff_video.training import processes
 
     tasks = [parse_task(text) for text in args.task]
-    config = resolve_dense_config(args.config, [("task", tasks[0].task), *overrides(args)])
+    joined = join_tasks(*(member.task for member in tasks))
+    config = resolve_dense_config(args.config, [("task", joined), *overrides(args)])
     result, folders = train_tasks(config, tasks, args.out, resume=args.resume)
     if result.finished and processes().is_main_process:
         for folder in folders:

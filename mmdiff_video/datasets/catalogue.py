@@ -3,9 +3,7 @@
 from pathlib import Path
 
 from mmdiff_video.datasets.clips.card import DatasetCard, card_names, load_card
-from mmdiff_video.datasets.clips.check import DatasetReport, check_dataset
 from mmdiff_video.datasets.pictures.card import ImageCard, image_card_names, load_image_card
-from mmdiff_video.datasets.pictures.check import ImageDatasetReport, check_images
 from mmdiff_video.errors import unknown_name
 
 
@@ -38,14 +36,13 @@ def show_dataset(name: str) -> str:
     )
 
 
-def check_any(name: str, root: Path | None, out: Path) -> DatasetReport | ImageDatasetReport:
-    """Check a data set of either kind; of rooms, the kind that lies in ``root``.
+def card_of(name: str, root: Path | None) -> DatasetCard | ImageCard:
+    """Load the card of a data set; of rooms, for what lies in ``root``.
 
     Raises:
-        InputError: there is none of that name, or nothing can be looked into.
+        InputError: there is no data set of that name.
     """
-    check = check_images if holds_pictures(name, root) else check_dataset
-    return check(name, root, out)
+    return load_image_card(name) if holds_pictures(name, root) else load_card(name)
 
 
 def holds_pictures(name: str, root: Path | None) -> bool:

@@ -1,22 +1,54 @@
-"""Picture files to arrays, each broken or unfit one with a sentence of its own.
+"""Picture and label files to arrays and back, each broken or unfit one with a sentence of its own.
 
-Pictures: 16 bits are scaled to 8, grey becomes RGB, transparency is laid over white.
+There is one reader of pictures and one of labels for all layouts. Pictures: 16 bits are scaled to
+8, grey becomes RGB, transparency is laid over white. Labels come as they are stored.
 """
 
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mmdiff_video.files import write_aside
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Names of pictures end like this, in any case."""
 
-_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I")
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I")
+"""Pillow's modes of grey pictures of more than 8 bits."""
+
+DEEP_RGB = "RGB;16"
+"""Mode of a PNG of three times 16 bits, which Pillow would cut to 8."""
+
+ARRAY = "npy"
+"""Mode of a label that is a numpy array."""
 
 
 class PictureError(Exception):
     """A single picture cannot be used; the message is the reason that reports show."""
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """A label as its file has it.
+
+    Attributes:
+        name: of the file, for messages.
+        mode: Pillow's, :data:`DEEP_RGB` or :data:`ARRAY`.
+        values: [H, W] or [H, W, channels], in the number format of the file.
+        image: as Pillow has it; None for an array.
+    """
+
+    name: str
+    mode: str
+    values: NDArray[Any]
+    image: Image.Image | None
 
 
 def is_picture(path: Path) -> bool:
@@ -24,21 +56,22 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def read_rgb(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
+def read_rgb(file: Path | BytesIO, *, upright: bool = False, name: str = "") -> NDArray[np.uint8]:
     """Read a picture: uint8 [H, W, 3].
 
     Args:
-        path: any format that Pillow reads.
+        file: of any format that Pillow reads, on disk or in memory.
         upright: turn it as its EXIF orientation says. Not for pictures with labels, which were
             drawn on the pixels as stored.
+        name: for messages, where the file has none.
 
     Raises:
         PictureError: missing, cut short or no picture.
     """
-    image = _open(path)
+    image = _open(file, name)
     if upright:
         image = ImageOps.exif_transpose(image)
-    if image.mode in _SIXTEEN_BITS:
+    if image.mode in SIXTEEN_BITS:
         values = np.asarray(image).astype(np.float32) / 257  # 65535 becomes 255
         return np.repeat(values.round().clip(0, 255).astype(np.uint8)[..., None], 3, 2)
     if image.has_transparency_data:
@@ -47,73 +80,95 @@ def read_rgb(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def read_labels(path: Path, classes: int, void: int) -> NDArray[np.uint8]:
-    """Read a label picture: uint8 [H, W], class ids below ``classes``, or ``void``.
+def read_label(path: Path) -> StoredLabel:
+    """Read a label file, a picture or a numpy array (``.npy``), as it is stored.
 
     Raises:
-        PictureError: unreadable, not a palette or grey picture, or a label beyond the classes.
+        PictureError: missing, cut short, or neither picture nor array.
     """
-    image = _open(path)
-    if image.mode not in ("P", "L", "1", *_SIXTEEN_BITS):
-        raise PictureError(
-            f"{path.name} is a {image.mode} picture: labels are palette or grey pictures whose"
-            " pixel values are class ids"
-        )
-    labels = np.array(image).astype(np.int64)
-    wrong = (labels != void) & ((labels >= classes) | (labels < 0))
-    if wrong.any():
-        raise PictureError(
-            f"{path.name} holds label {labels[wrong].max()}, but there are {classes} classes"
-            f" (0 to {classes - 1}, and {void} for void)"
-        )
-    return labels.astype(np.uint8)
+    if path.suffix.lower() == ".npy":
+        return StoredLabel(path.name, ARRAY, _read_array(path), None)
+    image = _open(path, "")
+    if _is_deep_rgb(path):
+        return StoredLabel(path.name, DEEP_RGB, _read_deep_rgb(path), image)
+    return StoredLabel(path.name, image.mode, np.array(image), image)
 
 
-def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
-    """Read a 16-bit depth picture: float32 [H, W] in metres, 0 where there is none.
+def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture uint8 [H, W, 3] in one step."""
+    with write_aside(path, flush=False) as aside:
+        Image.fromarray(picture).save(aside, quality=95)
+
+
+def write_label(path: Path, values: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> None:
+    """Write a label as PNG in one step: what :func:`read_label` gives back.
 
     Args:
-        path: the picture.
-        unit: metres of one step of its values.
-
-    Raises:
-        PictureError: unreadable, or not of 16 bits.
+        path: ends in ``.png``.
+        values: [H, W] of uint8 or uint16, or RGB [H, W, 3] of uint8 or uint16.
+        palette: [256, 3], colours of the values of an 8-bit [H, W], which it makes a palette
+            picture.
     """
-    image = _open(path)
-    if image.mode not in _SIXTEEN_BITS:
-        bits = "8-bit " if image.mode in ("L", "P", "RGB", "RGBA", "1") else ""
-        raise PictureError(
-            f"{path.name} is an {bits}{image.mode} picture: depth is a 16-bit grey PNG"
-            f" in steps of {unit:g} m"
-        )
-    return np.asarray(image).astype(np.float32) * np.float32(unit)
+    with write_aside(path, flush=False) as aside:
+        if values.ndim == 3 and values.dtype == np.uint16:
+            aside.write_bytes(_deep_rgb_png(values))
+            return
+        image = Image.fromarray(values, mode="P") if palette is not None else None
+        if image is not None and palette is not None:
+            image.putpalette(palette.reshape(-1).tolist())
+        (image or Image.fromarray(values)).save(aside)
 
 
-def read_mask(path: Path) -> NDArray[np.float32]:
-    """Read a saliency mask: float32 [H, W], 1 where its grey value is above 128, else 0.
-
-    Raises:
-        PictureError: unreadable, or its values are 0 and 1 instead of 0 and 255.
-    """
-    image = _open(path)
-    if image.mode in _SIXTEEN_BITS:
-        raise PictureError(f"{path.name} has 16 bits: a mask is an 8-bit picture of 0 and 255")
-    mask = np.array(image.convert("L"))
-    if mask.max() == 1:
-        raise PictureError(f"the largest value of {path.name} is 1: a mask holds 0 and 255")
-    return (mask > 128).astype(np.float32)
-
-
-def _open(path: Path) -> Image.Image:
+def _open(file: Path | BytesIO, name: str) -> Image.Image:
+    name = file.name if isinstance(file, Path) else name
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.load()
             return image
     except FileNotFoundError:
-        raise PictureError(f"no file '{path}'") from None
+        raise PictureError(f"no file '{file}'") from None
     except Image.UnidentifiedImageError:
-        raise PictureError(f"{path.name} is not a picture") from None
+        raise PictureError(f"{name} is not a picture") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{name} cannot be read, it is cut short or damaged: {error}") from None
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise PictureError(f"no file '{path}'") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise PictureError(f"{path.name} is no numpy array, or damaged: {error}") from None
+
+
+def _is_deep_rgb(path: Path) -> bool:
+    """Look into a PNG's header: bits of a channel, and the colour type (2 is RGB)."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack("BB", head[24:26]) == (16, 2)
+
+
+def _read_deep_rgb(path: Path) -> NDArray[np.uint16]:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            values: Any = next(container.decode(video=0)).to_ndarray()
+            return values
+    except (av.FFmpegError, StopIteration) as error:
         raise PictureError(
             f"{path.name} cannot be read, it is cut short or damaged: {error}"
         ) from None
+
+
+def _deep_rgb_png(values: NDArray[np.uint16]) -> bytes:
+    import av
+
+    codec = av.CodecContext.create("png", "w")
+    assert isinstance(codec, av.VideoCodecContext)
+    codec.height, codec.width = values.shape[:2]
+    codec.pix_fmt, codec.time_base = "rgb48be", Fraction(1)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(values), format="rgb48le")
+    packets = [*codec.encode(frame.reformat(format="rgb48be")), *codec.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)

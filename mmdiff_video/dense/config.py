@@ -1,6 +1,7 @@
 """Everything a dense run is made of, as one typed config."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from mmdiff_video.checks import check_fields, check_positive, check_seed
 from mmdiff_video.datasets.pictures.card import EVAL_CROPS
@@ -13,7 +14,7 @@ from mmdiff_video.features.aggregators import (
     AggregatorConfig,
 )
 from mmdiff_video.features.source import BackboneConfig, CacheConfig
-from mmdiff_video.tasks.base import DenseLossConfig
+from mmdiff_video.tasks import LOSS_VARIANTS, TASKS, LossConfig, loss_of
 from mmdiff_video.training import TrainConfig
 
 
@@ -63,10 +64,11 @@ class DenseDataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DenseConfig:
-    """A run of one dense task.
+    """A run of one dense task, or of several in one decoder.
 
     Attributes:
-        task: ``seg``, ``depth`` or ``saliency``.
+        task: a key of :data:`mmdiff_video.tasks.TASKS`, or several joined
+            (:func:`mmdiff_video.tasks.join_tasks`).
         input: what the head reads: ``features`` (aggregated taps) or ``latent`` (the VAE's latent,
             the baseline).
         aggregation: how taps are fused over timesteps: ``adaptive`` (the paper's), ``static``,
@@ -99,7 +101,7 @@ class DenseConfig:
     dpt: DPTConfig = field(default_factory=DPTConfig)
     data: DenseDataConfig = field(default_factory=DenseDataConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
-    loss: DenseLossConfig = field(default_factory=DenseLossConfig)
+    loss: LossConfig = field(default_factory=TASKS["seg"].losses, metadata=LOSS_VARIANTS.metadata)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
@@ -108,4 +110,11 @@ class DenseConfig:
         if self.input == "latent" and self.concept_maps:
             raise InputError("concept_maps come from the transformer: they need input=features")
         check_positive("head_lr_factor", self.head_lr_factor)
-        self.loss.check_task(self.task)
+
+    def of_task(self, task: str, **changes: Any) -> Self:
+        """The config of one task alone: its name, and its loss as far as this config has it.
+
+        Raises:
+            InputError: an unknown task, or a loss of which nothing is left.
+        """
+        return replace(self, task=task, loss=loss_of(task, self.loss), **changes)

@@ -13,15 +13,15 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.datasets.pictures.views import DenseSample, EvaluationViews, collate
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import picture_row
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup
 from mmdiff_video.files import write_json
 from mmdiff_video.pictures import save_png, side_by_side
+from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.tables import format_table
-from mmdiff_video.tasks import Constant
+from mmdiff_video.tasks import Constant, task_named
 
 _PICTURES = 24
 """Pictures that get a row of input, truth, prediction and error."""
@@ -53,13 +53,13 @@ def eval_dense(
         check_least("--max-images", max_images, 1)  # before any model is loaded
     model = DenseModel.from_pretrained(run, backbone)
     setup, data = model.setup, model.setup.config.data
-    root = find_root(setup.card, data_root or data.root)
+    root = find_or_make_root(setup.card, data_root or data.root)
     split = data.eval_split or setup.card.held_out
     loaded = load_images(
         setup.card,
         root,
         split,
-        setup.task.name,
+        setup.task.labels,
         max_images=data.max_eval_images if max_images is None else max_images,
         split_seed=data.split_seed,
     )
@@ -67,7 +67,7 @@ def eval_dense(
     constant = _learn_constant(setup, root)
     samples = EvaluationViews(
         loaded.images,
-        setup.task.name,
+        setup.task.labels,
         height=setup.height,
         width=setup.width,
         void=setup.card.void,
@@ -83,11 +83,11 @@ def eval_dense(
         batch = collate([sample]).to(setup.backbone.device)
         found = setup.task.decode(setup.output(setup.model, batch))[0].cpu()
         scores.add(found, sample.target, sample.valid)
-        baseline.add(constant.predict(*sample.target.shape), sample.target, sample.valid)
+        baseline.add(constant.predict(*sample.valid.shape), sample.target, sample.valid)
         scored += 1
         if scored <= _PICTURES:
             image = F.interpolate(
-                sample.image[None], sample.target.shape, mode="bilinear", align_corners=False
+                sample.image[None], sample.valid.shape, mode="bilinear", align_corners=False
             )
             row = picture_row(setup.task, sample, image[0], found)
             sheet = side_by_side(
@@ -126,8 +126,9 @@ def eval_table(report: dict[str, Any]) -> str:
     names = [
         name for name in report["scores"] if not name.startswith("IoU ") and name != "pictures"
     ]
+    decimals = task_named(report["task"]).decimals
     body = [
-        [label, *("n/a" if s[name] is None else _format(name, s[name]) for name in names)]
+        [label, *("n/a" if s[name] is None else f"{s[name]:.{decimals}f}" for name in names)]
         for label, s in rows
     ]
     title = (
@@ -138,10 +139,6 @@ def eval_table(report: dict[str, Any]) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _format(name: str, value: float) -> str:
-    return f"{value:.2f}" if name in ("mIoU", "accuracy") else f"{value:.4f}"
-
-
 def _learn_constant(setup: DenseSetup, root: Path) -> Constant:
     """Learn the constant baseline from the truth of (some) training pictures."""
     data = setup.config.data
@@ -150,14 +147,14 @@ def _learn_constant(setup: DenseSetup, root: Path) -> Constant:
         setup.card,
         root,
         data.train_split or setup.card.train,
-        setup.task.name,
+        setup.task.labels,
         max_images=limit,
         split_seed=data.split_seed,
     )
     constant = setup.task.constant()
     views = EvaluationViews(
         loaded.images,
-        setup.task.name,
+        setup.task.labels,
         height=setup.unit,
         width=setup.unit,
         void=setup.card.void,

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.backbones.concepts.reader import TASK_CONCEPTS
 from mmdiff_video.config import record_config
 from mmdiff_video.datasets.pictures.card import load_image_card
-from mmdiff_video.datasets.pictures.labelled import TASKS, LoadedImages
+from mmdiff_video.datasets.pictures.labelled import LoadedImages
 from mmdiff_video.datasets.pictures.views import DenseBatch, DenseSample, TrainingViews, collate
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of, parameter_counts
@@ -31,10 +30,11 @@ from mmdiff_video.dense.train import (
     train_dense,
     training_views,
 )
-from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.tables import format_count, format_table
+from mmdiff_video.tasks import task_named
 from mmdiff_video.training import Trainer, TrainResult, load_model, processes
 from mmdiff_video.training.data import sample_at
 
@@ -63,8 +63,7 @@ def parse_task(text: str) -> TaskData:
         InputError: an unknown task.
     """
     task, _, data = text.partition("=")
-    if task not in TASKS:
-        raise unknown_name("task", task, TASKS)
+    task_named(task)
     name, _, root = data.partition(":")
     return TaskData(task, name or None, root or None)
 
@@ -83,7 +82,7 @@ def _of_task(config: DenseConfig, member: TaskData) -> DenseConfig:
     data = config.data
     if member.name is not None:
         data = replace(data, name=member.name, root=member.root)
-    return replace(config, task=member.task, data=data)
+    return config.of_task(member.task, data=data)
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ def members_of(
 ) -> dict[str, Member]:
     """Set up every task as a run of its own, with the shared head and the union of concepts."""
     if config.concept_maps and config.concepts is None:
-        words = dict.fromkeys(word for member in tasks for word in TASK_CONCEPTS[member.task])
+        words = dict.fromkeys(word for member in tasks for word in task_named(member.task).concepts)
         config = replace(config, concepts=tuple(words))
     members: dict[str, Member] = {}
     start = 0

@@ -32,7 +32,7 @@ class DenseModel:
     """Predicts with the averaged weights of a run.
 
         model = DenseModel.from_pretrained("runs/depth")
-        depth = model.predict(images)             # [N, 3, H, W] in [0, 1] -> [N, H, W]
+        depth = model.predict(images)             # [N, 3, H, W] in [0, 1] -> [N, 1, H, W]
 
     Attributes:
         setup: what the run is made of; ``setup.model`` is the trained part.
@@ -128,7 +128,8 @@ class DenseModel:
             keys: name the pictures for their noise; None: named by their pixels.
 
         Returns:
-            [N, H, W] on the CPU: class ids, metres, or saliency from 0 to 1.
+            [N, C, H, W] on the CPU: class ids, metres, saliency from 0 to 1, or whatever the task
+            predicts.
 
         Raises:
             InputError: not a stack of pictures.
@@ -150,7 +151,7 @@ class DenseModel:
             caption: what the clip shows.
 
         Returns:
-            [T, H, W] on the CPU.
+            [T, C, H, W] on the CPU.
         """
         count = len(frames)
         stride = self.setup.backbone.geometry.time_stride
@@ -169,13 +170,13 @@ class DenseModel:
             video: [1, 3, T, H, W], what was sampled.
 
         Returns:
-            [T, H, W] on the CPU.
+            [T, C, H, W] on the CPU.
         """
         output = self.setup.decode(self.setup.model, features, video)
         return self.decode_video(output[0].float(), video.shape[2], video.shape[3:])
 
     def decode_video(self, output: Tensor, count: int, size: Sequence[int]) -> Tensor:
-        """Turn the output of F latent frames [K, F, h, w] into predictions [count, *size]."""
+        """Turn the output of F latent frames [K, F, h, w] into predictions [count, C, *size]."""
         output = output.transpose(0, 1)
         stride = self.setup.backbone.geometry.time_stride
         # latent frame 0 is frame 0, latent frame i the stride frames up to frame i * stride

@@ -217,7 +217,7 @@ def write_picture(
     ``place``: path without a suffix.
     """
     target = place.with_name(f"{place.name}.png")
-    save_png(model.setup.task.image(prediction), target)
+    model.setup.task.write(prediction, target)
     painted = _painted(model, image, prediction, prediction)
     save_png(Image.fromarray(painted), _overlay(place, False))
     return target
@@ -233,7 +233,7 @@ def write_video(
 
     Args:
         model: what predicted.
-        clips: frames uint8 [T, H, W, 3] and predictions [T, H, W].
+        clips: frames uint8 [T, H, W, 3] and predictions [T, C, H, W].
         place: becomes the folder of the frames, when all of them are there; returned.
         fps: of the overlay.
 
@@ -248,7 +248,7 @@ def write_video(
         for frames, predictions in clips:
             like = predictions if like is None else like
             for frame, prediction in zip(frames, predictions, strict=True):
-                save_png(model.setup.task.image(prediction), folder / f"{next(number):06d}.png")
+                model.setup.task.write(prediction, folder / f"{next(number):06d}.png")
                 yield _painted(model, frame, prediction, like)
 
     with write_folder_aside(place) as aside:

@@ -17,11 +17,10 @@ from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.views import DenseBatch
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of
-from mmdiff_video.errors import InputError
 from mmdiff_video.features.dino import CachedDino, DinoFeatures, load_dino
 from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.runs import resolve_run_config
-from mmdiff_video.tasks import Task, build_task
+from mmdiff_video.tasks import DataFacts, Task, build_task
 
 T = TypeVar("T")
 
@@ -105,7 +104,7 @@ class DenseSetup:
     def output(self, model: Net, batch: DenseBatch) -> Tensor:
         """Run everything on a batch; the output at the target's size, [B, K, h, w]."""
         output = self.read(model, batch.images[:, :, None], batch.keys, batch.captions)[:, :, 0]
-        size = batch.target.shape[1:]
+        size = batch.target.shape[-2:]
         return F.interpolate(output.float(), size, mode="bilinear", align_corners=False)
 
 
@@ -138,14 +137,14 @@ def set_up_dense(
     data = config.data
     height, width = _set(data.height), _set(data.width)
     backbone.geometry.check_size(1, height, width)
-    task = build_task(
-        config.task,
-        config.loss,
+    facts = DataFacts(
+        card=card,
         classes=classes,
         min_depth=_set(data.min_depth),
         max_depth=_set(data.max_depth),
         eval_crop=_set(data.eval_crop),
     )
+    task = build_task(config.task, config.loss, facts)
     source = FeatureSource(backbone, config, concepts_of(config, task))
     source.check_memory(1, height, width)
     dino = None
@@ -169,15 +168,6 @@ def set_up_dense(
 
 def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> DenseConfig:
     defaults, data = backbone.defaults, config.data
-    least = card.min_depth if data.min_depth is None else data.min_depth
-    most = card.max_depth if data.max_depth is None else data.max_depth
-    # a joint run may give the limits of its depth to a task on another card, which reads none
-    if config.task == "depth" and not least < most:
-        raise InputError(
-            f"no depth lies between data.min_depth {least:g} and data.max_depth {most:g}: set the"
-            f" first below the second (the card of '{card.name}' has {card.min_depth:g} and"
-            f" {card.max_depth:g})"
-        )
     return replace(
         config,
         backbone=config.backbone.completed(backbone),
@@ -188,8 +178,8 @@ def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> Dense
             eval_split=data.eval_split or card.held_out,
             height=defaults.height if data.height is None else data.height,
             width=defaults.width if data.width is None else data.width,
-            min_depth=least,
-            max_depth=most,
+            min_depth=card.min_depth if data.min_depth is None else data.min_depth,
+            max_depth=card.max_depth if data.max_depth is None else data.max_depth,
             eval_crop=data.eval_crop or card.eval_crop,
         ),
     )

@@ -15,7 +15,6 @@ from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages
 from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.datasets.pictures.views import DenseBatch, DenseSample, TrainingViews, collate
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import PictureRow, picture_row
@@ -23,7 +22,9 @@ from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup, Net, set_up_dense
 from mmdiff_video.files import write_json
 from mmdiff_video.pictures import side_by_side
+from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.tables import format_bytes, format_count, format_table
+from mmdiff_video.tasks import labels_of
 from mmdiff_video.training import Trainer, TrainResult, load_model, processes
 
 logger = logging.getLogger(__name__)
@@ -97,12 +98,12 @@ def load_training_images(config: DenseConfig, card: ImageCard) -> tuple[DenseCon
     """
     data = config.data
     with processes().main_process_first():  # which may make the procedural set for all
-        root = find_root(card, data.root)
+        root = find_or_make_root(card, data.root)
     loaded = load_images(
         card,
         root,
         data.train_split or card.train,
-        config.task,
+        labels_of(config.task),
         max_images=data.max_images,
         split_seed=data.split_seed,
     )
@@ -114,7 +115,7 @@ def training_views(setup: DenseSetup, loaded: LoadedImages) -> TrainingViews:
     """Make the views that a run trains on."""
     return TrainingViews(
         loaded.images,
-        setup.task.name,
+        setup.task.labels,
         height=setup.height,
         width=setup.width,
         void=setup.card.void,

@@ -19,7 +19,6 @@ from mmdiff_video.datasets.clips.eval_index import index_choices, load_eval_inde
 from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.sampling import FrameChoices, even_choices
 from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSBatch, NVSSample, collate
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.objective import lpips_or_reason, render
 from mmdiff_video.nvs.pipeline import Reconstructor
@@ -31,6 +30,7 @@ from mmdiff_video.pictures import (
     side_by_side,
     to_uint8,
 )
+from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.tables import format_table
 from recon.metrics import score_views
 from recon.perceptual import LpipsUnavailable
@@ -191,7 +191,7 @@ def evaluation_set(
     ]
     loaded = load_split(
         setup.card,
-        find_root(setup.card, data.root),
+        find_or_make_root(setup.card, data.root),
         split,
         max_clips=min((limit for limit in limits if limit is not None), default=None),
         split_seed=data.split_seed,

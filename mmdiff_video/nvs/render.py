@@ -12,12 +12,12 @@ from tqdm import tqdm
 from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
 from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.views import collate, make_sample
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.nvs.evaluate import frame_choices
 from mmdiff_video.nvs.objective import render
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
+from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from recon.gaussians import Gaussians
 from recon.io.ply import save_ply
 from recon.trajectories import TRAJECTORIES
@@ -99,7 +99,7 @@ def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> P
         limit = None
     loaded = load_split(
         setup.card,
-        find_root(setup.card, data.root),
+        find_or_make_root(setup.card, data.root),
         split,
         max_clips=limit,
         split_seed=data.split_seed,

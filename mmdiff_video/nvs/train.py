@@ -13,12 +13,12 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import record_config
 from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.views import NVSBatch, NVSSample, PosedVideoDataset, collate
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.objective import RenderLoss, render
 from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.pictures import colorize_depth, depth_range, side_by_side, to_uint8
+from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.tables import format_bytes, format_count
 from mmdiff_video.training import (
     Trainer,
@@ -49,7 +49,7 @@ def train_3dgs(
     setup = set_up(config, backbone)
     config, data = setup.config, setup.config.data
     with processes().main_process_first():  # which may make the procedural set for all
-        root = find_root(setup.card, data.root)
+        root = find_or_make_root(setup.card, data.root)
     loaded = load_split(
         setup.card, root, "train", max_clips=data.max_clips, split_seed=data.split_seed
     )

@@ -1,25 +1,32 @@
 """``mmdiff-video data make rooms``: draw rooms into a folder, in one of several layouts."""
 
 import json
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from mmdiff_video.checks import check_least, check_seed
-from mmdiff_video.datasets.captions import write_captions
+from mmdiff_video.datasets.captions import CAPTIONS_FILE, write_captions
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.files import remove_partials, write_json
 from mmdiff_video.rooms.layout import make_room
-from mmdiff_video.rooms.layouts import LAYOUTS, Layout, picture_names
+from mmdiff_video.rooms.layouts import LAYOUTS, RoomLayout, picture_names
 from mmdiff_video.rooms.render import DRAWING, render_room
 
+logger = logging.getLogger(__name__)
+
 _MANIFEST = "rooms.json"
+
+_FIRST_LABELS = {"voc": ["seg"], "nyu": ["depth"], "duts": ["saliency"],
+                 "folders": ["seg", "depth", "saliency"]}  # fmt: skip
+"""What version 0.1.0 wrote, whose manifests do not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,9 @@ def make_rooms(
     jobs: int | None = None,
 ) -> Path:
     """Write rooms into a folder; a call that was stopped goes on where it was.
+
+    A folder that lacks a kind of label, because the program that made it did not know that kind,
+    gets it: its rooms are drawn once more.
 
     Rooms of different splits are different rooms. A fifth of the scenes, at least one, is held out
     (``test``, in VOC ``val``). Beside the layout's files there is ``captions.jsonl``.
@@ -120,10 +130,11 @@ def _begin(out: Path, settings: _Settings) -> None:
     wanted = asdict(settings)
     try:
         if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-            write_json(out / _MANIFEST, {**wanted, "complete": False})
+            write_json(out / _MANIFEST, _manifest(settings, complete=False))
             return
         found = json.loads((out / _MANIFEST).read_text())
         found.pop("complete")
+        labels = found.pop("labels", _FIRST_LABELS.get(settings.layout, []))
     except PermissionError:
         raise InputError(f"'{out}' cannot be written to; choose another folder") from None
     except (OSError, ValueError, KeyError, AttributeError):
@@ -138,9 +149,18 @@ def _begin(out: Path, settings: _Settings) -> None:
             f"'{out}' holds rooms made with other settings ({differing}); remove it or choose "
             "another folder"
         )
+    lacking = [name for name in LAYOUTS[settings.layout].labels if name not in labels]
+    if lacking:
+        logger.info("'%s' has no labels for %s yet: adding them", out, " and ".join(lacking))
+        write_json(out / _MANIFEST, _manifest(settings, complete=False))
 
 
-def _items(writer: Layout, scenes: int) -> list[_Item]:
+def _manifest(settings: _Settings, *, complete: bool) -> dict[str, Any]:
+    labels = LAYOUTS[settings.layout].labels
+    return {**asdict(settings), "labels": labels, "complete": complete}
+
+
+def _items(writer: RoomLayout, scenes: int) -> list[_Item]:
     train, held_out = writer.splits
     count = max(1, scenes // 5)
     return [_Item(train, i) for i in range(scenes - count)] + [
@@ -172,8 +192,7 @@ def _draw(out: Path, settings: _Settings, item: _Item) -> None:
 
 def _finish(out: Path, settings: _Settings, items: list[_Item]) -> None:
     """Write the lists, the captions and, last, that all is there."""
-    manifest = {**asdict(settings), "complete": True}
-    if json.loads((out / _MANIFEST).read_text()) == manifest:
+    if json.loads((out / _MANIFEST).read_text())["complete"]:
         return
     for folder in [out, *(path for path in out.rglob("*") if path.is_dir())]:
         remove_partials(folder)
@@ -185,5 +204,6 @@ def _finish(out: Path, settings: _Settings, items: list[_Item]) -> None:
         names[item.split] += own
         captions |= dict.fromkeys(own, make_room(item.split, item.number, settings.seed).caption)
     writer.finish(out, names)
-    write_captions(out, captions)
-    write_json(out / _MANIFEST, manifest)
+    if not (out / CAPTIONS_FILE).exists():  # of a folder that gets more labels, perhaps others
+        write_captions(out, captions)
+    write_json(out / _MANIFEST, _manifest(settings, complete=True))

@@ -1,7 +1,7 @@
-"""Draw a room: colour, depth, labels, instances and saliency along its walk."""
+"""Draw a room: colour, depth, labels, saliency and surface normals along its walk."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.rooms.irradiance import Irradiance
 from mmdiff_video.rooms.mesh import build_mesh
 from mmdiff_video.rooms.scene import Lamp, Opening, Room, Sun
+from mmdiff_video.rooms.surface_normals import surface_normals
 from mmdiff_video.rooms.textures import TexturePool, to_srgb
 from mmdiff_video.rooms.tracer import Hits, Tracer
 from mmdiff_video.rooms.walk import intrinsics, viewmats
@@ -24,6 +25,16 @@ _CHUNK = 1 << 15
 """Pixels drawn together: enough to hide numpy's overhead, few enough for the caches."""
 
 
+class RoomFrame(NamedTuple):
+    """One frame of a :class:`RoomClip`."""
+
+    rgb: NDArray[np.uint8]
+    depth: Array
+    labels: NDArray[np.uint8]
+    saliency: NDArray[np.bool_]
+    normals: Array
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RoomClip:
     """A drawn walk of F frames, H x W pixels.
@@ -31,10 +42,11 @@ class RoomClip:
     Attributes:
         rgb: uint8 [F, H, W, 3].
         depth: float32 [F, H, W], metres along the optical axis; of the pixel's middle, as are the
-            labels, while colours are averaged over the pixel at edges.
+            labels and normals, while colours are averaged over the pixel at edges.
         labels: uint8 [F, H, W], places in :data:`CLASSES`.
-        instances: uint16 [F, H, W], places in :attr:`Room.things`.
         saliency: bool [F, H, W], where the salient thing is seen.
+        normals: float32 [F, H, W, 3], of unit length, in the camera's OpenCV axes, on the side of
+            the surface that is seen; see :mod:`mmdiff_video.rooms.surface_normals`.
         viewmats: float64 [F, 4, 4] world-to-camera, OpenCV axes, metres.
         Ks: float64 [F, 3, 3], pixels.
         caption: of the room.
@@ -43,11 +55,16 @@ class RoomClip:
     rgb: NDArray[np.uint8]
     depth: Array
     labels: NDArray[np.uint8]
-    instances: NDArray[np.uint16]
     saliency: NDArray[np.bool_]
+    normals: Array
     viewmats: NDArray[np.float64]
     Ks: NDArray[np.float64]
     caption: str
+
+    def frame(self, index: int) -> RoomFrame:
+        """Everything that is known of one frame's pixels."""
+        maps = (self.rgb, self.depth, self.labels, self.saliency, self.normals)
+        return RoomFrame(*(values[index] for values in maps))
 
 
 def render_room(
@@ -79,13 +96,13 @@ def render_room(
     parts = [
         painter.frames(views[i : i + batch], K, height, width) for i in range(0, frames, batch)
     ]
-    rgb, depth, instances = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    rgb, depth, instances, normals = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return RoomClip(
         rgb=rgb,
         depth=depth,
         labels=painter.mesh.label[instances],
-        instances=instances,
         saliency=instances == room.salient,
+        normals=normals,
         viewmats=views,
         Ks=np.tile(K, (frames, 1, 1)),
         caption=room.caption,
@@ -107,8 +124,8 @@ class _Painter:
 
     def frames(
         self, views: NDArray[np.float64], K: NDArray[np.float64], height: int, width: int
-    ) -> tuple[NDArray[np.uint8], Array, NDArray[np.uint16]]:
-        """Draw frames: rgb [n, H, W, 3], depth [n, H, W], instances [n, H, W]."""
+    ) -> tuple[NDArray[np.uint8], Array, NDArray[np.int32], Array]:
+        """Draw frames: rgb [n, H, W, 3], depth and instances [n, H, W], normals [n, H, W, 3]."""
         shape = (len(views), height, width)
         rows, columns = np.mgrid[0:height, 0:width] + 0.5
         pixels = np.stack([columns, rows], -1).reshape(-1, 2)
@@ -117,6 +134,8 @@ class _Painter:
         hits = self._tracer.first_hits(origins, directions)
         instances = self.mesh.instance[hits.triangle].reshape(shape)
         depth = hits.distance.reshape(shape)
+        normals = surface_normals(self.mesh, hits, directions).reshape(len(views), -1, 3)
+        normals = (normals @ views[:, :3, :3].mT).astype(np.float32).reshape(*shape, 3)
         edges = np.flatnonzero(_edges(instances, depth))
         frame, pixel = np.divmod(edges, height * width)
         extra = [
@@ -135,7 +154,7 @@ class _Painter:
         count = len(origins)
         color[edges] = color[count:].reshape(-1, 4, 3).mean(1)
         rgb = (color[:count] * 255 + 0.5).astype(np.uint8).reshape(*shape, 3)
-        return rgb, depth, instances.astype(np.uint16)
+        return rgb, depth, instances, normals
 
     def _colors(self, origins: Array, directions: Array, hits: Hits, focal: float) -> Array:
         """What the eye sees along rays: sRGB [N, 3] in 0..1."""

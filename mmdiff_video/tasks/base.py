@@ -1,67 +1,70 @@
-"""What a task is: loss, metrics, colours and concepts, nothing else."""
+"""What a task is, and what the files of the tasks share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from mmdiff_video.checks import check_fields
+from mmdiff_video.datasets.pictures.card import ImageCard
+from mmdiff_video.datasets.pictures.labelled import Classes
+from mmdiff_video.datasets.pictures.labels import Labels
 from mmdiff_video.errors import InputError
 
-_TERMS = {"seg": ("cross_entropy",), "depth": ("silog", "gradient"), "saliency": ("bce", "iou")}
-"""Task -> the terms of its loss."""
+UNKNOWN = (96, 96, 96)
+"""Colour of pixels without truth in pictures of errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseLossConfig:
-    """Weights of the loss's terms (the paper states none). Each task has its own.
+class LossConfig:
+    """Weights of the terms of a task's loss (the paper states none).
+
+    Raises:
+        InputError: a weight below 0, or no term with a weight above 0.
 
     Attributes:
-        cross_entropy: seg.
-        silog: depth; the scale-invariant logarithmic loss.
-        variance_focus: depth; its lambda (0.85 in BTS and AdaBins, 0.5 in Eigen et al.).
-        gradient: depth; slopes of the logarithmic error.
-        gradient_scales: depth; each half as fine as the one before.
-        bce: saliency; binary cross-entropy.
-        iou: saliency; one minus the soft intersection over union.
+        terms: names of the weights.
     """
 
-    cross_entropy: float = 1.0
-    silog: float = 1.0
-    variance_focus: float = 0.85
-    gradient: float = 0.5
-    gradient_scales: int = 4
-    bce: float = 1.0
-    iou: float = 1.0
+    terms: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        weights = dict.fromkeys((name for names in _TERMS.values() for name in names), 0)
-        check_fields(self, "loss.", **weights, gradient_scales=1)
-        if not 0 <= self.variance_focus <= 1:
-            raise InputError(f"loss.variance_focus must be in [0, 1], not {self.variance_focus}")
+        check_fields(self, "loss.", **dict.fromkeys(self.terms, 0))
+        if self.terms and not any(getattr(self, term) for term in self.terms):
+            names = " and ".join(f"loss.{term}" for term in self.terms)
+            raise InputError(f"nothing would be learnt with {names} at 0: give one a weight")
 
-    def check_task(self, task: str) -> None:
-        """Refuse weights of 0 for all terms of a task.
 
-        Raises:
-            InputError: names the terms.
-        """
-        terms = _TERMS.get(task, ())  # an unknown task is refused where the task is built
-        if terms and not any(getattr(self, term) for term in terms):
-            names = " and ".join(f"loss.{term}" for term in terms)
-            raise InputError(f"nothing would be learnt with {names} at 0: give {task} a loss")
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What a run's data says that a task may need to know.
+
+    Attributes:
+        card: of the data set.
+        classes: of the data set, where its labels are class ids.
+        min_depth, max_depth: metres; depth beyond is neither trained on nor scored.
+        eval_crop: where depth is scored; one of
+            :data:`mmdiff_video.datasets.pictures.card.EVAL_CROPS`.
+    """
+
+    card: ImageCard
+    classes: Classes | None
+    min_depth: float
+    max_depth: float
+    eval_crop: str
 
 
 class Scores(Protocol):
     """Gathers a metric's figures picture by picture."""
 
     def add(self, prediction: Tensor, target: Tensor, valid: Tensor) -> None:
-        """Add a picture: what :meth:`Task.decode` gave, truth and mask, all [H, W], on the CPU."""
+        """Add a picture: what :meth:`Task.decode` gave and truth, [C, H, W], and mask [H, W]."""
         ...
 
     def compute(self) -> dict[str, float]:
@@ -75,30 +78,47 @@ class Constant(Protocol):
     label: str
 
     def add(self, target: Tensor, valid: Tensor) -> None:
-        """Learn from the truth of a training picture, [H, W]."""
+        """Learn from the truth of a training picture, [C, H, W], and its mask [H, W]."""
         ...
 
     def predict(self, height: int, width: int) -> Tensor:
-        """Answer with a prediction [H, W], as :meth:`Task.decode` does."""
+        """Answer with a prediction [C, H, W], as :meth:`Task.decode` does."""
         ...
 
 
 class Task(ABC):
-    """A dense task.
+    """A dense task: what the head's output means, how it is learnt, scored and shown.
+
+    Targets and predictions have C channels.
 
     Attributes:
         name: a key of :data:`mmdiff_video.tasks.TASKS`.
+        labels: how its targets lie on disk.
+        losses: the config of its loss, a dataclass.
         head: the head that suits it, a key of :data:`mmdiff_video.dense.heads.HEADS`.
-        concepts: whose maps the paper reads for it.
+        concepts: whose maps serve it (of the paper's tasks: App. E, Tables 11 to 13).
         metrics: name -> whether more is better.
+        decimals: of its figures in tables.
         outputs: channels K of the head's output.
     """
 
     name: ClassVar[str]
+    labels: ClassVar[Labels]
+    losses: ClassVar[type[LossConfig]]
     head: ClassVar[str]
     concepts: ClassVar[tuple[str, ...]]
     metrics: ClassVar[Mapping[str, bool]]
+    decimals: ClassVar[int] = 4
     outputs: int
+
+    @classmethod
+    @abstractmethod
+    def build(cls, loss: Any, data: DataFacts) -> Self:
+        """Build the task of a run; ``loss`` is of the class :attr:`losses`.
+
+        Raises:
+            InputError: facts of the data that make no sense for it.
+        """
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
@@ -106,13 +126,13 @@ class Task(ABC):
 
         Args:
             output: [B, K, H, W] of the head, at the size of the truth.
-            target: [B, H, W].
+            target: [B, C, H, W].
             valid: [B, H, W], where the truth is known.
         """
 
     @abstractmethod
     def decode(self, output: Tensor) -> Tensor:
-        """Turn [..., K, H, W] into predictions [..., H, W]: class ids, metres, or 0..1."""
+        """Turn [..., K, H, W] of the head into predictions [..., C, H, W]."""
 
     @abstractmethod
     def scores(self) -> Scores:
@@ -128,7 +148,7 @@ class Task(ABC):
 
     @abstractmethod
     def color(self, values: Tensor, like: Tensor | None = None) -> NDArray[np.uint8]:
-        """Colour a prediction or truth [H, W]: uint8 [H, W, 3].
+        """Colour a prediction or truth [C, H, W]: uint8 [H, W, 3].
 
         ``like``: a map that sets the range of the colours, where a task has such a range.
         """
@@ -137,17 +157,20 @@ class Task(ABC):
     def error(self, prediction: Tensor, target: Tensor, valid: Tensor) -> NDArray[np.uint8]:
         """Colour what is wrong: uint8 [H, W, 3]; grey where the truth is unknown."""
 
-    @abstractmethod
-    def image(self, prediction: Tensor) -> Image.Image:
-        """Make the picture file of a prediction [H, W] that other programs read."""
+    def write(self, prediction: Tensor, path: Path) -> None:
+        """Write a prediction [C, H, W] to a PNG that other programs read, in one step."""
+        self.labels.write(path, prediction.cpu().numpy(), None)
 
 
-UNKNOWN = (96, 96, 96)
-"""Colour of pixels without truth in pictures of errors."""
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of [B, H, W] over the valid pixels of each picture: [B]; 0 where there is none."""
+    weights = valid.to(values.dtype)
+    # where, because what is invalid may be infinite
+    return torch.where(valid, values, 0).sum((1, 2)) / weights.sum((1, 2)).clamp_min(1)
 
 
 def heat(values: Tensor, valid: Tensor) -> NDArray[np.uint8]:
-    """Colour errors 0..1 from black over red to yellow; grey where not valid."""
+    """Colour errors 0..1, [H, W], from black over red to yellow; grey where not valid."""
     from matplotlib import colormaps
 
     table = (colormaps["hot"](np.linspace(0, 0.9, 256))[:, :3] * 255).astype(np.uint8)

@@ -1,24 +1,143 @@
-"""Metric depth."""
+"""Metric depth: target and prediction are one channel of metres."""
 
+import functools
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from mmdiff_video.backbones.concepts.reader import TASK_CONCEPTS
+from mmdiff_video.checks import check_fields
+from mmdiff_video.datasets.picture_files import (
+    SIXTEEN_BITS,
+    PictureError,
+    read_label,
+    write_label,
+)
+from mmdiff_video.datasets.pictures.card import ImageCard
+from mmdiff_video.datasets.pictures.labelled import Classes
+from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
+from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import colorize_depth, depth_range, to_uint8
-from mmdiff_video.tasks.base import Constant, DenseLossConfig, Scores, Task, heat
-from mmdiff_video.tasks.losses import gradient_matching, silog
+from mmdiff_video.tasks.base import (
+    Constant,
+    DataFacts,
+    LossConfig,
+    Scores,
+    Task,
+    heat,
+    masked_mean,
+)
 
 _EIGEN_CROP = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
 """Rows and columns of Eigen et al.'s crop of NYU, as shares of its 480 x 640 pixels."""
 
 _DELTA = 1.25
+
+
+class DepthLabels(Labels):
+    """Metres along the optical axis: float32 [1, H, W], 0 where unknown; 16-bit grey PNG.
+
+    A crop that is enlarged shows its depth divided by the enlargement, as if the camera had come
+    nearer (Eigen et al. 2014), so that the focal length stays that of the whole picture.
+    """
+
+    name: ClassVar[str] = "depth"
+    folder: ClassVar[str] = "depth"
+
+    def decoder(self, card: ImageCard, classes: Classes | None) -> Decode:
+        return functools.partial(read_depth, unit=card.depth_unit)
+
+    def write(self, path: Path, values: NDArray[Any], classes: Classes | None) -> None:
+        """Write a 16-bit PNG in millimetres."""
+        write_label(path, np.clip(values[0] * 1000 + 0.5, 0, 65535).astype(np.uint16))
+
+    def drawn(self, view: DrawnView) -> NDArray[Any]:
+        return view.depth[None]
+
+    def target(self, values: NDArray[Any], void: int) -> tuple[Tensor, Tensor]:
+        target = as_tensor(values)
+        valid = (target > 0) & target.isfinite()
+        return torch.where(valid, target, 0), valid[0]
+
+    def enlarged(self, target: Tensor, share: float) -> Tensor:
+        return target * share
+
+    def tally(self, classes: Classes | None) -> "_DepthTally":
+        return _DepthTally()
+
+
+def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
+    """Read a 16-bit depth picture: float32 [1, H, W] in metres, 0 where there is none.
+
+    Args:
+        path: the picture.
+        unit: metres of one step of its values.
+
+    Raises:
+        PictureError: unreadable, or not of 16 bits.
+    """
+    stored = read_label(path)
+    if stored.mode not in SIXTEEN_BITS:
+        bits = "8-bit " if stored.mode in ("L", "P", "RGB", "RGBA", "1") else ""
+        raise PictureError(
+            f"{path.name} is an {bits}{stored.mode} picture: depth is a 16-bit grey PNG"
+            f" in steps of {unit:g} m"
+        )
+    return stored.values[None].astype(np.float32) * np.float32(unit)
+
+
+class _DepthTally:
+    """Least depth, median of the pictures' medians, and largest depth, in metres."""
+
+    unit: ClassVar[str] = "m"
+
+    def __init__(self) -> None:
+        self.medians: list[float] = []
+        self.lowest, self.highest = np.inf, 0.0
+
+    def add(self, values: NDArray[Any], known: NDArray[np.bool_]) -> None:
+        metres = values[0][known]
+        if metres.size:
+            self.medians.append(float(np.median(metres)))
+            self.lowest = min(self.lowest, float(metres.min()))
+            self.highest = max(self.highest, float(metres.max()))
+
+    def values(self) -> dict[str, float]:
+        if not self.medians:
+            return {}
+        middle = float(np.median(self.medians))
+        return {"min": self.lowest, "median": middle, "max": self.highest}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthLossConfig(LossConfig):
+    """The loss of depth.
+
+    Attributes:
+        silog: weight of the scale-invariant logarithmic loss.
+        variance_focus: its lambda (0.85 in BTS and AdaBins, 0.5 in Eigen et al.).
+        gradient: weight of the slopes of the logarithmic error.
+        gradient_scales: of the slopes; each half as fine as the one before.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ("silog", "gradient")
+
+    silog: float = 1.0
+    variance_focus: float = 0.85
+    gradient: float = 0.5
+    gradient_scales: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, "loss.", gradient_scales=1)
+        if not 0 <= self.variance_focus <= 1:
+            raise InputError(f"loss.variance_focus must be in [0, 1], not {self.variance_focus}")
 
 
 class Depth(Task):
@@ -31,12 +150,14 @@ class Depth(Task):
         min_depth, max_depth: metres; truth beyond is neither trained on nor scored, and predictions
             are clipped.
         eval_crop: ``eigen`` or ``none``: where depth is scored.
-        loss: see :class:`DenseLossConfig`.
+        loss: weights of the loss.
     """
 
     name: ClassVar[str] = "depth"
+    labels: ClassVar[Labels] = DepthLabels()
+    losses: ClassVar[type[LossConfig]] = DepthLossConfig
     head: ClassVar[str] = "dpt"
-    concepts: ClassVar[tuple[str, ...]] = TASK_CONCEPTS["depth"]
+    concepts: ClassVar[tuple[str, ...]] = ("depth", "surface", "object", "near", "far")
     metrics: ClassVar[Mapping[str, bool]] = {
         "AbsRel": False,
         "RMSE": False,
@@ -45,18 +166,29 @@ class Depth(Task):
         "delta3": True,
     }
 
-    def __init__(self, min_depth: float, max_depth: float, eval_crop: str, loss: DenseLossConfig):
+    def __init__(self, min_depth: float, max_depth: float, eval_crop: str, loss: DepthLossConfig):
         self.min_depth, self.max_depth, self.eval_crop = min_depth, max_depth, eval_crop
         self.weights = loss
         self.outputs = 1
         self._middle = math.log(max_depth) - 0.5 * math.log(10)
 
+    @classmethod
+    def build(cls, loss: DepthLossConfig, data: DataFacts) -> Self:
+        if not data.min_depth < data.max_depth:
+            card = data.card
+            raise InputError(
+                f"no depth lies between data.min_depth {data.min_depth:g} and data.max_depth"
+                f" {data.max_depth:g}: set the first below the second (the card of '{card.name}'"
+                f" has {card.min_depth:g} and {card.max_depth:g})"
+            )
+        return cls(data.min_depth, data.max_depth, data.eval_crop, loss)
+
     def in_range(self, target: Tensor, valid: Tensor) -> Tensor:
-        """Where the truth is known and within the range."""
+        """Where the truth, of the mask's shape, is known and within the range."""
         return valid & (target >= self.min_depth) & (target <= self.max_depth)
 
     def loss(self, output: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """See :class:`Task`."""
+        target = target[:, 0]
         valid = self.in_range(target, valid)
         error = output[:, 0] + self._middle - torch.where(valid, target, 1).log()
         weights = self.weights
@@ -67,20 +199,18 @@ class Depth(Task):
         return {name: term.mean() for name, term in terms.items()}
 
     def decode(self, output: Tensor) -> Tensor:
-        """See :class:`Task`: metres."""
-        depth = (output.select(-3, 0).float() + self._middle).exp()
+        """Turn [..., 1, H, W] into metres [..., 1, H, W]."""
+        depth = (output.float() + self._middle).exp()
         return depth.clamp(self.min_depth, self.max_depth)
 
     def scores(self) -> Scores:
-        """See :class:`Task`."""
         return _DepthScores(self)
 
     def constant(self) -> Constant:
-        """See :class:`Task`: the median depth."""
+        """Learn the median depth."""
         return MedianDepth(self)
 
     def protocol(self) -> str:
-        """See :class:`Task`."""
         crop = "Eigen's crop" if self.eval_crop == "eigen" else "the whole picture"
         return (
             f"AbsRel, RMSE (m) and delta < 1.25, 1.25^2, 1.25^3 per picture at its own size, then"
@@ -89,20 +219,51 @@ class Depth(Task):
         )
 
     def color(self, values: Tensor, like: Tensor | None = None) -> NDArray[np.uint8]:
-        """See :class:`Task`: near is bright, unknown is black."""
+        """Colour by inverse depth: near is bright, unknown is black."""
         like = values if like is None else like
         near, far = depth_range(like, (like > 0).float())
-        return to_uint8(colorize_depth(values.float(), (values > 0).float(), near, far))
+        return to_uint8(colorize_depth(values[0].float(), (values[0] > 0).float(), near, far))
 
     def error(self, prediction: Tensor, target: Tensor, valid: Tensor) -> NDArray[np.uint8]:
-        """See :class:`Task`: relative error, yellow from 50 % on."""
-        valid = self.in_range(target, valid)
-        return heat((prediction - target).abs() / target.clamp_min(1e-3) / 0.5, valid)
+        """Show the relative error, yellow from 50 % on."""
+        found, true = prediction[0], target[0]
+        relative = (found - true).abs() / true.clamp_min(1e-3)
+        return heat(relative / 0.5, self.in_range(true, valid))
 
-    def image(self, prediction: Tensor) -> Image.Image:
-        """See :class:`Task`: a 16-bit PNG in millimetres."""
-        millimetres = (prediction.cpu().numpy() * 1000).round().clip(0, 65535)
-        return Image.fromarray(millimetres.astype(np.uint16))
+
+def silog(log_error: Tensor, valid: Tensor, variance_focus: float) -> Tensor:
+    """Scale-invariant logarithmic loss (Eigen et al. 2014, with the root of Lee et al. 2019): [B].
+
+    Args:
+        log_error: [B, H, W], log of predicted depth minus log of true depth.
+        valid: [B, H, W], where the depth is known.
+        variance_focus: lambda; 1 ignores the scale altogether, 0 is the root mean square.
+    """
+    mean = masked_mean(log_error, valid)
+    square = masked_mean(log_error**2, valid)
+    # the small number keeps the root's slope finite
+    return (square - variance_focus * mean**2).clamp_min(0).add(1e-6).sqrt()
+
+
+def gradient_matching(log_error: Tensor, valid: Tensor, scales: int) -> Tensor:
+    """Slopes of the log error at several scales (Li and Snavely 2018): [B]. Sharpens edges.
+
+    ``log_error`` and ``valid`` are [B, H, W].
+    """
+    total = log_error.new_zeros(len(log_error))
+    used = 0
+    for scale in range(scales):
+        step = 2**scale
+        if min(log_error.shape[1:]) < 2 * step:
+            break
+        used += 1
+        error, known = log_error[:, ::step, ::step], valid[:, ::step, ::step]
+        error = torch.where(known, error, 0)
+        across = (error[:, :, 1:] - error[:, :, :-1]).abs()
+        down = (error[:, 1:] - error[:, :-1]).abs()
+        total = total + masked_mean(across, known[:, :, 1:] & known[:, :, :-1])
+        total = total + masked_mean(down, known[:, 1:] & known[:, :-1])
+    return total / max(used, 1)
 
 
 class _DepthScores:
@@ -111,12 +272,12 @@ class _DepthScores:
         self.rows: list[list[float]] = []
 
     def add(self, prediction: Tensor, target: Tensor, valid: Tensor) -> None:
-        valid = self.task.in_range(target, valid)
+        valid = self.task.in_range(target[0], valid)
         if self.task.eval_crop == "eigen":
-            valid = valid & _inside_eigen_crop(*target.shape)
+            valid = valid & _inside_eigen_crop(*valid.shape)
         if not valid.any():
             return  # nothing to score here
-        found, true = prediction[valid].double(), target[valid].double()
+        found, true = prediction[0][valid].double(), target[0][valid].double()
         ratio = torch.maximum(found / true, true / found)
         deltas = (float((ratio < _DELTA**power).double().mean()) for power in (1, 2, 3))
         absrel, rmse = ((found - true).abs() / true).mean(), (found - true).square().mean().sqrt()
@@ -149,12 +310,13 @@ class MedianDepth:
         self._seen: list[Tensor] = []
 
     def add(self, target: Tensor, valid: Tensor) -> None:
-        """See :class:`Constant`."""
-        known = target[self.task.in_range(target, valid)]
+        known = target[0][self.task.in_range(target[0], valid)]
         self._seen.append(known[:: max(1, len(known) // 1000)])
 
     def predict(self, height: int, width: int) -> Tensor:
-        """See :class:`Constant`."""
         seen = torch.cat(self._seen)
         middle = seen.median() if len(seen) else torch.tensor(self.task.max_depth)
-        return middle.expand(height, width)
+        return middle.expand(1, height, width)
+
+
+TASK = Depth

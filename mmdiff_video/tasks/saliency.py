@@ -1,77 +1,178 @@
-"""Salient object detection."""
+"""Salient object detection: target and prediction are one channel from 0 to 1."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdiff_video.backbones.concepts.reader import TASK_CONCEPTS
-from mmdiff_video.tasks.base import Constant, DenseLossConfig, Scores, Task, heat
-from mmdiff_video.tasks.losses import binary_cross_entropy, soft_iou
+from mmdiff_video.datasets.picture_files import (
+    SIXTEEN_BITS,
+    PictureError,
+    read_label,
+    write_label,
+)
+from mmdiff_video.datasets.pictures.card import ImageCard
+from mmdiff_video.datasets.pictures.labelled import Classes
+from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
+from mmdiff_video.tasks.base import (
+    Constant,
+    DataFacts,
+    LossConfig,
+    Scores,
+    Task,
+    heat,
+    masked_mean,
+)
 
 _PRIOR_SIZE = 64
+
+
+class MaskLabels(Labels):
+    """Masks: float32 [1, H, W], 0 or 1, known everywhere; 8-bit PNG of 0 and 255."""
+
+    name: ClassVar[str] = "saliency"
+    folder: ClassVar[str] = "masks"
+
+    def decoder(self, card: ImageCard, classes: Classes | None) -> Decode:
+        return read_mask
+
+    def write(self, path: Path, values: NDArray[Any], classes: Classes | None) -> None:
+        """Write values from 0 to 1 as an 8-bit grey PNG."""
+        write_label(path, _eight_bits(values[0]))
+
+    def drawn(self, view: DrawnView) -> NDArray[Any]:
+        return view.saliency[None].astype(np.float32)
+
+    def target(self, values: NDArray[Any], void: int) -> tuple[Tensor, Tensor]:
+        target = as_tensor(values)
+        return target, torch.ones_like(target[0], dtype=torch.bool)
+
+    def tally(self, classes: Classes | None) -> "_MaskTally":
+        return _MaskTally()
+
+
+def read_mask(path: Path) -> NDArray[np.float32]:
+    """Read a saliency mask: float32 [1, H, W], 1 where its grey value is above 128, else 0.
+
+    Raises:
+        PictureError: unreadable, or its values are 0 and 1 instead of 0 and 255.
+    """
+    stored = read_label(path)
+    if stored.mode in SIXTEEN_BITS or stored.image is None:
+        raise PictureError(f"{path.name} has 16 bits: a mask is an 8-bit picture of 0 and 255")
+    mask = np.array(stored.image.convert("L"))
+    if mask.max() == 1:
+        raise PictureError(f"the largest value of {path.name} is 1: a mask holds 0 and 255")
+    return (mask > 128).astype(np.float32)[None]
+
+
+class _MaskTally:
+    """Share of the pixels that is salient."""
+
+    unit: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        self.salient = self.known = 0
+
+    def add(self, values: NDArray[Any], known: NDArray[np.bool_]) -> None:
+        self.known += int(known.sum())
+        self.salient += int((values[0] == 1).sum())
+
+    def values(self) -> dict[str, float]:
+        return {"salient": self.salient / self.known} if self.known else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyLossConfig(LossConfig):
+    """The loss of saliency.
+
+    Attributes:
+        bce: weight of the binary cross-entropy.
+        iou: weight of one minus the soft intersection over union.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ("bce", "iou")
+
+    bce: float = 1.0
+    iou: float = 1.0
 
 
 class Saliency(Task):
     """How salient every pixel is, 0 to 1.
 
     Args:
-        loss: see :class:`DenseLossConfig`.
+        loss: weights of the loss.
     """
 
     name: ClassVar[str] = "saliency"
+    labels: ClassVar[Labels] = MaskLabels()
+    losses: ClassVar[type[LossConfig]] = SaliencyLossConfig
     head: ClassVar[str] = "dpt"
-    concepts: ClassVar[tuple[str, ...]] = TASK_CONCEPTS["saliency"]
+    concepts: ClassVar[tuple[str, ...]] = ("background", "object", "edges", "salient", "contour")
     metrics: ClassVar[Mapping[str, bool]] = {"Sm": True, "maxF": True, "MAE": False}
 
-    def __init__(self, loss: DenseLossConfig):
+    def __init__(self, loss: SaliencyLossConfig):
         self.weights = loss
         self.outputs = 1
 
+    @classmethod
+    def build(cls, loss: SaliencyLossConfig, data: DataFacts) -> Self:
+        return cls(loss)
+
     def loss(self, output: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """See :class:`Task`."""
-        logits = output[:, 0]
+        logits, mask = output[:, 0], target[:, 0]
         return {
-            "bce": self.weights.bce * binary_cross_entropy(logits, target, valid).mean(),
-            "iou": self.weights.iou * soft_iou(logits, target, valid).mean(),
+            "bce": self.weights.bce * binary_cross_entropy(logits, mask, valid).mean(),
+            "iou": self.weights.iou * soft_iou(logits, mask, valid).mean(),
         }
 
     def decode(self, output: Tensor) -> Tensor:
-        """See :class:`Task`: 0 to 1."""
-        return output.select(-3, 0).float().sigmoid()
+        """Turn logits [..., 1, H, W] into 0 to 1, [..., 1, H, W]."""
+        return output.float().sigmoid()
 
     def scores(self) -> Scores:
-        """See :class:`Task`."""
         return _SaliencyScores()
 
     def constant(self) -> Constant:
-        """See :class:`Task`: the mean mask."""
+        """Learn the mean mask."""
         return CentrePrior()
 
     def protocol(self) -> str:
-        """See :class:`Task`."""
         return (
             "S-measure, largest F (beta^2 = 0.3) of the mean curve, and MAE by pysodmetrics: 8-bit"
             " predictions at the size of the mask, each stretched to the full range, mask > 128"
         )
 
     def color(self, values: Tensor, like: Tensor | None = None) -> NDArray[np.uint8]:
-        """See :class:`Task`: grey."""
-        grey = (values.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
-        return np.repeat(grey[..., None], 3, -1)
+        """Colour [1, H, W] grey."""
+        return np.repeat(_eight_bits(values[0].cpu().numpy())[..., None], 3, -1)
 
     def error(self, prediction: Tensor, target: Tensor, valid: Tensor) -> NDArray[np.uint8]:
-        """See :class:`Task`: the absolute difference."""
-        return heat((prediction - target).abs(), valid)
+        """Show the absolute difference."""
+        return heat((prediction - target)[0].abs(), valid)
 
-    def image(self, prediction: Tensor) -> Image.Image:
-        """See :class:`Task`: an 8-bit grey PNG."""
-        return Image.fromarray(_eight_bits(prediction))
+
+def binary_cross_entropy(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
+    """Binary cross-entropy of [B, H, W], for each picture: [B]."""
+    loss = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    return masked_mean(loss, valid)
+
+
+def soft_iou(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
+    """One minus the soft intersection over union of [B, H, W], for each picture: [B].
+
+    0 for an empty mask left empty.
+    """
+    found, known = logits.sigmoid(), valid.to(logits.dtype)
+    both = (found * mask * known).sum((1, 2))
+    either = ((found + mask - found * mask) * known).sum((1, 2))
+    return 1 - (both + 1) / (either + 1)
 
 
 class _SaliencyScores:
@@ -84,7 +185,7 @@ class _SaliencyScores:
 
     def add(self, prediction: Tensor, target: Tensor, valid: Tensor) -> None:
         # masks of this task know every pixel
-        found, truth = _eight_bits(prediction), _eight_bits(target)
+        found, truth = (_eight_bits(values[0].numpy()) for values in (prediction, target))
         for metric in (self._structure, self._error, self._f):
             metric.step(pred=found, gt=truth)
 
@@ -106,16 +207,17 @@ class CentrePrior:
         self._count = 0
 
     def add(self, target: Tensor, valid: Tensor) -> None:
-        """See :class:`Constant`."""
         size = (_PRIOR_SIZE, _PRIOR_SIZE)
-        self._sum += F.interpolate(target[None, None].float(), size, mode="area")[0, 0]
+        self._sum += F.interpolate(target[None].float(), size, mode="area")[0, 0]
         self._count += 1
 
     def predict(self, height: int, width: int) -> Tensor:
-        """See :class:`Constant`."""
         mean = (self._sum / max(self._count, 1))[None, None]
-        return F.interpolate(mean, (height, width), mode="bilinear", align_corners=False)[0, 0]
+        return F.interpolate(mean, (height, width), mode="bilinear", align_corners=False)[0]
 
 
-def _eight_bits(values: Tensor) -> NDArray[np.uint8]:
-    return (values.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return (values.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+TASK = Saliency

@@ -1,18 +1,116 @@
-"""Semantic segmentation."""
+"""Semantic segmentation: target and prediction are one channel of class ids."""
 
+import functools
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-from mmdiff_video.backbones.concepts.reader import TASK_CONCEPTS
+from mmdiff_video.datasets.picture_files import (
+    SIXTEEN_BITS,
+    PictureError,
+    read_label,
+    write_label,
+)
+from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import Classes
-from mmdiff_video.tasks.base import UNKNOWN, Constant, DenseLossConfig, Scores, Task
-from mmdiff_video.tasks.losses import cross_entropy
+from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
+from mmdiff_video.tasks.base import (
+    UNKNOWN,
+    Constant,
+    DataFacts,
+    LossConfig,
+    Scores,
+    Task,
+    masked_mean,
+)
+
+
+class ClassLabels(Labels):
+    """Class ids: uint8 [1, H, W], void where unknown; palette or grey PNG."""
+
+    name: ClassVar[str] = "seg"
+    folder: ClassVar[str] = "labels"
+    has_classes: ClassVar[bool] = True
+
+    def decoder(self, card: ImageCard, classes: Classes | None) -> Decode:
+        assert classes is not None, "a reader of class ids gives their classes"
+        return functools.partial(read_classes, classes=len(classes.names), void=classes.void)
+
+    def write(self, path: Path, values: NDArray[Any], classes: Classes | None) -> None:
+        assert classes is not None
+        write_label(path, values[0].astype(np.uint8), classes.palette())
+
+    def drawn(self, view: DrawnView) -> NDArray[Any]:
+        return view.labels[None]
+
+    def target(self, values: NDArray[Any], void: int) -> tuple[Tensor, Tensor]:
+        target = as_tensor(values).long()
+        return target, target[0] != void
+
+    def tally(self, classes: Classes | None) -> "_ClassTally":
+        assert classes is not None
+        return _ClassTally(classes)
+
+
+def read_classes(path: Path, classes: int, void: int) -> NDArray[np.uint8]:
+    """Read class ids: uint8 [1, H, W], below ``classes``, or ``void``.
+
+    Raises:
+        PictureError: unreadable, not a palette or grey picture, or a label beyond the classes.
+    """
+    stored = read_label(path)
+    if stored.mode not in ("P", "L", "1", *SIXTEEN_BITS):
+        raise PictureError(
+            f"{path.name} is a {stored.mode} picture: labels are palette or grey pictures whose"
+            " pixel values are class ids"
+        )
+    labels = stored.values.astype(np.int64)
+    wrong = (labels != void) & ((labels >= classes) | (labels < 0))
+    if wrong.any():
+        raise PictureError(
+            f"{path.name} holds label {labels[wrong].max()}, but there are {classes} classes"
+            f" (0 to {classes - 1}, and {void} for void)"
+        )
+    return labels.astype(np.uint8)[None]
+
+
+class _ClassTally:
+    """Share of the labelled pixels that each class has."""
+
+    unit: ClassVar[str] = ""
+
+    def __init__(self, classes: Classes):
+        self.classes = classes
+        self.counts = np.zeros(256, np.int64)
+
+    def add(self, values: NDArray[Any], known: NDArray[np.bool_]) -> None:
+        self.counts += np.bincount(values[0][known], minlength=256)
+
+    def values(self) -> dict[str, float]:
+        total = int(self.counts.sum())
+        if not total:
+            return {}
+        return {name: float(self.counts[i] / total) for i, name in enumerate(self.classes.names)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegLossConfig(LossConfig):
+    """The loss of segmentation.
+
+    Attributes:
+        cross_entropy: weight of the mean cross-entropy.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ("cross_entropy",)
+
+    cross_entropy: float = 1.0
 
 
 class Segmentation(Task):
@@ -20,39 +118,45 @@ class Segmentation(Task):
 
     Args:
         classes: of the data set.
-        loss: see :class:`DenseLossConfig`.
+        loss: weights of the loss.
     """
 
     name: ClassVar[str] = "seg"
+    labels: ClassVar[Labels] = ClassLabels()
+    losses: ClassVar[type[LossConfig]] = SegLossConfig
     head: ClassVar[str] = "deeplab"
-    concepts: ClassVar[tuple[str, ...]] = TASK_CONCEPTS["seg"]
+    concepts: ClassVar[tuple[str, ...]] = ("object", "background", "detail", "edges")
     metrics: ClassVar[Mapping[str, bool]] = {"mIoU": True, "accuracy": True}
+    decimals: ClassVar[int] = 2
 
-    def __init__(self, classes: Classes, loss: DenseLossConfig):
+    def __init__(self, classes: Classes, loss: SegLossConfig):
         self.classes = classes
         self.weights = loss
         self.outputs = len(classes.names)
         self._palette = classes.palette()
 
+    @classmethod
+    def build(cls, loss: SegLossConfig, data: DataFacts) -> Self:
+        assert data.classes is not None, "a reader of labels gives their classes"
+        return cls(data.classes, loss)
+
     def loss(self, output: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """See :class:`Task`."""
-        terms = cross_entropy(output, target.long(), valid)
+        terms = cross_entropy(output, target[:, 0].long(), valid)
         return {"cross_entropy": self.weights.cross_entropy * terms.mean()}
 
     def decode(self, output: Tensor) -> Tensor:
-        """See :class:`Task`: class ids."""
-        return output.argmax(-3)
+        """Turn class scores [..., K, H, W] into class ids [..., 1, H, W]."""
+        return output.argmax(-3, keepdim=True)
 
     def scores(self) -> Scores:
-        """See :class:`Task`: mIoU and pixel accuracy in percent, and the IoU of each class."""
+        """Gather mIoU and pixel accuracy in percent, and the IoU of each class."""
         return _SegScores(self.classes)
 
     def constant(self) -> Constant:
-        """See :class:`Task`: the most frequent class."""
+        """Learn the most frequent class."""
         return MajorityClass(self.classes)
 
     def protocol(self) -> str:
-        """See :class:`Task`."""
         return (
             f"mIoU and pixel accuracy in percent, from one confusion over all pictures at their own"
             f" size, {len(self.classes.names)} classes, label {self.classes.void} left out;"
@@ -60,21 +164,24 @@ class Segmentation(Task):
         )
 
     def color(self, values: Tensor, like: Tensor | None = None) -> NDArray[np.uint8]:
-        """See :class:`Task`: the data set's palette."""
-        return self._palette[values.cpu().numpy().astype(np.uint8)]
+        """Colour ids [1, H, W] by the data set's palette."""
+        return self._palette[values[0].cpu().numpy().astype(np.uint8)]
 
     def error(self, prediction: Tensor, target: Tensor, valid: Tensor) -> NDArray[np.uint8]:
-        """See :class:`Task`: the predicted class where it is wrong, black where right."""
+        """Show the predicted class where it is wrong, black where it is right."""
         picture = self.color(prediction)
-        picture[(prediction == target).cpu().numpy()] = 0
+        picture[(prediction == target)[0].cpu().numpy()] = 0
         picture[~valid.cpu().numpy()] = UNKNOWN
         return picture
 
-    def image(self, prediction: Tensor) -> Image.Image:
-        """See :class:`Task`: a palette PNG of class ids."""
-        picture = Image.fromarray(prediction.cpu().numpy().astype(np.uint8), mode="P")
-        picture.putpalette(self._palette.reshape(-1).tolist())
-        return picture
+    def write(self, prediction: Tensor, path: Path) -> None:
+        """Write a palette PNG of class ids."""
+        self.labels.write(path, prediction.cpu().numpy(), self.classes)
+
+
+def cross_entropy(scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy of class scores [B, K, H, W] with ids [B, H, W], for each picture: [B]."""
+    return masked_mean(F.cross_entropy(scores, labels * valid, reduction="none"), valid)
 
 
 class _SegScores:
@@ -90,7 +197,7 @@ class _SegScores:
     def add(self, prediction: Tensor, target: Tensor, valid: Tensor) -> None:
         target = torch.where(valid, target.long(), self.classes.void)
         for metric in (self._mean, self._each, self._accuracy):
-            metric.update(prediction[None], target[None])
+            metric.update(prediction, target)
 
     def compute(self) -> dict[str, float]:
         figures = {
@@ -113,9 +220,10 @@ class MajorityClass:
         self._counts = torch.zeros(len(classes.names), dtype=torch.long)
 
     def add(self, target: Tensor, valid: Tensor) -> None:
-        """See :class:`Constant`."""
-        self._counts += target[valid].long().bincount(minlength=len(self._counts))
+        self._counts += target[0][valid].long().bincount(minlength=len(self._counts))
 
     def predict(self, height: int, width: int) -> Tensor:
-        """See :class:`Constant`."""
-        return self._counts.argmax().expand(height, width)
+        return self._counts.argmax().expand(1, height, width)
+
+
+TASK = Segmentation

@@ -9,10 +9,11 @@ from tiny_cards import ROWS
 from torch import Tensor
 
 from mmdiff_video.backbones import Backbone, load_backbone
-from mmdiff_video.backbones.concepts.reader import PROMPT_WORDS, TASK_CONCEPTS, check_concepts
+from mmdiff_video.backbones.concepts.reader import PROMPT_WORDS, check_concepts
 from mmdiff_video.backbones.latents import pack
 from mmdiff_video.backbones.noise import keyed_noise, noised
 from mmdiff_video.errors import InputError
+from mmdiff_video.tasks import TASKS
 
 CONCEPTS = ("object", "background", "edges")
 TIMES = (0.7, 0.2)
@@ -406,5 +407,5 @@ def test_bad_concepts_are_one_sentence(backbone: Backbone, changes: dict, messag
 
 
 def test_every_task_has_concepts_that_are_accepted() -> None:
-    for concepts in TASK_CONCEPTS.values():
-        assert check_concepts(concepts) == concepts
+    for task in TASKS.values():
+        assert check_concepts(task.concepts) == task.concepts

@@ -16,6 +16,7 @@ from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.rooms.make import make_rooms
+from mmdiff_video.tasks import labels_of
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_training_reads_what_was_written(root, vlm, capsys):
     assert all(line["model"] == str(vlm) and len(line["caption"].split()) == 6 for line in lines)
     by_key = {line["key"]: line["caption"] for line in lines}
     for split, task in (("train", "depth"), ("test", "seg")):
-        for image in load_images(load_image_card("folders"), root, split, task).images:
+        for image in load_images(load_image_card("folders"), root, split, labels_of(task)).images:
             assert image.caption == by_key[image.key]
 
 
@@ -94,7 +95,7 @@ def test_a_limit_stops_early(root, vlm, capsys):
 
 def test_broken_pictures_are_skipped_and_named(root, vlm, capsys):
     (root / "train/images/train00001.jpg").write_bytes(b"\xff\xd8\xff")
-    for kind in ("labels", "depth", "masks"):
+    for kind in ("labels", "depth", "masks", "normals"):
         (root / f"train/{kind}/train00002.png").unlink()
     (root / "train/depth/train00003.png").unlink()  # it still has labels
     assert caption(root, vlm) == 0

@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 
 from mmdiff_video.datasets.clips.camera_picture import draw_cameras
-from mmdiff_video.datasets.clips.check import check_dataset
 from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms import make_room
+from mmdiff_video.rooms.check import check_any
 
 
 def test_a_good_data_set_gets_a_table_a_report_and_a_picture(rooms, tmp_path, capsys):
-    report = check_dataset("rooms", rooms, tmp_path / "out")
+    report = check_any("rooms", rooms, tmp_path / "out")
     assert report.usable == 4
     printed = capsys.readouterr().out
     assert "train" in printed
@@ -39,7 +39,7 @@ def test_every_unusable_clip_is_reported_even_damage_in_the_middle(rooms_copy, t
     cameras = rooms_copy / "train" / "train00001.txt"
     cameras.write_text(cameras.read_text().replace("\n", " 1\n"))
     (rooms_copy / "videos" / "test00000.mp4").unlink()
-    report = check_dataset("rooms", rooms_copy, tmp_path)
+    report = check_any("rooms", rooms_copy, tmp_path)
     assert report.usable == 1
     reasons = dict(report.splits[0].skipped + report.splits[1].skipped)
     assert set(reasons) == {"train00000", "train00001", "test00000"}
@@ -53,14 +53,14 @@ def test_every_unusable_clip_is_reported_even_damage_in_the_middle(rooms_copy, t
 def test_a_clip_in_both_splits_is_pointed_out(rooms_copy, tmp_path, capsys):
     cameras = (rooms_copy / "test" / "test00000.txt").read_text()
     (rooms_copy / "train" / "test00000.txt").write_text(cameras)
-    assert check_dataset("rooms", rooms_copy, tmp_path).shared == ["test00000"]
+    assert check_any("rooms", rooms_copy, tmp_path).shared == ["test00000"]
     assert "in more than one split: test00000" in capsys.readouterr().out
 
 
 def test_no_usable_clip_gives_a_report_without_a_picture(rooms_copy, tmp_path):
     for video in (rooms_copy / "videos").glob("*.mp4"):
         video.unlink()
-    report = check_dataset("rooms", rooms_copy, tmp_path)
+    report = check_any("rooms", rooms_copy, tmp_path)
     assert report.usable == 0
     assert report.picture is None
     assert len(json.loads((tmp_path / "report.json").read_text())["splits"][0]["skipped"]) == 3
@@ -68,11 +68,11 @@ def test_no_usable_clip_gives_a_report_without_a_picture(rooms_copy, tmp_path):
 
 def test_a_missing_split_is_said_a_missing_root_is_an_error(rooms_copy, tmp_path):
     (rooms_copy / "test").rename(rooms_copy / "val")
-    report = check_dataset("rooms", rooms_copy, tmp_path / "out")
+    report = check_any("rooms", rooms_copy, tmp_path / "out")
     assert report.usable == 3
     assert "no folder 'test'" in str(report.splits[1].problem)
     with pytest.raises(InputError, match="is not a folder"):
-        check_dataset("rooms", tmp_path / "nowhere", tmp_path / "out2")
+        check_any("rooms", tmp_path / "nowhere", tmp_path / "out2")
     assert not (tmp_path / "out2").exists()
 
 

@@ -3,14 +3,10 @@ import math
 import pytest
 import torch
 
-from mmdiff_video.tasks.losses import (
-    binary_cross_entropy,
-    cross_entropy,
-    gradient_matching,
-    masked_mean,
-    silog,
-    soft_iou,
-)
+from mmdiff_video.tasks.base import masked_mean
+from mmdiff_video.tasks.depth import gradient_matching, silog
+from mmdiff_video.tasks.saliency import binary_cross_entropy, soft_iou
+from mmdiff_video.tasks.seg import cross_entropy
 
 B, H, W = 2, 6, 7
 

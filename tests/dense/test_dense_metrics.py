@@ -6,20 +6,23 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
+from mmdiff_video.datasets.picture_files import read_label
 from mmdiff_video.datasets.pictures.labelled import Classes, voc_colors
-from mmdiff_video.tasks import DenseLossConfig, Depth, Saliency, Segmentation
+from mmdiff_video.tasks.depth import Depth, DepthLossConfig
+from mmdiff_video.tasks.saliency import Saliency, SaliencyLossConfig
+from mmdiff_video.tasks.seg import SegLossConfig, Segmentation
 
 CLASSES = Classes(("sky", "road", "car"), voc_colors(3))
 
 
 @pytest.fixture
 def seg() -> Segmentation:
-    return Segmentation(CLASSES, DenseLossConfig())
+    return Segmentation(CLASSES, SegLossConfig())
 
 
 def depth(**changes) -> Depth:
     settings = {"min_depth": 0.1, "max_depth": 10.0, "eval_crop": "none"} | changes
-    return Depth(**settings, loss=DenseLossConfig())
+    return Depth(**settings, loss=DepthLossConfig())
 
 
 def test_miou_comes_from_one_confusion_and_agrees_with_torchmetrics(seg):
@@ -30,7 +33,7 @@ def test_miou_comes_from_one_confusion_and_agrees_with_torchmetrics(seg):
         prediction = torch.randint(3, size, generator=generator)
         target = torch.randint(3, size, generator=generator)
         target[0] = 255
-        scores.add(prediction, target, target != 255)
+        scores.add(prediction[None], target[None], target != 255)
         found.append(prediction.flatten())
         truths.append(target.flatten())
     figures = scores.compute()
@@ -52,7 +55,7 @@ def test_miou_comes_from_one_confusion_and_agrees_with_torchmetrics(seg):
 def test_a_class_that_neither_occurs_nor_is_predicted_has_no_iou(seg):
     scores = seg.scores()
     target = torch.tensor([[0, 0, 1, 255]])
-    scores.add(torch.tensor([[0, 0, 0, 2]]), target, target != 255)
+    scores.add(torch.tensor([[[0, 0, 0, 2]]]), target[None], target != 255)
     figures = scores.compute()
     assert figures["IoU sky"] == pytest.approx(100 * 2 / 3)
     assert figures["IoU road"] == 0
@@ -64,8 +67,8 @@ def test_depth_figures_by_hand():
     scores = depth().scores()
     target = torch.tensor([[1.0, 2.0], [4.0, 0.0]])
     prediction = torch.tensor([[1.1, 4.0], [3.0, 7.0]])
-    scores.add(prediction, target, target > 0)
-    scores.add(target + 1, target + 1, torch.ones(2, 2, dtype=torch.bool))
+    scores.add(prediction[None], target[None], target > 0)
+    scores.add(target[None] + 1, target[None] + 1, torch.ones(2, 2, dtype=torch.bool))
     figures = scores.compute()
     # first picture: relative errors 0.1, 1, 0.25; ratios 1.1, 2, 1.333; second: perfect
     assert figures["AbsRel"] == pytest.approx((0.1 + 1 + 0.25) / 3 / 2)
@@ -80,10 +83,10 @@ def test_depth_beyond_the_range_is_not_scored_and_predictions_are_clipped():
     task = depth(min_depth=1.0, max_depth=3.0)
     scores = task.scores()
     target = torch.tensor([[0.5, 2.0, 8.0]])
-    scores.add(torch.tensor([[9.0, 2.0, 9.0]]), target, target > 0)
+    scores.add(torch.tensor([[[9.0, 2.0, 9.0]]]), target[None], target > 0)
     assert scores.compute()["AbsRel"] == 0
     decoded = task.decode(torch.tensor([[[-50.0, 50.0]]]))
-    assert decoded.tolist() == [[1.0, 3.0]]
+    assert decoded.tolist() == [[[1.0, 3.0]]]
 
 
 def test_eigens_crop_is_the_one_everybody_uses_at_480_by_640():
@@ -92,12 +95,12 @@ def test_eigens_crop_is_the_one_everybody_uses_at_480_by_640():
     prediction = target.clone()
     prediction[45:471, 41:601] = 4.0
     scores = task.scores()
-    scores.add(prediction, target, target > 0)
+    scores.add(prediction[None], target[None], target > 0)
     assert scores.compute()["AbsRel"] == pytest.approx(1.0)
     prediction = torch.full((480, 640), 4.0)
     prediction[45:471, 41:601] = 2.0
     scores = task.scores()
-    scores.add(prediction, target, target > 0)
+    scores.add(prediction[None], target[None], target > 0)
     assert scores.compute()["AbsRel"] == 0
     assert "Eigen" in task.protocol()
 
@@ -110,7 +113,7 @@ def test_saliency_figures_are_pysodmetrics_own():
     import py_sod_metrics as sod
 
     generator = torch.Generator().manual_seed(0)
-    scores = Saliency(DenseLossConfig()).scores()
+    scores = Saliency(SaliencyLossConfig()).scores()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the class with the published convention is deprecated
         reference = sod.Smeasure(), sod.Fmeasure(), sod.MAE()
@@ -118,7 +121,7 @@ def test_saliency_figures_are_pysodmetrics_own():
         target = torch.zeros(size)
         target[5:12, 4:13] = 1
         prediction = (0.6 * target + 0.4 * torch.rand(size, generator=generator)).clamp(0, 1)
-        scores.add(prediction, target, torch.ones(size, dtype=torch.bool))
+        scores.add(prediction[None], target[None], torch.ones(size, dtype=torch.bool))
         for metric in reference:
             metric.step(
                 pred=(prediction * 255).round().byte().numpy(),
@@ -134,11 +137,11 @@ def test_perfect_predictions_score_perfectly(seg):
     labels = torch.arange(12).view(3, 4) % 3
     everywhere = torch.ones(3, 4, dtype=torch.bool)
     scores = seg.scores()
-    scores.add(labels, labels, everywhere)
+    scores.add(labels[None], labels[None], everywhere)
     assert scores.compute()["mIoU"] == 100
     metres = labels + 1.0
     scores = depth().scores()
-    scores.add(metres, metres, everywhere)
+    scores.add(metres[None], metres[None], everywhere)
     assert scores.compute() | {"pictures": 0} == {
         "AbsRel": 0, "RMSE": 0, "delta1": 1, "delta2": 1, "delta3": 1, "pictures": 0,
     }  # fmt: skip
@@ -147,20 +150,20 @@ def test_perfect_predictions_score_perfectly(seg):
 def test_constants_learn_from_known_pixels(seg):
     majority = seg.constant()
     target = torch.tensor([[1, 1, 255, 255, 255, 2]])
-    majority.add(target, target != 255)
-    assert majority.predict(2, 3).tolist() == [[1] * 3] * 2
+    majority.add(target[None], target != 255)
+    assert majority.predict(2, 3).tolist() == [[[1] * 3] * 2]
 
     median = depth(max_depth=5.0).constant()
     target = torch.tensor([[0.0, 0.0, 2.0, 3.0, 4.0, 90.0]])
-    median.add(target, target > 0)
-    assert median.predict(1, 2).tolist() == [[3.0, 3.0]]
+    median.add(target[None], target > 0)
+    assert median.predict(1, 2).tolist() == [[[3.0, 3.0]]]
 
-    prior = Saliency(DenseLossConfig()).constant()
+    prior = Saliency(SaliencyLossConfig()).constant()
     mask = torch.zeros(128, 64)
     mask[:64] = 1
-    prior.add(mask, mask > -1)
-    prior.add(0 * mask, mask > -1)
-    predicted = prior.predict(32, 32)
+    prior.add(mask[None], mask > -1)
+    prior.add(0 * mask[None], mask > -1)
+    (predicted,) = prior.predict(32, 32)
     assert predicted[:8].min() == pytest.approx(0.5)
     assert predicted[-8:].max() == 0
 
@@ -168,12 +171,12 @@ def test_constants_learn_from_known_pixels(seg):
 @pytest.mark.parametrize("name", ["seg", "depth", "saliency"])
 def test_outputs_that_fit_the_truth_cost_least(seg, name):
     """The loss falls, and the decoded prediction comes true, as an output is fitted."""
-    task = {"seg": seg, "depth": depth(), "saliency": Saliency(DenseLossConfig())}[name]
+    task = {"seg": seg, "depth": depth(), "saliency": Saliency(SaliencyLossConfig())}[name]
     torch.manual_seed(0)
     target = {
-        "seg": torch.randint(3, (2, 6, 6)),
-        "depth": 1 + 3 * torch.rand(2, 6, 6),
-        "saliency": (torch.rand(2, 6, 6) > 0.5).float(),
+        "seg": torch.randint(3, (2, 1, 6, 6)),
+        "depth": 1 + 3 * torch.rand(2, 1, 6, 6),
+        "saliency": (torch.rand(2, 1, 6, 6) > 0.5).float(),
     }[name]
     valid = torch.ones(2, 6, 6, dtype=torch.bool)
     output = torch.zeros(2, task.outputs, 6, 6, requires_grad=True)
@@ -190,16 +193,18 @@ def test_outputs_that_fit_the_truth_cost_least(seg, name):
     assert (found - target).abs().float().mean() < 0.1 if name != "seg" else (found == target).all()
 
 
-def test_pictures_of_predictions(seg):
-    labels = torch.tensor([[0, 1, 255]])
+def test_pictures_of_predictions(seg, tmp_path):
+    labels = torch.tensor([[[0, 1, 255]]])
     assert seg.color(labels)[0].tolist() == [[0, 0, 0], [128, 0, 0], [224, 224, 192]]
-    image = seg.image(labels)
-    assert image.mode == "P"
-    assert np.array(image).tolist() == [[0, 1, 255]]
-    wrong = seg.error(torch.tensor([[1, 1, 1]]), labels, labels != 255)[0]
+    wrong = seg.error(torch.tensor([[[1, 1, 1]]]), labels, labels[0] != 255)[0]
     assert wrong.tolist() == [[128, 0, 0], [0, 0, 0], [96, 96, 96]]
-    metres = np.array(depth().image(torch.tensor([[1.5, 0.0, 99.0]])))
+    path = tmp_path / "a.png"
+    seg.write(labels, path)
+    stored = read_label(path)
+    assert (stored.mode, stored.values.tolist()) == ("P", [[0, 1, 255]])
+    depth().write(torch.tensor([[[1.5, 0.0, 99.0]]]), path)
+    metres = read_label(path).values
     assert metres.dtype == np.uint16
     assert metres.tolist() == [[1500, 0, 65535]]
-    grey = np.array(Saliency(DenseLossConfig()).image(torch.tensor([[0.0, 0.5, 1.0]])))
-    assert grey.tolist() == [[0, 128, 255]]
+    Saliency(SaliencyLossConfig()).write(torch.tensor([[[0.0, 0.5, 1.0]]]), path)
+    assert read_label(path).values.tolist() == [[0, 128, 255]]

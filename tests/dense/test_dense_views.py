@@ -15,6 +15,7 @@ from mmdiff_video.datasets.pictures.views import (
 )
 from mmdiff_video.dense.config import AugmentConfig
 from mmdiff_video.skipped import Skipped
+from mmdiff_video.tasks import labels_of
 
 PLAIN = AugmentConfig(crop=(1.0, 1.0), mirror=0.0, jitter=0.0)
 
@@ -33,7 +34,7 @@ class Ramp:
         image[..., 0] = columns
         label = np.full((self.height, self.width), self.value, np.float32)
         label[0] = 0
-        return image, label
+        return image, label[None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Broken:
 
 def views(images, **changes) -> TrainingViews:
     settings = {
-        "task": "depth",
+        "labels": labels_of("depth"),
         "height": 16,
         "width": 32,
         "void": 255,
@@ -78,7 +79,7 @@ def test_fixed_views_take_turns():
 
 def test_broken_pictures_are_skipped_with_their_reason():
     assert views(IMAGES).sample(1, 0) == Skipped("b", "cut short")
-    scored = EvaluationViews(IMAGES, "depth", height=16, width=32, void=255, unit=16)
+    scored = EvaluationViews(IMAGES, labels_of("depth"), height=16, width=32, void=255, unit=16)
     assert scored[1] == Skipped("b", "cut short")
 
 
@@ -86,8 +87,8 @@ def test_depth_shrinks_as_much_as_a_crop_enlarges():
     whole = views(IMAGES, augment=PLAIN).sample(0, 0)
     half = views(IMAGES, augment=AugmentConfig(crop=(0.5, 0.5), mirror=0.0, jitter=0.0))
     sample = half.sample(0, 0)
-    assert whole.target[whole.valid].unique().tolist() == [2.0]
-    assert sample.target[sample.valid].unique().tolist() == [1.0]
+    assert whole.target[0][whole.valid].unique().tolist() == [2.0]
+    assert sample.target[0][sample.valid].unique().tolist() == [1.0]
 
 
 def test_picture_and_truth_are_cropped_and_mirrored_together():
@@ -95,20 +96,21 @@ def test_picture_and_truth_are_cropped_and_mirrored_together():
     class Columns(Ramp):
         def read(self):
             image, _ = super().read()
-            return image, image[..., 0].astype(np.float32) / 100 + 1
+            return image, image[None, ..., 0].astype(np.float32) / 100 + 1
 
     images = [LabelledImage(key="a", pair=Columns())]
     augment = AugmentConfig(crop=(0.4, 1.0), mirror=0.5, jitter=0.0)
     mirrored = set()
     for epoch in range(12):
         sample = views(images, augment=augment).sample(0, epoch)
-        share = sample.target / sample.target.max()
+        target = sample.target[0]
+        share = target / target.max()
         red = sample.image[0]
         slope = torch.sign(share[8, -1] - share[8, 0])
         assert slope == torch.sign(red[8, -1] - red[8, 0])
         mirrored.add(float(slope))
         # depth = share * (1 + 2.55 * red) up to half a pixel of resizing
-        ratio = sample.target / (1 + 2.55 * red)
+        ratio = target / (1 + 2.55 * red)
         assert ratio.std() < 0.02
     assert mirrored == {-1.0, 1.0}
 
@@ -133,10 +135,10 @@ def test_jitter_changes_the_picture_alone():
 
 
 def test_scored_pictures_keep_the_truths_size_and_the_scale_of_training():
-    scored = EvaluationViews(IMAGES, "depth", height=16, width=32, void=255, unit=16)
+    scored = EvaluationViews(IMAGES, labels_of("depth"), height=16, width=32, void=255, unit=16)
     sample = scored[0]
     assert isinstance(sample, DenseSample)
-    assert sample.target.shape == (30, 50)
+    assert sample.target.shape == (1, 30, 50)
     assert sample.valid[1:].all()
     assert not sample.valid[0].any()
     # 30 x 50 covers 16 x 32 at a scale of 0.64: 19 x 32 pixels, so 16 x 32
@@ -159,22 +161,23 @@ def test_void_and_unknown_depth_are_not_valid():
         label: np.ndarray
 
         def read(self):
-            return np.zeros((*self.label.shape, 3), np.uint8), self.label
+            return np.zeros((*self.label.shape, 3), np.uint8), self.label[None]
 
     def sample(task, label):
         images = [LabelledImage(key="a", pair=Odd(label))]
-        return EvaluationViews(images, task, height=16, width=16, void=9, unit=16)[0]
+        return EvaluationViews(images, labels_of(task), height=16, width=16, void=9, unit=16)[0]
 
     labels = sample("seg", np.array([[0, 9], [3, 255]], np.uint8))
     assert labels.valid.tolist() == [[True, False], [True, True]]
     assert labels.target.dtype == torch.int64
     depth = sample("depth", np.array([[0, np.inf], [np.nan, 2]], np.float32))
     assert depth.valid.tolist() == [[False, False], [False, True]]
-    assert depth.target.tolist() == [[0, 0], [0, 2]]
+    assert depth.target.tolist() == [[[0, 0], [0, 2]]]
 
 
 def test_batches_stack_and_keep_keys():
     batch = collate([views(IMAGES).sample(0, e) for e in range(3)])
     assert batch.images.shape == (3, 3, 16, 32)
-    assert batch.target.shape == batch.valid.shape == (3, 16, 32)
+    assert batch.target.shape == (3, 1, 16, 32)
+    assert batch.valid.shape == (3, 16, 32)
     assert batch.keys == ["a/view0", "a/view1", "a/view2"]

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from mmdiff_video.cli import _parser, main
+from mmdiff_video.datasets.formats.re10k import write_video
 from mmdiff_video.datasets.video_reader import count_frames, read_frames
 from mmdiff_video.nvs.pipeline import Reconstructor
-from mmdiff_video.rooms.layouts import write_video
 from mmdiff_video.rooms.make import make_rooms
 from recon.io.ply import load_ply
 

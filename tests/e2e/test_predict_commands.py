@@ -18,6 +18,9 @@ from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
 
+MODES = {"seg": "P", "depth": "I;16", "saliency": "L", "normals": "RGB"}
+"""Task -> Pillow's mode of its files."""
+
 
 def test_predictions_are_files_that_other_programs_read(runs, stills, tmp_path, capsys):
     folder = tmp_path / "mine"
@@ -27,7 +30,7 @@ def test_predictions_are_files_that_other_programs_read(runs, stills, tmp_path, 
     Image.fromarray(rng.integers(0, 255, (20, 50, 4), dtype=np.uint8)).save(folder / "b.png")
     Image.fromarray(rng.integers(0, 65535, (33, 21), dtype=np.uint16)).save(folder / "c.png")
     (folder / "broken.png").write_text("no picture")
-    for task, mode in (("seg", "P"), ("depth", "I;16"), ("saliency", "L")):
+    for task, mode in MODES.items():
         out = tmp_path / task
         command = ["predict", str(runs[task]), str(folder), "--out", str(out)]
         assert main([*command, "--prompt", "A room."]) == 0
@@ -138,7 +141,7 @@ def test_three_lines_to_a_prediction_and_a_saved_model_predicts_the_same(runs, t
     images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
     model = DenseModel.from_pretrained(runs["depth"], nano_wan)
     depth = model.predict(images)
-    assert depth.shape == (2, 40, 56)
+    assert depth.shape == (2, 1, 40, 56)
     model.save_pretrained(tmp_path / "saved")
     saved = DenseModel.from_pretrained(tmp_path / "saved", nano_wan)
     assert torch.equal(saved.predict(images), depth)
@@ -158,12 +161,12 @@ def test_heads_read_the_sampling_run_and_leave_the_sample_as_it_is(
     monkeypatch.setattr(generate, "save_video", save_and_keep)
     command = ["generate", "--prompt", "A red sofa.", "--steps", "6", "--frames", "5"]
     command += ["--height", "32", "--width", "48", "--seed", "3"]
-    heads = [str(runs[task]) for task in ("seg", "depth", "saliency")]
+    heads = [str(runs[task]) for task in MODES]
     assert main([*command, "--heads", *heads, "--out", str(tmp_path / "with")]) == 0
     assert main([*command, "--backbone", "nano-wan-random", "--out", str(tmp_path / "bare")]) == 0
     assert np.array_equal(*encoded)
     assert count_frames(tmp_path / "with/sample.mp4") == 5
-    for task, mode in (("seg", "P"), ("depth", "I;16"), ("saliency", "L")):
+    for task, mode in MODES.items():
         frames = sorted((tmp_path / "with" / task).glob("*.png"))
         assert len(frames) == 5
         with Image.open(frames[4]) as picture:
@@ -210,6 +213,6 @@ def test_heads_on_another_backbone_are_refused(runs, tmp_path, capsys):
 def test_clips_of_any_length_are_predicted_whole(runs, nano_wan):
     model = DenseModel.from_pretrained(runs["seg"], nano_wan)
     for count in (1, 4, 6):
-        assert model.predict_video(torch.rand(count, 3, 32, 48)).shape == (count, 32, 48)
+        assert model.predict_video(torch.rand(count, 3, 32, 48)).shape == (count, 1, 32, 48)
     with pytest.raises(InputError, match=r"\[N, 3, H, W\]"):
         model.predict(torch.rand(3, 32, 48))

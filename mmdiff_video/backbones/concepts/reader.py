@@ -15,13 +15,6 @@ from torch import Tensor, nn
 
 from mmdiff_video.errors import InputError
 
-#: Task -> the concepts that serve it best (paper, App. E: Tables 11 to 13).
-TASK_CONCEPTS = {
-    "seg": ("object", "background", "detail", "edges"),
-    "saliency": ("background", "object", "edges", "salient", "contour"),
-    "depth": ("depth", "surface", "object", "near", "far"),
-}
-
 #: In place of a concept list: no concepts, but the share of its attention that every picture token
 #: pays to the prompt's own words, one map. The paper's ablation "+ cross-attention maps".
 PROMPT_WORDS = "<prompt>"

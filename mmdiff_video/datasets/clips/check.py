@@ -8,10 +8,9 @@ import torch
 from tqdm import tqdm
 
 from mmdiff_video.datasets.clips.camera_picture import draw_cameras
-from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.clips.card import DatasetCard
 from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
 from mmdiff_video.datasets.clips.loading import reader_of
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped
@@ -100,19 +99,17 @@ class DatasetReport:
         return "\n".join(lines)
 
 
-def check_dataset(name: str, root: Path | None, out: Path) -> DatasetReport:
+def check_dataset(card: DatasetCard, root: Path, out: Path) -> DatasetReport:
     """Check every clip of every split, decode all frames, print a table, write a report.
 
     Args:
-        name: a dataset card.
-        root: the data root; None: see :func:`mmdiff_video.datasets.roots.find_root`.
+        card: of the data set.
+        root: the data root.
         out: folder that receives ``report.json`` and ``cameras.png``.
 
     Raises:
-        InputError: unknown data set, or a root in which no split can be looked into.
+        InputError: a root in which no split can be looked into.
     """
-    card = load_card(name)
-    root = find_root(card, root)
     reader = reader_of(card)
     reports: list[SplitReport] = []
     drawn: list[PosedClip] = []
@@ -140,7 +137,7 @@ def check_dataset(name: str, root: Path | None, out: Path) -> DatasetReport:
         draw_cameras(_spread_out(drawn), picture)
     found = Counter(clip.key for report in reports for clip in report.clips)
     report = DatasetReport(
-        name=name,
+        name=card.name,
         root=str(root),
         splits=reports,
         shared=sorted(key for key, times in found.items() if times > 1),

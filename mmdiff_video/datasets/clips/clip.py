@@ -73,14 +73,6 @@ class PosedClip:
         return -(rotation.mT @ translation[..., None])[..., 0]
 
 
-def reasons(skipped: Sequence[Skipped], show: int = 3) -> str:
-    """Words to end a message with: how many clips were left out, and why the first were."""
-    if not skipped:
-        return ""
-    first = "; ".join(f"{key}: {reason}" for key, reason in skipped[:show])
-    return f" ({len(skipped)} left out: {first}{'; ...' if len(skipped) > show else ''})"
-
-
 class LoadedClips(NamedTuple):
     """What a reader found: the usable clips in order of their keys, and the others with reasons."""
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mmdiff_video.datasets.clips.clip import ClipError, PosedClip, reasons
+from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
 from mmdiff_video.datasets.clips.sampling import FrameChoice, FrameChoices, spread
 from mmdiff_video.errors import InputError
-from mmdiff_video.skipped import Skipped
+from mmdiff_video.skipped import Skipped, reasons
 
 
 class SceneViews(NamedTuple):

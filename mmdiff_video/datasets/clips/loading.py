@@ -7,9 +7,10 @@ from typing import Protocol
 from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.captions import read_captions
 from mmdiff_video.datasets.clips.card import DatasetCard
-from mmdiff_video.datasets.clips.clip import LoadedClips, reasons
+from mmdiff_video.datasets.clips.clip import LoadedClips
 from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.skipped import reasons
 
 
 class Reader(Protocol):

@@ -1,51 +1,49 @@
 """Own pictures: for each split a folder of pictures, and one of labels with the same names."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from mmdiff_video.datasets.formats.voc import classes_of
-from mmdiff_video.datasets.picture_files import (
-    is_picture,
-    read_depth,
-    read_labels,
-    read_mask,
-)
+from mmdiff_video.datasets.picture_files import is_picture
 from mmdiff_video.datasets.pictures.card import ImageCard
-from mmdiff_video.datasets.pictures.labelled import LoadedImages, pair_up
+from mmdiff_video.datasets.pictures.labelled import (
+    Classes,
+    LoadedImages,
+    pair_up,
+    write_classes,
+)
+from mmdiff_video.datasets.pictures.labels import Decode, Labels
 from mmdiff_video.errors import InputError
 from mmdiff_video.skipped import Skipped
 
-LABEL_FOLDERS = {"seg": "labels", "depth": "depth", "saliency": "masks"}
 
-
-def load_folders(card: ImageCard, root: Path, split: str, task: str) -> LoadedImages:
-    """Load ``SPLIT/images`` with ``SPLIT/labels``, ``SPLIT/depth`` or ``SPLIT/masks``.
+def load_folders(card: ImageCard, root: Path, split: str, labels: Labels) -> LoadedImages:
+    """Load ``SPLIT/images`` with the folder of the labels' kind beside it.
 
     Raises:
-        InputError: a folder is missing or empty, or (``seg``) there is no ``classes.txt``.
+        InputError: a folder is missing or empty, or labels are class ids and there is no
+            ``classes.txt``.
     """
-    images, labels = root / split / "images", root / split / LABEL_FOLDERS[task]
-    if task == "seg":
-        classes = classes_of(card, root)
-        decode = functools.partial(read_labels, classes=len(classes.names), void=classes.void)
-        return match_folders(card, images, labels, decode)._replace(classes=classes)
-    if task == "depth":
-        return match_folders(
-            card, images, labels, functools.partial(read_depth, unit=card.depth_unit)
-        )
-    return match_folders(card, images, labels, read_mask)
+    classes = classes_of(card, root) if labels.has_classes else None
+    decode = labels.decoder(card, classes)
+    images, folder = root / split / "images", root / split / labels.folder
+    found = match_folders(card, images, folder, labels.suffixes, decode)
+    return found._replace(classes=classes)
 
 
 def match_folders(
-    card: ImageCard, images: Path, labels: Path, decode: Callable[[Path], NDArray[Any]]
+    card: ImageCard, images: Path, labels: Path, suffixes: Sequence[str], decode: Decode
 ) -> LoadedImages:
-    """Match the pictures of two folders by the stems of their names; labels are PNG.
+    """Match the pictures of two folders by the stems of their names.
 
     A picture without a label, or a label without a picture, is skipped with its reason.
+
+    Args:
+        card: of the data set.
+        images, labels: the folders.
+        suffixes: of the names of labels; where there are several files, the first counts.
+        decode: reads a label.
 
     Raises:
         InputError: a folder is missing, or there is no picture in it.
@@ -58,13 +56,39 @@ def match_folders(
     pictures = sorted(path for path in images.iterdir() if is_picture(path))
     if not pictures:
         raise InputError(f"there is no picture in '{images}'")
-    found, skipped = pair_up(
-        [(path.stem, path, labels / f"{path.stem}.png") for path in pictures], decode
-    )
+    there = {path.name for path in labels.iterdir() if not path.name.startswith(".")}
+
+    def label_of(stem: str) -> Path:
+        names = [f"{stem}{suffix}" for suffix in suffixes]
+        return labels / next((name for name in names if name in there), names[0])
+
+    found, skipped = pair_up([(path.stem, path, label_of(path.stem)) for path in pictures], decode)
     stems = {path.stem for path in pictures}
+    left = (labels / name for name in sorted(there))
     skipped += [
         Skipped(path.stem, f"no picture for '{path}'")
-        for path in sorted(labels.iterdir())
-        if is_picture(path) and path.stem not in stems
+        for path in left
+        if (is_picture(path) or path.suffix in suffixes) and path.stem not in stems
     ]
     return LoadedImages(found, skipped)
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """Where the files lie; see :class:`PictureLayout`."""
+
+    splits: tuple[str, str] = ("train", "test")
+    only: str | None = None
+
+    def picture(self, root: Path, split: str, name: str) -> Path:
+        return root / split / "images" / f"{name}.jpg"
+
+    def label(self, root: Path, split: str, name: str, kind: Labels) -> Path:
+        return root / split / kind.folder / f"{name}{kind.suffixes[0]}"
+
+    def finish(
+        self, root: Path, names: Mapping[str, Sequence[str]], classes: Classes | None
+    ) -> None:
+        """Write ``classes.txt``; the folders are the lists."""
+        if classes is not None:
+            write_classes(root / "classes.txt", classes)

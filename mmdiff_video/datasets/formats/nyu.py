@@ -1,6 +1,6 @@
 """NYU Depth v2: the labelled ``.mat``, or pictures and 16-bit depth pictures in folders."""
 
-import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdiff_video.datasets.picture_files import PictureError, is_picture, read_depth
+from mmdiff_video.datasets.formats.writing import write_list
+from mmdiff_video.datasets.picture_files import PictureError, is_picture
 from mmdiff_video.datasets.pictures.card import ImageCard
-from mmdiff_video.datasets.pictures.labelled import LabelledImage, LoadedImages, pair_up
+from mmdiff_video.datasets.pictures.labelled import (
+    Classes,
+    LabelledImage,
+    LoadedImages,
+    pair_up,
+)
+from mmdiff_video.datasets.pictures.labels import Labels
 from mmdiff_video.errors import InputError
 
 MAT = "nyu_depth_v2_labeled.mat"
@@ -18,8 +25,8 @@ _TRAIN_SHARE = 0.8
 _SPLIT_SEED = 0
 
 
-def load_nyu(card: ImageCard, root: Path, split: str, task: str) -> LoadedImages:
-    """Load a split of whatever lies in the root; ``task`` is always ``depth``.
+def load_nyu(card: ImageCard, root: Path, split: str, labels: Labels) -> LoadedImages:
+    """Load a split of whatever lies in the root; ``labels`` are always depth.
 
     In this order: the ``.mat``; a list ``SPLIT.txt`` of picture and depth paths (a third column is
     ignored); a folder ``SPLIT`` of ``NAME_rgb.jpg`` and ``NAME_depth.png``.
@@ -30,7 +37,7 @@ def load_nyu(card: ImageCard, root: Path, split: str, task: str) -> LoadedImages
     if (root / MAT).is_file():
         return _load_mat(root, split)
     listed = root / f"{split}.txt"
-    decode = functools.partial(read_depth, unit=card.depth_unit)
+    decode = labels.decoder(card, None)
     if listed.is_file():
         return LoadedImages(*pair_up(_listed_pairs(root, listed), decode))
     pictures = sorted(path for path in (root / split).glob("*_rgb.*") if is_picture(path))
@@ -69,18 +76,15 @@ class MatPair:
 
     @property
     def place(self) -> str:
-        """See :class:`mmdiff_video.datasets.pictures.labelled.Pair`."""
         return f"{self.path}#{self.index}"
 
     def read_image(self) -> NDArray[np.uint8]:
-        """See :class:`mmdiff_video.datasets.pictures.labelled.Pair`."""
         return self._stored("images").transpose(2, 1, 0)  # from [3, W, H]
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        """See :class:`mmdiff_video.datasets.pictures.labelled.Pair`."""
         # without the hole filling of "depths"; 0 where nothing was measured
         depth = self._stored("rawDepths", "depths")
-        return self.read_image(), depth.T.astype(np.float32)
+        return self.read_image(), depth.T[None].astype(np.float32)
 
     def _stored(self, *names: str) -> NDArray[Any]:
         """Read what lies under the first of the names that the file has."""
@@ -116,6 +120,28 @@ def _mat_split(root: Path, split: str, count: int) -> tuple[list[int], str]:
     members = order[:border] if split == "train" else order[border:]
     note = "not the official split, for want of splits.mat: a seeded choice of 80 % to train on"
     return sorted(int(n) for n in members), note
+
+
+@dataclass(frozen=True)
+class NYULayout:
+    """Where the files lie that a list names; see :class:`PictureLayout`."""
+
+    splits: tuple[str, str] = ("train", "test")
+    only: str | None = "depth"
+
+    def picture(self, root: Path, split: str, name: str) -> Path:
+        return root / "image" / f"{name}.jpg"
+
+    def label(self, root: Path, split: str, name: str, kind: Labels) -> Path:
+        return root / "depth" / f"{name}.png"
+
+    def finish(
+        self, root: Path, names: Mapping[str, Sequence[str]], classes: Classes | None
+    ) -> None:
+        """Write a list of picture and depth for each split."""
+        for split, members in names.items():
+            pairs = [f"image/{name}.jpg depth/{name}.png" for name in members]
+            write_list(root / f"{split}.txt", pairs)
 
 
 def _h5py() -> Any:

@@ -11,15 +11,16 @@ images: N tensors of encoded bytes), and ``ROOT/<split>/index.json`` from key to
 import functools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmdiff_video.datasets.clips.clip import (
@@ -34,8 +35,10 @@ from mmdiff_video.datasets.formats.camera_track import (
     read_camera_file,
     track_from_rows,
 )
+from mmdiff_video.datasets.picture_files import PictureError, read_rgb
 from mmdiff_video.datasets.video_reader import count_frames, read_frames
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_aside, write_text
 from mmdiff_video.skipped import Skipped
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -139,7 +142,6 @@ class VideoFile:
     path: Path
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
-        """See :class:`FrameSource`."""
         return read_frames(self.path, indices)
 
 
@@ -150,7 +152,6 @@ class PictureFiles:
     paths: tuple[Path, ...]
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
-        """See :class:`FrameSource`."""
         return _decode_pictures([(self.paths[i].name, self.paths[i]) for i in indices])
 
 
@@ -209,7 +210,6 @@ class ChunkImages:
     key: str
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
-        """See :class:`FrameSource`."""
         images = _chunk_item(self.chunk, self.key)["images"]
         return _decode_pictures(
             [(f"image {i} of {self.chunk.name}", BytesIO(images[i].numpy())) for i in indices]
@@ -262,9 +262,65 @@ def _decode_pictures(files: Sequence[tuple[str, Path | BytesIO]]) -> np.ndarray:
     pictures = []
     for name, file in files:
         try:
-            pictures.append(np.asarray(Image.open(file).convert("RGB")))
-        except (OSError, SyntaxError):  # Pillow has both for damage
-            raise ClipError(f"{name} cannot be decoded: missing, cut short or damaged") from None
+            pictures.append(read_rgb(file, name=name))
+        except PictureError as error:
+            raise ClipError(str(error)) from None
     if len({picture.shape for picture in pictures}) != 1:
         raise ClipError("its pictures differ in size")
     return np.stack(pictures)
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+FPS = 10
+"""Frames per second of written videos."""
+
+
+def is_clip_written(root: Path, split: str, key: str) -> bool:
+    """Whether everything of a clip is there; :func:`write_clip` writes the cameras last."""
+    return (root / split / f"{key}.txt").is_file()
+
+
+def write_clip(
+    root: Path,
+    split: str,
+    key: str,
+    rgb: NDArray[np.uint8],
+    viewmats: NDArray[np.float64],
+    Ks: NDArray[np.float64],
+    url: str,
+) -> None:
+    """Write a clip in the original layout, each file in one step.
+
+    Args:
+        root, split, key: where.
+        rgb: uint8 [N, H, W, 3], both sides even.
+        viewmats: [N, 4, 4] world-to-camera, OpenCV axes.
+        Ks: [N, 3, 3], pixels.
+        url: the first line of the camera file: where the clip is from.
+    """
+    _, height, width, _ = rgb.shape
+    with write_aside(root / "videos" / f"{key}.mp4", flush=False) as aside:
+        write_video(aside, rgb, width, height)
+    lines = [url]
+    for i, (view, K) in enumerate(zip(viewmats, Ks, strict=True)):
+        numbers = [K[0, 0] / width, K[1, 1] / height, K[0, 2] / width, K[1, 2] / height, 0.0, 0.0]
+        numbers += list(view[:3].reshape(-1))
+        timestamp = i * 1_000_000 // FPS
+        lines.append(" ".join([str(timestamp), *(f"{number:.9f}" for number in numbers)]))
+    write_text(root / split / f"{key}.txt", "".join(f"{line}\n" for line in lines))
+
+
+def write_video(file: Path, pictures: Iterable[NDArray[np.uint8]], width: int, height: int) -> None:
+    """Encode uint8 [H, W, 3] pictures as H.264, one video frame each, nearly lossless."""
+    import av
+
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(FPS))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        # One thread makes the same bytes everywhere; a key frame every 10 makes seeking cheap.
+        stream.options = {"crf": "12", "bf": "0", "g": "10", "threads": "1"}
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -1,9 +1,10 @@
 """Pascal VOC's layout: ``JPEGImages``, ``SegmentationClass``, ``ImageSets/Segmentation``."""
 
-import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from mmdiff_video.datasets.picture_files import read_labels
+from mmdiff_video.datasets.formats.writing import write_list
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import (
     Classes,
@@ -11,13 +12,15 @@ from mmdiff_video.datasets.pictures.labelled import (
     pair_up,
     read_classes,
     voc_colors,
+    write_classes,
 )
+from mmdiff_video.datasets.pictures.labels import Labels
 from mmdiff_video.errors import InputError
 
 _LISTS = Path("ImageSets") / "Segmentation"
 
 
-def load_voc(card: ImageCard, root: Path, split: str, task: str) -> LoadedImages:
+def load_voc(card: ImageCard, root: Path, split: str, labels: Labels) -> LoadedImages:
     """Load a split.
 
     A line of its list is a name, or (as DeepLab's lists of SBD) the paths of picture and label. The
@@ -27,7 +30,7 @@ def load_voc(card: ImageCard, root: Path, split: str, task: str) -> LoadedImages
         card: its classes hold where the root has no ``classes.txt``.
         root: the folder that holds ``ImageSets``, or ``VOC2012`` or ``VOCdevkit/VOC2012`` above it.
         split: stem of a list.
-        task: always ``seg``.
+        labels: always class ids.
 
     Raises:
         InputError: no such list, or one with an odd line.
@@ -38,13 +41,13 @@ def load_voc(card: ImageCard, root: Path, split: str, task: str) -> LoadedImages
     if not listed.is_file():
         raise InputError(f"no list '{listed}'; {card.title} must lie so:\n{card.layout.rstrip()}")
     classes = classes_of(card, root)
-    labels = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"
+    folder = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"
     found = []
     for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
         words = line.split()
         if len(words) == 1:
             name = words[0]
-            image, label = root / "JPEGImages" / f"{name}.jpg", root / labels / f"{name}.png"
+            image, label = root / "JPEGImages" / f"{name}.jpg", root / folder / f"{name}.png"
         elif len(words) == 2:
             image, label = (root / word.lstrip("/") for word in words)
             name = image.stem
@@ -53,8 +56,30 @@ def load_voc(card: ImageCard, root: Path, split: str, task: str) -> LoadedImages
         else:
             raise InputError(f"{listed}, line {number}: expected a name or two paths, not '{line}'")
         found.append((name, image, label))
-    decode = functools.partial(read_labels, classes=len(classes.names), void=classes.void)
-    return LoadedImages(*pair_up(found, decode), classes)
+    return LoadedImages(*pair_up(found, labels.decoder(card, classes)), classes)
+
+
+@dataclass(frozen=True)
+class VOCLayout:
+    """Where the files lie; see :class:`PictureLayout`."""
+
+    splits: tuple[str, str] = ("train", "val")
+    only: str | None = "seg"
+
+    def picture(self, root: Path, split: str, name: str) -> Path:
+        return root / "JPEGImages" / f"{name}.jpg"
+
+    def label(self, root: Path, split: str, name: str, kind: Labels) -> Path:
+        return root / "SegmentationClass" / f"{name}.png"
+
+    def finish(
+        self, root: Path, names: Mapping[str, Sequence[str]], classes: Classes | None
+    ) -> None:
+        """Write a list for each split, and ``classes.txt``."""
+        for split, members in names.items():
+            write_list(root / _LISTS / f"{split}.txt", members)
+        if classes is not None:
+            write_classes(root / "classes.txt", classes)
 
 
 def classes_of(card: ImageCard, root: Path) -> Classes:

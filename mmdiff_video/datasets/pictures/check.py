@@ -1,17 +1,17 @@
 """Look at every labelled picture of a data set before training on it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from mmdiff_video.datasets.picture_files import PictureError
-from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
-from mmdiff_video.datasets.pictures.labelled import Classes, LabelledImage, LoadedImages
+from mmdiff_video.datasets.pictures.card import ImageCard
+from mmdiff_video.datasets.pictures.labelled import LabelledImage, LoadedImages
+from mmdiff_video.datasets.pictures.labels import Labels
 from mmdiff_video.datasets.pictures.loading import load_images
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped
@@ -31,8 +31,8 @@ class ImageSplitReport:
         captions: how many of the usable have one.
         sizes: ``WIDTHxHEIGHT`` -> pictures.
         labelled: share of the pixels with a label (not void, depth known).
-        values: share of the labelled pixels per class name; for depth ``min``, ``median`` (of the
-            pictures' medians) and ``max`` in metres; for saliency the ``salient`` share.
+        values: what the labels hold; see the task's :class:`Tally`.
+        unit: of the values; empty: they are shares of the labelled pixels.
         note: how the split was chosen, where the reader has something to say.
         problem: why the split could not be looked into at all.
     """
@@ -45,6 +45,7 @@ class ImageSplitReport:
     sizes: dict[str, int]
     labelled: float = 0.0
     values: dict[str, float]
+    unit: str = ""
     note: str = ""
     problem: str | None = None
 
@@ -89,9 +90,8 @@ class ImageDatasetReport:
             where = f"{report.split} ({report.task})"
             lines += [f"{where}: {text}" for text in (report.problem, report.note) if text]
             if report.values:
-                unit = " m" if report.task == "depth" else " %"
-                scale = 1 if report.task == "depth" else 100
-                values = (f"{name} {scale * v:.3g}{unit}" for name, v in report.values.items())
+                scale, unit = (1, report.unit) if report.unit else (100, "%")
+                values = (f"{name} {scale * v:.3g} {unit}" for name, v in report.values.items())
                 lines.append(f"{where}: {', '.join(values)}")
             shown = report.skipped[:_REASONS_SHOWN]
             lines += [f"  skipped {key}: {why}" for key, why in shown]
@@ -102,39 +102,41 @@ class ImageDatasetReport:
         return "\n".join(lines)
 
 
-def check_images(name: str, root: Path | None, out: Path) -> ImageDatasetReport:
+def check_images(
+    card: ImageCard, root: Path, out: Path, kinds: Sequence[Labels]
+) -> ImageDatasetReport:
     """Decode every picture and label of every split, print a table, write ``report.json``.
 
     Args:
-        name: a card of labelled pictures.
-        root: the data root; None: see :func:`mmdiff_video.datasets.roots.find_root`.
+        card: of the data set.
+        root: the data root.
         out: folder that receives the report.
+        kinds: what the card says the pictures are labelled with.
 
     Raises:
-        InputError: unknown data set, or a root in which no split can be looked into.
+        InputError: a root in which no split can be looked into.
     """
-    card = load_image_card(name)
-    root = find_root(card, root)
     reports: list[ImageSplitReport] = []
     keys: dict[tuple[str, str], set[str]] = {}
     for split in card.splits:
-        for task in card.tasks:
+        for labels in kinds:
+            task = labels.name
             try:
-                loaded = load_images(card, root, split, task)
+                loaded = load_images(card, root, split, labels)
             except InputError as error:
                 problem = str(error)
                 reports.append(
                     ImageSplitReport(split=split, task=task, sizes={}, values={}, problem=problem)
                 )
                 continue
-            reports.append(_look(card, loaded, split, task))
+            reports.append(_look(card, loaded, split, labels))
             keys[split, task] = {image.key for image in loaded.images}
     if not keys:
         raise InputError(str(reports[0].problem))
-    both = (keys.get((card.train, task), set()) & keys.get((card.held_out, task), set())
-            for task in card.tasks)  # fmt: skip
+    both = (keys.get((card.train, kind.name), set()) & keys.get((card.held_out, kind.name), set())
+            for kind in kinds)  # fmt: skip
     report = ImageDatasetReport(
-        name=name, root=str(root), splits=reports, shared=sorted(set().union(*both))
+        name=card.name, root=str(root), splits=reports, shared=sorted(set().union(*both))
     )
     write_json(out / "report.json", {"usable": report.usable, **_plain(report)})
     print(report.table())
@@ -142,11 +144,12 @@ def check_images(name: str, root: Path | None, out: Path) -> ImageDatasetReport:
     return report
 
 
-def _look(card: ImageCard, loaded: LoadedImages, split: str, task: str) -> ImageSplitReport:
+def _look(card: ImageCard, loaded: LoadedImages, split: str, labels: Labels) -> ImageSplitReport:
     skipped = list(loaded.skipped)
     usable: list[LabelledImage] = []
     sizes: Counter[str] = Counter()
-    tally = _Tally(card, loaded.classes)
+    tally = labels.tally(loaded.classes)
+    pixels = labelled = 0
     bar = tqdm(loaded.images, desc=f"reading {split}", unit="picture", disable=None, leave=False)
     for image in bar:
         try:
@@ -155,56 +158,22 @@ def _look(card: ImageCard, loaded: LoadedImages, split: str, task: str) -> Image
             skipped.append(Skipped(image.key, str(error)))
             continue
         usable.append(image)
-        sizes[f"{label.shape[1]}x{label.shape[0]}"] += 1
-        tally.add(label, task)
+        sizes[f"{label.shape[2]}x{label.shape[1]}"] += 1
+        known = labels.target(label, card.void)[1].numpy()
+        pixels, labelled = pixels + known.size, labelled + int(known.sum())
+        tally.add(label, known)
     return ImageSplitReport(
         split=split,
-        task=task,
+        task=labels.name,
         usable=len(usable),
         skipped=tuple(sorted(skipped)),
         captions=sum(image.caption is not None for image in usable),
         sizes=dict(sizes.most_common()),
-        labelled=tally.labelled / max(tally.pixels, 1),
-        values=tally.values(task),
+        labelled=labelled / max(pixels, 1),
+        values=tally.values(),
+        unit=tally.unit,
         note=loaded.note,
     )
-
-
-class _Tally:
-    """What the labels hold, over all pictures."""
-
-    def __init__(self, card: ImageCard, classes: Classes | None):
-        self.card, self.classes = card, classes
-        self.pixels = self.labelled = 0
-        self.counts = np.zeros(256, np.int64)
-        self.medians: list[float] = []
-        self.lowest, self.highest = np.inf, 0.0
-
-    def add(self, label: np.ndarray, task: str) -> None:
-        self.pixels += label.size
-        if task == "depth":
-            known = label[label > 0]
-            self.labelled += known.size
-            if known.size:
-                self.medians.append(float(np.median(known)))
-                self.lowest = min(self.lowest, float(known.min()))
-                self.highest = max(self.highest, float(known.max()))
-            return
-        counts = np.bincount(label.astype(np.uint8).reshape(-1), minlength=256)
-        void = self.classes.void if self.classes else None
-        self.labelled += label.size - (int(counts[void]) if void is not None else 0)
-        self.counts += counts
-
-    def values(self, task: str) -> dict[str, float]:
-        if not self.labelled:
-            return {}
-        if task == "depth":
-            middle = float(np.median(self.medians))
-            return {"min": self.lowest, "median": middle, "max": self.highest}
-        if self.classes is None:
-            return {"salient": float(self.counts[1] / self.labelled)}
-        names = self.classes.names
-        return {name: float(self.counts[i] / self.labelled) for i, name in enumerate(names)}
 
 
 def _plain(report: ImageDatasetReport) -> dict:

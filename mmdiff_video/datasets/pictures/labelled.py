@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_text
 from mmdiff_video.skipped import Skipped
-
-TASKS = ("seg", "depth", "saliency")
-"""What a picture may be labelled with.
-
-seg: uint8 [H, W] class ids, void where unknown. depth: float32 [H, W] metres along the optical
-axis, 0 where unknown. saliency: float32 [H, W], 0 or 1.
-"""
 
 
 class Pair(Protocol):
@@ -39,7 +33,7 @@ class Pair(Protocol):
         ...
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        """Read uint8 [H, W, 3] and the label [H, W].
+        """Read uint8 [H, W, 3] and the label [C, H, W].
 
         Raises:
             PictureError: one of them cannot be used.
@@ -57,15 +51,12 @@ class FilePair:
 
     @property
     def place(self) -> str:
-        """See :class:`Pair`."""
         return str(self.image)
 
     def read_image(self) -> NDArray[np.uint8]:
-        """See :class:`Pair`."""
         return read_rgb(self.image)
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        """See :class:`Pair`."""
         return self.read_image(), self.decode(self.label)
 
 
@@ -84,14 +75,14 @@ class LabelledImage:
     caption: str | None = None
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        """Read uint8 [H, W, 3] and the label [H, W].
+        """Read uint8 [H, W, 3] and the label [C, H, W].
 
         Raises:
             PictureError: one of them cannot be used, or they are of different sizes.
         """
         image, label = self.pair.read()
-        if image.shape[:2] != label.shape:
-            sizes = [f"{size[1]}x{size[0]}" for size in (image.shape, label.shape)]
+        if image.shape[:2] != label.shape[1:]:
+            sizes = [f"{size[1]}x{size[0]}" for size in (image.shape, label.shape[1:])]
             raise PictureError(f"the picture is {sizes[0]} pixels, its label {sizes[1]}")
         return image, label
 
@@ -121,7 +112,7 @@ class LoadedImages(NamedTuple):
     """What a reader found: usable pictures in order of their keys, and the others with reasons.
 
     Attributes:
-        images: with labels of one task.
+        images: with labels of one kind.
         skipped: what was left out.
         classes: of a segmentation set, else None.
         note: how the split was chosen, where there is a choice to know of.
@@ -192,3 +183,10 @@ def read_classes(path: Path) -> Classes:
     if colors and len(colors) != len(names):
         raise InputError(f"{path} gives a colour to {len(colors)} of its {len(names)} classes")
     return Classes(tuple(names), tuple(colors) or voc_colors(len(names)))
+
+
+def write_classes(path: Path, classes: Classes) -> None:
+    """Write a ``classes.txt``: id, name and label colour, one class a line."""
+    each = enumerate(zip(classes.names, classes.colors, strict=True))
+    lines = (f"{i} {name} {' '.join(map(str, color))}\n" for i, (name, color) in each)
+    write_text(path, "".join(lines))

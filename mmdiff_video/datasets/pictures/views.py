@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mmdiff_video.datasets.captions import mirrored_caption
 from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.datasets.pictures.labelled import LabelledImage
+from mmdiff_video.datasets.pictures.labels import Labels
 from mmdiff_video.errors import InputError
 from mmdiff_video.seeds import stable_seed
 from mmdiff_video.skipped import Skipped
@@ -47,7 +48,7 @@ class DenseSample:
     Attributes:
         key: of the view; names its noise.
         image: float [3, H, W] in [0, 1], of a size that the backbone takes.
-        target: [h, w]: class ids (int64), metres, or 0 and 1. In training of the view's size, in
+        target: [C, h, w], as its :class:`Labels` make it. In training of the view's size, in
             evaluation of the picture's own.
         valid: bool [h, w], where the target is known.
         caption: what the picture shows; None: nothing is said.
@@ -62,7 +63,7 @@ class DenseSample:
 
 @dataclass(frozen=True, kw_only=True)
 class DenseBatch:
-    """Samples of one size: ``images`` [B, 3, H, W], ``target`` and ``valid`` [B, h, w]."""
+    """Samples of one size: images [B, 3, H, W], ``target`` [B, C, h, w], ``valid`` [B, h, w]."""
 
     keys: list[str]
     images: Tensor
@@ -95,13 +96,12 @@ class TrainingViews:
     """Augmented views of pictures, all H x W: a :class:`mmdiff_video.training.TrainingSet`.
 
     A view is a crop of the output's shape, resized, perhaps mirrored, with brightness and contrast
-    changed; a function of (seed, key, view) alone. Depth is divided by how much the crop enlarges,
-    as if the camera had come nearer (Eigen et al. 2014), so that the focal length stays that of the
-    whole picture.
+    changed; a function of (seed, key, view) alone. What a crop or a mirror does to the target is
+    said by its labels.
 
     Args:
-        images: of one task.
-        task: its name.
+        images: with labels of one kind.
+        labels: of that kind.
         height, width: of every view.
         void: label of a segmentation that is not known.
         augment: how much is changed.
@@ -113,7 +113,7 @@ class TrainingViews:
     def __init__(
         self,
         images: Sequence[LabelledImage],
-        task: str,
+        labels: Labels,
         *,
         height: int,
         width: int,
@@ -123,7 +123,7 @@ class TrainingViews:
         views: int | None,
     ):
         self.images = list(images)
-        self.task, self.void = task, void
+        self.labels, self.void = labels, void
         self.height, self.width = height, width
         self.augment, self.seed, self.views = augment, seed, views
 
@@ -134,27 +134,27 @@ class TrainingViews:
         """Read a view; :class:`Skipped` where the picture cannot be used."""
         source = self.images[index]
         try:
-            image, target, valid = _read(source, self.task, self.void)
+            image, target, valid = _read(source, self.labels, self.void)
         except PictureError as error:
             return Skipped(source.key, str(error))
         view = epoch if self.views is None else epoch % self.views
         rng = random.Random(stable_seed("view", self.seed, source.key, view))
         share = rng.uniform(*self.augment.crop)
-        scale = _cover(target.shape, (self.height, self.width)) / share
+        scale = _cover(valid.shape, (self.height, self.width)) / share
         crop = []
-        for length, wanted in zip(target.shape, (self.height, self.width), strict=True):
+        for length, wanted in zip(valid.shape, (self.height, self.width), strict=True):
             kept = min(max(round(wanted / scale), 1), length)
             start = rng.randint(0, length - kept)
             crop.append(slice(start, start + kept))
         rows, columns = crop
         size = (self.height, self.width)
         image = _resize(image[:, rows, columns], size)
-        target, valid = (_nearest(x[rows, columns], size) for x in (target, valid))
-        if self.task == "depth":
-            target = target * share
+        target, valid = (_nearest(x[..., rows, columns], size) for x in (target, valid))
+        target = self.labels.enlarged(target, share)
         caption = source.caption
         if rng.random() < self.augment.mirror:
-            image, target, valid = (x.flip(-1) for x in (image, target, valid))
+            image, valid = image.flip(-1), valid.flip(-1)
+            target = self.labels.mirrored(target)
             caption = mirrored_caption(caption) if caption else caption
         brightness, contrast = (
             1 + rng.uniform(-self.augment.jitter, self.augment.jitter) for _ in range(2)
@@ -176,8 +176,8 @@ class EvaluationViews:
     That is the scale of an unaugmented training view. The target keeps the picture's own size.
 
     Args:
-        images: of one task.
-        task: its name.
+        images: with labels of one kind.
+        labels: of that kind.
         height, width: of training views.
         void: label of a segmentation that is not known.
         unit: sides are multiples of this many pixels.
@@ -186,7 +186,7 @@ class EvaluationViews:
     def __init__(
         self,
         images: Sequence[LabelledImage],
-        task: str,
+        labels: Labels,
         *,
         height: int,
         width: int,
@@ -194,7 +194,7 @@ class EvaluationViews:
         unit: int,
     ):
         self.images = list(images)
-        self.task, self.void = task, void
+        self.labels, self.void = labels, void
         self.height, self.width, self.unit = height, width, unit
 
     def __len__(self) -> int:
@@ -203,7 +203,7 @@ class EvaluationViews:
     def __getitem__(self, index: int) -> DenseSample | Skipped:
         source = self.images[index]
         try:
-            image, target, valid = _read(source, self.task, self.void)
+            image, target, valid = _read(source, self.labels, self.void)
         except PictureError as error:
             return Skipped(source.key, str(error))
         return DenseSample(
@@ -233,9 +233,10 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize [h, w] without mixing neighbours: there is no mean of two classes, or of unknown."""
-    resized = F.interpolate(values[None, None].float(), size, mode="nearest-exact")
-    return resized[0, 0].to(values.dtype)
+    """Resize [..., h, w] without mixing neighbours: two classes, or unknown, have no mean."""
+    maps = values.reshape(1, -1, *values.shape[-2:]).float()
+    resized = F.interpolate(maps, size, mode="nearest-exact")
+    return resized.view(*values.shape[:-2], *size).to(values.dtype)
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
@@ -248,16 +249,7 @@ def to_tensors(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def _read(source: LabelledImage, task: str, void: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Read picture [3, h, w], target [h, w] and where it is known."""
+def _read(source: LabelledImage, labels: Labels, void: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Read picture [3, h, w], target [C, h, w] and where it is known, [h, w]."""
     image, label = source.read()
-    target = torch.from_numpy(np.ascontiguousarray(label))
-    if task == "seg":
-        target = target.long()
-        valid = target != void
-    elif task == "depth":
-        valid = (target > 0) & target.isfinite()
-        target = torch.where(valid, target, 0)
-    else:
-        valid = torch.ones_like(target, dtype=torch.bool)
-    return to_tensor(image), target, valid
+    return to_tensor(image), *labels.target(label, void)

@@ -1,5 +1,7 @@
 import json
+import logging
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -7,16 +9,16 @@ import torch
 from PIL import Image
 
 from mmdiff_video.cli import main
-from mmdiff_video.datasets import roots
 from mmdiff_video.datasets.clips.card import load_card
-from mmdiff_video.datasets.clips.check import check_dataset
 from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.pictures.card import load_image_card
-from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
-from mmdiff_video.rooms import CLASSES, make, make_room, render_room
+from mmdiff_video.rooms import CLASSES, make, make_room, on_the_spot, render_room
+from mmdiff_video.rooms.check import check_any
 from mmdiff_video.rooms.make import make_rooms
+from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.rooms.sheet import draw_sheet
+from mmdiff_video.tasks import TASKS
 
 TINY = {"scenes": 3, "width": 64, "height": 48, "jobs": 1}
 
@@ -46,13 +48,11 @@ def test_clips_read_back_as_drawn(clip_root):
     )
     error = np.mean((clip.read([7])[0].astype(float) - drawn.rgb[7]) ** 2)
     assert 10 * np.log10(255**2 / error) > 24
-    depth = np.load(clip_root / "depth" / "train00001.npz")["millimetres"]
-    np.testing.assert_allclose(depth / 1000, drawn.depth, atol=6e-4)
     assert clip.caption == make_room("train", 1).caption
 
 
 def test_the_check_finds_nothing_amiss(clip_root, tmp_path):
-    report = check_dataset("rooms", clip_root, tmp_path)
+    report = check_any("rooms", clip_root, tmp_path)
     assert report.usable
     assert report.shared == []
 
@@ -134,19 +134,64 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(drawn) == 3  # the first room was not drawn again
     assert files_of(out) == files_of(whole)
     for file in files_of(whole):
-        # zip archives carry the time, and an encoder's bytes may differ from call to call
-        if not file.endswith((".npz", ".mp4")):
+        if not file.endswith(".mp4"):  # an encoder's bytes may differ from call to call
             assert (out / file).read_bytes() == (whole / file).read_bytes(), file
     make_rooms(out, frames=2, **TINY)
     assert len(drawn) == 3
+
+
+def as_version_0_1_left_it(root):
+    """Make a folder what it would be if the program had not known of normals."""
+    for split in ("train", "test"):
+        shutil.rmtree(root / split / "normals")
+    manifest = json.loads((root / "rooms.json").read_text())
+    del manifest["labels"]
+    (root / "rooms.json").write_text(json.dumps(manifest))
+
+
+def test_a_folder_of_before_a_task_gets_its_labels_and_keeps_the_rest(tmp_path, caplog):
+    settings = {**TINY, "layout": "folders", "frames": 2}
+    whole = make_rooms(tmp_path / "whole", **settings)
+    old = make_rooms(tmp_path / "old", **settings)
+    as_version_0_1_left_it(old)
+    (old / "captions.jsonl").write_text('{"key": "train00000", "caption": "My own words."}\n')
+    with caplog.at_level(logging.INFO):
+        make_rooms(old, **settings)
+    assert "has no labels for normals yet: adding them" in caplog.text
+    assert files_of(old) == files_of(whole)
+    for file in files_of(whole):
+        same = (old / file).read_bytes() == (whole / file).read_bytes()
+        assert same == (file != "captions.jsonl"), file
+    caplog.clear()
+    make_rooms(old, **settings)
+    assert "adding" not in caplog.text
+
+
+@pytest.mark.parametrize("layout", ["re10k", "duts"])
+def test_a_folder_whose_labels_are_all_there_is_left_alone(tmp_path, layout, monkeypatch):
+    settings = {**TINY, "layout": layout, "frames": 2}
+    root = make_rooms(tmp_path / "rooms", **settings)
+    manifest = json.loads((root / "rooms.json").read_text())
+    del manifest["labels"]  # as version 0.1.0 wrote it
+    (root / "rooms.json").write_text(json.dumps(manifest))
+    before = {file: (root / file).read_bytes() for file in files_of(root)}
+    monkeypatch.setattr(make, "render_room", None)  # drawing would fail
+    make_rooms(root, **settings)
+    assert {file: (root / file).read_bytes() for file in files_of(root)} == before
+
+
+def test_an_own_folder_has_every_tasks_labels_and_names_them(tmp_path):
+    root = make_rooms(tmp_path / "rooms", layout="folders", **TINY)
+    assert json.loads((root / "rooms.json").read_text())["labels"] == list(TASKS)
+    for task in TASKS.values():
+        assert (root / "test" / task.labels.folder / "test00000.png").is_file()
 
 
 def test_all_cores_draw_the_same(tmp_path, clip_root):
     twin = make_rooms(tmp_path / "twin", frames=20, **{**TINY, "jobs": 2})
     assert files_of(twin) == files_of(clip_root)
     for file in files_of(twin):
-        if not file.endswith(".npz"):
-            assert (twin / file).read_bytes() == (clip_root / file).read_bytes(), file
+        assert (twin / file).read_bytes() == (clip_root / file).read_bytes(), file
 
 
 @pytest.mark.parametrize(
@@ -180,15 +225,16 @@ def test_other_settings_and_strange_folders_are_refused(tmp_path, clip_root):
 
 def test_rooms_are_made_on_the_spot_once(monkeypatch, tmp_path):
     monkeypatch.setenv("MMDIFF_CACHE", str(tmp_path))
-    for settings in (roots._CLIPS, roots._STILLS):
+    for settings in (on_the_spot._CLIPS, on_the_spot._STILLS):
         for name, value in {"scenes": 2, "width": 32, "height": 16}.items():
             monkeypatch.setitem(settings, name, value)
-    for card, folder in ((load_card("rooms"), "rooms"), (load_image_card("rooms"), "room-stills")):
-        root = find_root(card, None)
+    stills = f"room-stills-{'-'.join(TASKS)}"
+    for card, folder in ((load_card("rooms"), "rooms"), (load_image_card("rooms"), stills)):
+        root = find_or_make_root(card, None)
         assert root == tmp_path / folder
         manifest = root / "rooms.json"
         before = manifest.stat().st_mtime_ns
-        assert find_root(card, None) == root
+        assert find_or_make_root(card, None) == root
         assert manifest.stat().st_mtime_ns == before
 
 

@@ -1,5 +1,6 @@
 import multiprocessing
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,10 +16,14 @@ from mmdiff_video.rooms import (
 from mmdiff_video.rooms.materials import Material
 from mmdiff_video.rooms.mesh import build_mesh
 from mmdiff_video.rooms.patterns import PATTERNS, paint
+from mmdiff_video.rooms.scene import Blob, Part
+from mmdiff_video.rooms.surface_normals import surface_normals
 from mmdiff_video.rooms.textures import TexturePool, to_linear, to_srgb
+from mmdiff_video.rooms.tracer import Tracer
 from recon.cameras import camera_rays, project
 
 SIZE = 64
+ORIGIN = (0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +40,10 @@ def test_shapes_and_types(clips):
     assert clip.rgb.dtype == np.uint8
     assert clip.depth.dtype == np.float32
     assert clip.labels.dtype == np.uint8
-    assert clip.instances.dtype == np.uint16
     assert clip.saliency.dtype == bool
-    assert clip.depth.shape == clip.labels.shape == clip.instances.shape == clip.saliency.shape
+    assert clip.normals.dtype == np.float32
+    assert clip.depth.shape == clip.labels.shape == clip.saliency.shape
+    assert clip.normals.shape == (*clip.depth.shape, 3)
     assert clip.viewmats.shape == (3, 4, 4)
     assert clip.Ks.shape == (3, 3, 3)
     assert 0.05 < clip.depth.min() < clip.depth.max() < 12
@@ -67,7 +73,7 @@ def test_points_return_to_their_pixel_by_way_of_another_frame(clips, index):
     # Inverse depth is linear on planes, so there it may be interpolated between pixels.
     found = 1 / bilinear(1 / torch.from_numpy(clip.depth[2]), pixels)
     column, row = pixels.floor().long().T
-    same = clip.instances[0].reshape(-1)[inside] == clip.instances[2][row, column]
+    same = clip.labels[0].reshape(-1)[inside] == clip.labels[2][row, column]
     visible = torch.from_numpy(same) & ((found - depth).abs() < 0.05 * depth)
     assert visible.float().mean() > 0.75  # the others are hidden, or at edges
     rays = torch.linalg.inv(Ks[2]) @ torch.cat([pixels, torch.ones(len(pixels), 1)], 1).T
@@ -102,15 +108,75 @@ def test_a_surface_keeps_its_colour_along_the_walk(clips):
     assert (before - after).abs().mean(1).median() < 8
 
 
-def test_labels_instances_and_saliency_tell_the_same(clips):
+def test_labels_and_saliency_tell_the_same(clips):
     for index, clip in clips.items():
         room = make_room("train", index)
-        kinds = np.array([CLASS_IDS[thing.kind] for thing in room.things])
-        np.testing.assert_array_equal(clip.labels, kinds[clip.instances])
-        np.testing.assert_array_equal(clip.saliency, clip.instances == room.salient)
+        salient = CLASS_IDS[room.things[room.salient].kind]
+        assert (clip.labels[clip.saliency] == salient).all()
+        assert set(np.unique(clip.labels)) <= {CLASS_IDS[thing.kind] for thing in room.things}
         assert clip.saliency.any((1, 2)).all()
         assert len(np.unique(clip.labels)) >= 4
         assert clip.caption == room.caption
+
+
+def rays_and_planes(clip, frame: int):
+    """Of the inner pixels of a frame: ray directions and the normals of the lifted depth."""
+    local = lift_to_camera(clip, frame)
+    across, down = local[1:-1, 2:] - local[1:-1, :-2], local[2:, 1:-1] - local[:-2, 1:-1]
+    found = np.cross(across, down)
+    found /= np.linalg.norm(found, axis=-1, keepdims=True)
+    rays = local[1:-1, 1:-1]
+    found *= np.where((found * rays).sum(-1) > 0, -1, 1)[..., None]
+    return rays / np.linalg.norm(rays, axis=-1, keepdims=True), found
+
+
+def lift_to_camera(clip, frame: int) -> np.ndarray:
+    """Points [H, W, 3] of a frame's pixels, in its camera's axes."""
+    depth, K = clip.depth[frame].astype(np.float64), clip.Ks[frame]
+    rows, columns = np.mgrid[0 : depth.shape[0], 0 : depth.shape[1]] + 0.5
+    x, y = (columns - K[0, 2]) / K[0, 0], (rows - K[1, 2]) / K[1, 1]
+    return np.stack([x, y, np.ones_like(x)], -1) * depth[..., None]
+
+
+@pytest.mark.parametrize("index", [0, 1, 5])
+def test_normals_are_those_of_the_depth_on_planes_and_face_the_camera(clips, index):
+    clip = clips[index]
+    for frame in range(3):
+        rays, planes = rays_and_planes(clip, frame)
+        normals = clip.normals[frame, 1:-1, 1:-1]
+        np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
+        assert (normals * rays).sum(-1).max() < 0
+        near = 1 / clip.depth[frame].astype(np.float64)  # linear in the picture on a plane
+        bend = sum(
+            np.abs(near[1 + y : SIZE - 1 + y, 1 + x : SIZE - 1 + x] - near[1:-1, 1:-1]
+                   + near[1 - y : SIZE - 1 - y, 1 - x : SIZE - 1 - x] - near[1:-1, 1:-1])
+            for y, x in ((0, 1), (1, 0), (1, 1))
+        )  # fmt: skip
+        flat = bend < 1e-5 * near[1:-1, 1:-1]
+        assert flat.mean() > 0.4
+        angles = np.degrees(np.arccos(np.clip((normals * planes).sum(-1), -1, 1)))[flat]
+        assert np.quantile(angles, 0.97) < 0.5  # facets of curved things are flat too
+        assert np.median(angles) < 0.1
+
+
+def test_normals_of_a_globe_are_round_up_to_its_outline():
+    room = make_room("train", 0)
+    globe = Part(Blob((1.0, 1.0, 1.0)), room.things[0].parts[0].material, (0.0, 5.0, 0.0))
+    mesh = build_mesh(replace(room, things=(replace(room.things[0], parts=(globe,), at=ORIGIN),)))
+    x, z = np.meshgrid(np.linspace(-0.97, 0.97, 41), np.linspace(-0.97, 0.97, 41))
+    inside = x**2 + z**2 < 0.97**2
+    origins = np.stack([x[inside], 0 * x[inside], z[inside]], -1).astype(np.float32)
+    directions = np.tile(np.array([0, 1, 0], np.float32), (len(origins), 1))
+    hits = Tracer(mesh).first_hits(origins, directions)
+    normals = surface_normals(mesh, hits, directions)
+    true = np.stack([origins[:, 0], -np.sqrt(1 - origins[:, 0] ** 2 - origins[:, 2] ** 2),
+                     origins[:, 2]], -1)  # fmt: skip
+    angles = np.degrees(np.arccos(np.clip((normals * true).sum(-1), -1, 1)))
+    assert np.median(angles) < 2
+    assert angles.max() < 16
+    assert (normals[:, 1] < 0).all()
+    # a facet of the coarse globe is 15 degrees wide: its plane would be off by more
+    assert np.linalg.norm(normals - true, axis=1).mean() < 0.04
 
 
 def test_pictures_are_neither_dark_nor_flat():
@@ -134,7 +200,8 @@ def test_pixels_repeat_whatever_the_other_frames_are(clips):
     again = render_room(room, 3, SIZE, SIZE, (0.0, 0.4))
     np.testing.assert_array_equal(again.rgb, clips[0].rgb)
     single = render_room(room, 1, SIZE, SIZE, (0.2, 0.2))
-    np.testing.assert_array_equal(single.instances[0], again.instances[1])
+    np.testing.assert_array_equal(single.labels[0], again.labels[1])
+    np.testing.assert_array_equal(single.normals[0], again.normals[1])
     np.testing.assert_array_equal(single.depth[0], again.depth[1])
     difference = np.abs(single.rgb[0].astype(int) - again.rgb[1])
     assert difference.mean() < 1.5
