@@ -1,1 +1,1 @@
-"""Posed-video data sets: readers, frame sampling, checks, and a procedural set for demos."""
+"""Data sets of posed clips and of labelled pictures: cards, file layouts, checks and views."""

@@ -4,15 +4,12 @@ A ``hue`` given from outside makes the salient thing stand out; without one the 
 """
 
 import math
-from collections.abc import Callable
 
 from mmdiff_video.rooms import materials as m
 from mmdiff_video.rooms.build import box, cushion, four, globe, lathe, rod
 from mmdiff_video.rooms.draw import Draw
 from mmdiff_video.rooms.materials import Color, Material
 from mmdiff_video.rooms.scene import Part, Thing, Vec3
-
-Maker = Callable[[Draw, Color | None], Thing]
 
 
 def thing(kind: str, name: str, main: Material, size: Vec3, parts: list[Part]) -> Thing:

@@ -1,12 +1,12 @@
 """What materials look like: pictures that repeat, drawn by one function for each pattern."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmdiff_video.rooms.canvas import Canvas
 from mmdiff_video.rooms.materials import Material
 
 Array = NDArray[Any]
@@ -15,51 +15,12 @@ _SIDE, _FINE_SIDE, _PLAIN_SIDE = 128, 256, 32
 _FINE = ("planks", "parquet", "brick", "boards", "terrazzo", "damask", "art", "view", "show")
 
 
-class _Canvas:
-    """What patterns draw on: coordinates in 0..1 that wrap round, noise that does too, and luck."""
-
-    def __init__(self, seed: int, side: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        line = (np.arange(side, dtype=np.float32) + 0.5) / side
-        self.u, self.v = np.meshgrid(line, line)
-        self.side = side
-
-    def count(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high + 1))
-
-    def noise(self, kind: str = "cloud") -> Array:
-        """Fractal noise in about -1..1: "cloud" (soft), "grain" (fine), "streak" (along v)."""
-        tiles = _noise_tiles(kind, self.side)
-        tile = tiles[int(self.rng.integers(len(tiles)))]
-        shift = self.rng.integers(0, self.side, 2)
-        return np.roll(tile, (int(shift[0]), int(shift[1])), (0, 1))
-
-    def cells(self, values: NDArray) -> Array:
-        """Give every whole number of the picture ``values`` a random one in 0..1."""
-        table = self.rng.random(997, dtype=np.float32)
-        return table[values.astype(np.int64) % 997]
-
-
-@functools.cache
-def _noise_tiles(kind: str, side: int) -> Array:
-    """Give noise tiles of a spectrum: float32 [8, side, side], mean 0, standard deviation 0.4."""
-    slope, stretch = {"cloud": (1.7, 1.0), "grain": (0.7, 1.0), "streak": (1.1, 14.0)}[kind]
-    rng = np.random.default_rng(17)
-    fy = np.fft.fftfreq(side)[:, None] * side
-    fx = np.fft.rfftfreq(side)[None] * side
-    radius = np.sqrt((fy * stretch) ** 2 + fx**2)
-    radius[0, 0] = np.inf
-    white = np.fft.rfft2(rng.standard_normal((8, side, side)))
-    tiles = np.fft.irfft2(white / radius**slope, s=(side, side))
-    return (0.4 * tiles / tiles.std((1, 2), keepdims=True)).astype(np.float32)
-
-
 def paint(material: Material) -> Array:
     """Draw a material: sRGB [side, side, 3] in 0..1; row is v, column is u."""
     side = _FINE_SIDE if material.pattern in _FINE else _SIDE
     if material.pattern == "plain":
         side = _PLAIN_SIDE
-    canvas = _Canvas(material.seed, side)
+    canvas = Canvas(material.seed, side)
     pattern = PATTERNS[material.pattern]
     colors = np.array(material.colors, dtype=np.float32)
     return np.clip(pattern(canvas, colors), 0.01, 0.98)
@@ -91,15 +52,15 @@ def _wave(value: Array) -> Array:
     return 4 * np.abs(_saw(value) - 0.5) - 1
 
 
-def _plain(c: _Canvas, colors: Array) -> Array:
+def _plain(c: Canvas, colors: Array) -> Array:
     return _mix(colors, 0.0 * c.u, 1 + 0.03 * c.noise())
 
 
-def _plaster(c: _Canvas, colors: Array) -> Array:
+def _plaster(c: Canvas, colors: Array) -> Array:
     return _mix(colors, 0.2 + 0.35 * c.noise(), 1 + 0.03 * c.noise("grain"))
 
 
-def _concrete(c: _Canvas, colors: Array) -> Array:
+def _concrete(c: Canvas, colors: Array) -> Array:
     stains = np.clip(c.noise() - 0.3, 0, 1)
     seams = _edge(_saw(c.u) - 0.5, 0.006) + _edge(_saw(c.v * 2) - 0.5, 0.012)
     return _mix(colors, 0.35 + 0.4 * c.noise(), 1 + 0.06 * c.noise("grain") - 0.2 * stains) * (
@@ -107,16 +68,16 @@ def _concrete(c: _Canvas, colors: Array) -> Array:
     )
 
 
-def _wood_grain(c: _Canvas, shift: Array | float = 0.0) -> Array:
+def _wood_grain(c: Canvas, shift: Array | float = 0.0) -> Array:
     rings = _saw(c.u * c.count(2, 5) + 0.7 * c.noise("streak") + shift)
     return 0.35 * rings + 0.3 * c.noise("streak") + 0.15 * c.noise("grain")
 
 
-def _wood(c: _Canvas, colors: Array) -> Array:
+def _wood(c: Canvas, colors: Array) -> Array:
     return _mix(colors, 0.15 + _wood_grain(c))
 
 
-def _planks(c: _Canvas, colors: Array) -> Array:
+def _planks(c: Canvas, colors: Array) -> Array:
     columns, length = c.count(8, 14), c.count(1, 2)
     column = np.floor(c.u * columns)
     along = c.v * length + c.cells(column)
@@ -130,14 +91,14 @@ def _planks(c: _Canvas, colors: Array) -> Array:
     return _mix(colors, 0.5 * grain + 0.45 * tone - 0.05, (1.06 - 0.12 * tone) * (1 - 0.55 * joint))
 
 
-def _boards(c: _Canvas, colors: Array) -> Array:
+def _boards(c: Canvas, colors: Array) -> Array:
     columns = c.count(6, 12)
     tone = c.cells(np.floor(c.u * columns))
     joint = _edge(_saw(c.u * columns + 0.5) - 0.5, 0.06)
     return _mix(colors, 0.5 * _wood_grain(c, tone) + 0.25 * tone, 1 - 0.5 * joint)
 
 
-def _parquet(c: _Canvas, colors: Array) -> Array:
+def _parquet(c: Canvas, colors: Array) -> Array:
     n, strips = 2 * c.count(2, 3), c.count(3, 5)
     x, y = np.floor(c.u * n), np.floor(c.v * n)
     turned = (x + y) % 2
@@ -149,7 +110,7 @@ def _parquet(c: _Canvas, colors: Array) -> Array:
     return _mix(colors, 0.1 + 0.3 * grain + 0.5 * tone, 1 - 0.4 * joint)
 
 
-def _brick(c: _Canvas, colors: Array) -> Array:
+def _brick(c: Canvas, colors: Array) -> Array:
     rows = 2 * c.count(3, 7)
     columns = max(rows // c.count(2, 3), 1)
     row = np.floor(c.v * rows)
@@ -163,7 +124,7 @@ def _brick(c: _Canvas, colors: Array) -> Array:
     return _mix(colors, joint, np.where(joint > 0.5, 1.0, shade))
 
 
-def _tiles(c: _Canvas, colors: Array) -> Array:
+def _tiles(c: Canvas, colors: Array) -> Array:
     n, m = c.count(2, 8), c.count(2, 8)
     if c.rng.random() < 0.6:
         m = n
@@ -174,14 +135,14 @@ def _tiles(c: _Canvas, colors: Array) -> Array:
     return _mix(colors, joint, 0.93 + 0.12 * tone + 0.05 * c.noise())
 
 
-def _panels(c: _Canvas, colors: Array) -> Array:
+def _panels(c: Canvas, colors: Array) -> Array:
     x, y = np.abs(_saw(c.u * 2) - 0.5), np.abs(_saw(c.v) - 0.5)
     frame = np.maximum(_edge(x - 0.40, 0.02), _edge(y - 0.44, 0.01))
     inside = ((x < 0.41) & (y < 0.45)) * 1.0
     return _mix(colors, frame * inside, 1 + 0.02 * c.noise() - 0.04 * inside)
 
 
-def _checks(c: _Canvas, colors: Array) -> Array:
+def _checks(c: Canvas, colors: Array) -> Array:
     n = c.count(1, 3)
     return _mix(colors, _step(_sign_wave(c.u * n) * _sign_wave(c.v * n)), 1 + 0.05 * c.noise())
 
@@ -190,40 +151,40 @@ def _sign_wave(value: Array) -> Array:
     return np.clip(_wave(value) * 12, -1, 1)
 
 
-def _stripes(c: _Canvas, colors: Array) -> Array:
+def _stripes(c: Canvas, colors: Array) -> Array:
     n, share = c.count(2, 6), c.rng.uniform(-0.5, 0.4)
     return _mix(colors, _step(_wave(c.u * n) + share, 0.1), 1 + 0.04 * c.noise())
 
 
-def _bands(c: _Canvas, colors: Array) -> Array:
+def _bands(c: Canvas, colors: Array) -> Array:
     return _stripes(c, colors).transpose(1, 0, 2)
 
 
-def _zigzag(c: _Canvas, colors: Array) -> Array:
+def _zigzag(c: Canvas, colors: Array) -> Array:
     n, m = c.count(2, 4), c.count(2, 4)
     return _mix(colors, _step(_wave(c.v * n + 0.25 * _wave(c.u * m)), 0.15), 1 + 0.04 * c.noise())
 
 
-def _diamonds(c: _Canvas, colors: Array) -> Array:
+def _diamonds(c: Canvas, colors: Array) -> Array:
     n, m = c.count(1, 3), c.count(1, 3)
     return _mix(colors, _step(_wave(c.u * n) + _wave(c.v * m), 0.15), 1 + 0.04 * c.noise())
 
 
-def _dots(c: _Canvas, colors: Array) -> Array:
+def _dots(c: Canvas, colors: Array) -> Array:
     n, size = c.count(2, 5), c.rng.uniform(0.18, 0.36)
     row = np.floor(c.v * 2 * n)
     x, y = _saw(c.u * n + 0.5 * (row % 2)) - 0.5, (_saw(c.v * 2 * n) - 0.5) * 0.5
     return _mix(colors, _step(size * 0.7 - np.hypot(x, y), 0.08), 1 + 0.03 * c.noise())
 
 
-def _plaid(c: _Canvas, colors: Array) -> Array:
+def _plaid(c: Canvas, colors: Array) -> Array:
     n, share = c.count(2, 4), c.rng.uniform(-0.3, 0.3)
     weight = 0.5 * _step(_wave(c.u * n) + share, 0.1) + 0.5 * _step(_wave(c.v * n) + share, 0.1)
     fine = 0.25 * (_edge(_saw(c.u * n) - 0.5, 0.04) + _edge(_saw(c.v * n) - 0.5, 0.04))
     return _mix(colors, weight + fine, 1 + 0.05 * c.noise("grain"))
 
 
-def _damask(c: _Canvas, colors: Array) -> Array:
+def _damask(c: Canvas, colors: Array) -> Array:
     n = c.count(2, 4)
     x, y = np.pi * 2 * n * c.u, np.pi * 2 * n * c.v
     bend = c.rng.uniform(0.6, 2.0)
@@ -233,18 +194,18 @@ def _damask(c: _Canvas, colors: Array) -> Array:
     return _mix(colors, _step(flower - c.rng.uniform(0.0, 0.3), 0.3), 1 + 0.04 * c.noise())
 
 
-def _rings(c: _Canvas, colors: Array) -> Array:
+def _rings(c: Canvas, colors: Array) -> Array:
     return _mix(colors, _step(_wave(np.hypot(c.u - 0.5, c.v - 0.5) * c.count(3, 7)), 0.2))
 
 
-def _marble(c: _Canvas, colors: Array) -> Array:
+def _marble(c: Canvas, colors: Array) -> Array:
     veins = np.abs(np.sin(np.pi * (c.count(1, 2) * (c.u + c.v) + 1.4 * c.noise())))
     fine = np.abs(np.sin(np.pi * (c.count(2, 4) * c.v + 1.8 * c.noise())))
     weight = np.clip(1 - veins * 3, 0, 1) + 0.5 * np.clip(1 - fine * 5, 0, 1)
     return _mix(colors, 0.8 * weight + 0.12 * c.noise(), 1 + 0.05 * c.noise())
 
 
-def _terrazzo(c: _Canvas, colors: Array) -> Array:
+def _terrazzo(c: Canvas, colors: Array) -> Array:
     cell, edge = _voronoi(c, 12)
     tone = c.cells(cell)
     chips = (tone > 0.45) * _step(edge - 0.006, 0.006)
@@ -252,12 +213,12 @@ def _terrazzo(c: _Canvas, colors: Array) -> Array:
     return _mix(colors, chips * 0.9) * (1 + (hue - 0.8) * chips[..., None])
 
 
-def _patches(c: _Canvas, colors: Array) -> Array:
+def _patches(c: Canvas, colors: Array) -> Array:
     cell, edge = _voronoi(c, c.count(3, 7))
     return _mix(colors, c.cells(cell) + 0.05 * c.noise(), 1 - 0.3 * _edge(edge, 0.01))
 
 
-def _hexes(c: _Canvas, colors: Array) -> Array:
+def _hexes(c: Canvas, colors: Array) -> Array:
     n = c.count(4, 7)
     x, y = c.u * n, c.v * n
     a = np.maximum(np.abs(_saw(x) - 0.5), 0.5 * np.abs(_saw(x) - 0.5) + np.abs(_saw(y) - 0.5))
@@ -270,7 +231,7 @@ def _hexes(c: _Canvas, colors: Array) -> Array:
     return _mix(colors, _step(0.06 - np.abs(a - b), 0.05), 0.85 + 0.25 * c.cells(cell))
 
 
-def _voronoi(c: _Canvas, n: int) -> tuple[NDArray, Array]:
+def _voronoi(c: Canvas, n: int) -> tuple[NDArray, Array]:
     """Give every texel its nearest of n x n scattered points, and how much farther the next is."""
     jitter = c.rng.random((2, n, n), dtype=np.float32)
     x, y = c.u * n, c.v * n
@@ -289,34 +250,34 @@ def _voronoi(c: _Canvas, n: int) -> tuple[NDArray, Array]:
     return cell, (second - nearest) / n
 
 
-def _fabric(c: _Canvas, colors: Array) -> Array:
+def _fabric(c: Canvas, colors: Array) -> Array:
     weave = np.sin(2 * np.pi * 32 * c.u) * np.sin(2 * np.pi * 32 * c.v)
     return _mix(colors, 0.25 + 0.2 * weave + 0.25 * c.noise("grain") + 0.1 * c.noise())
 
 
-def _knit(c: _Canvas, colors: Array) -> Array:
+def _knit(c: Canvas, colors: Array) -> Array:
     n = c.count(8, 16)
     ribs = np.abs(np.sin(np.pi * (n * c.u + 0.2 * np.sin(2 * np.pi * n * c.v))))
     return _mix(colors, 0.6 - 0.6 * ribs + 0.2 * c.noise("grain"))
 
 
-def _leather(c: _Canvas, colors: Array) -> Array:
+def _leather(c: Canvas, colors: Array) -> Array:
     return _mix(colors, 0.3 * np.abs(c.noise("grain")) + 0.2 * c.noise(), 1 + 0.05 * c.noise())
 
 
-def _foliage(c: _Canvas, colors: Array) -> Array:
+def _foliage(c: Canvas, colors: Array) -> Array:
     vein = _edge(c.u - 0.5, 0.03)
     return _mix(colors, 0.3 + 0.4 * c.noise() + 0.5 * vein, 1 + 0.15 * c.noise("grain"))
 
 
-def _cardboard(c: _Canvas, colors: Array) -> Array:
+def _cardboard(c: Canvas, colors: Array) -> Array:
     return _mix(colors, 0.1 * np.sin(2 * np.pi * 40 * c.v) + 0.2 + 0.2 * c.noise())
 
 
 # --- pictures that fill their surface once -------------------------------------------------------
 
 
-def _art(c: _Canvas, colors: Array) -> Array:
+def _art(c: Canvas, colors: Array) -> Array:
     """Draw an abstract composition: ground, bars, discs, hills or colour fields, and a margin."""
     ground = c.rng.random(3).astype(np.float32) * 0.4 + 0.5
     out = np.broadcast_to(ground, (*c.u.shape, 3)).copy()
@@ -339,7 +300,7 @@ def _art(c: _Canvas, colors: Array) -> Array:
     return out * (1 + 0.05 * c.noise("grain")[..., None])
 
 
-def _landscape(c: _Canvas, colors: Array) -> Array:
+def _landscape(c: Canvas, colors: Array) -> Array:
     top = np.array([0.35, 0.55, 0.85]) * c.rng.uniform(0.8, 1.1)
     low = np.array([0.95, 0.80, 0.65]) if c.rng.random() < 0.4 else np.array([0.82, 0.90, 0.96])
     sky = top + (low - top) * c.v[..., None]
@@ -353,7 +314,7 @@ def _landscape(c: _Canvas, colors: Array) -> Array:
     return (out * (1 + 0.06 * c.noise("grain")[..., None])).astype(np.float32)
 
 
-def _view(c: _Canvas, colors: Array) -> Array:
+def _view(c: Canvas, colors: Array) -> Array:
     """Draw what is seen through a window: bright sky over trees or houses."""
     sky = np.array([0.62, 0.78, 0.95], dtype=np.float32)
     haze = np.array([0.93, 0.95, 0.97], dtype=np.float32)
@@ -375,7 +336,7 @@ def _wave_distance(u: Array, x: float) -> Array:
     return np.abs(_saw(u - x + 0.5) - 0.5)
 
 
-def _show(c: _Canvas, colors: Array) -> Array:
+def _show(c: Canvas, colors: Array) -> Array:
     """Draw what runs on a screen: a landscape, bars or windows of text."""
     if c.rng.random() < 0.5:
         return _landscape(c, colors) * 0.9
@@ -390,7 +351,7 @@ def _show(c: _Canvas, colors: Array) -> Array:
     return out
 
 
-PATTERNS: dict[str, Callable[[_Canvas, Array], Array]] = {
+PATTERNS: dict[str, Callable[[Canvas, Array], Array]] = {
     "plain": _plain, "plaster": _plaster, "concrete": _concrete, "wood": _wood, "planks": _planks,
     "boards": _boards, "parquet": _parquet, "brick": _brick, "tiles": _tiles, "panels": _panels,
     "checks": _checks, "stripes": _stripes, "bands": _bands, "zigzag": _zigzag,

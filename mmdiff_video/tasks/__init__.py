@@ -28,6 +28,7 @@ _FILES = (
     "seg",
     "depth",
     "saliency",
+    "normals",
 )
 """The files of the tasks, without ``.py``; each calls its task ``TASK``."""
 

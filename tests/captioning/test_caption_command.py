@@ -95,7 +95,7 @@ def test_a_limit_stops_early(root, vlm, capsys):
 
 def test_broken_pictures_are_skipped_and_named(root, vlm, capsys):
     (root / "train/images/train00001.jpg").write_bytes(b"\xff\xd8\xff")
-    for kind in ("labels", "depth", "masks"):
+    for kind in ("labels", "depth", "masks", "normals"):
         (root / f"train/{kind}/train00002.png").unlink()
     (root / "train/depth/train00003.png").unlink()  # it still has labels
     assert caption(root, vlm) == 0

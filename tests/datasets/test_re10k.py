@@ -70,6 +70,13 @@ def test_frames_may_be_pictures_named_by_timestamp(rooms_copy):
         Image.fromarray(frame).save(folder / f"{i * 100_000}.png")
     again = load_re10k(rooms_copy, "test").clips[0]
     assert (again.read([5, 2]) == frames[[5, 2]]).all()
+    # as pictures of any other data set: 16 bits are scaled, what is transparent is white
+    Image.fromarray(np.full(frames.shape[1:3], 257 * 90, np.uint16)).save(folder / "500000.png")
+    Image.new("RGBA", (64, 48), (0, 0, 0, 0)).save(folder / "200000.png")
+    assert load_re10k(rooms_copy, "test").clips[0].read([5, 2]).mean((1, 2, 3)).tolist() == [
+        90,
+        255,
+    ]
     (folder / "700000.png").unlink()
     assert "1 of 24 pictures are missing" in load_re10k(rooms_copy, "test").skipped[0].reason
 
@@ -111,7 +118,7 @@ def test_no_usable_clip_is_the_users_error_with_the_first_reasons(rooms_copy):
 def test_wrong_roots_are_the_users_errors(tmp_path, rooms):
     with pytest.raises(InputError, match=r"no data root.*train/<key>\.txt"):
         load_re10k(tmp_path / "nowhere", "train")
-    found = r"no folder 'validation' \(found: depth, test, train, videos\)"
+    found = r"no folder 'validation' \(found: test, train, videos\)"
     with pytest.raises(InputError, match=found):
         load_re10k(rooms, "validation")
     (tmp_path / "train").mkdir()
@@ -147,7 +154,7 @@ def test_damage_in_chunks_is_a_reason(chunks, tmp_path):
     assert "does not hold it" in why["stranger"]
     # Loading decodes the first picture only; the damaged one shows when it is read.
     assert keys(loaded) == ["train00001"]
-    with pytest.raises(ClipError, match=r"image 4 of 000000\.torch cannot be decoded"):
+    with pytest.raises(ClipError, match=r"image 4 of 000000\.torch cannot be read"):
         loaded.clips[0].read([3, 4])
 
 

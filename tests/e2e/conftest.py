@@ -4,6 +4,7 @@ import pytest
 from tiny_dense import dense
 
 from mmdiff_video.rooms.make import make_rooms
+from mmdiff_video.tasks import TASKS
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,6 @@ def stills(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def runs(stills, tmp_path_factory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("runs")
-    for task in ("seg", "depth", "saliency"):
+    for task in TASKS:
         assert dense(task, stills, base / task) == 0
-    return {task: base / task for task in ("seg", "depth", "saliency")}
+    return {task: base / task for task in TASKS}

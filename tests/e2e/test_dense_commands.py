@@ -25,6 +25,7 @@ from mmdiff_video.dense.task_data import TaskData
         ("seg", "mIoU", "majority class"),
         ("depth", "AbsRel", "median depth"),
         ("saliency", "Sm", "centre prior (mean mask)"),
+        ("normals", "<11.25", "mean normal"),
     ],
 )
 def test_a_run_leaves_scores_beside_a_constant_and_pictures(runs, task, metric, constant):
@@ -106,6 +107,7 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
     runs, stills, tmp_path, nano_wan, capsys
 ):
     command = ["dense", "--task", f"seg=rooms:{stills}", "--task", "depth", "--task", "saliency"]
+    command += ["--task", "normals", "loss.cosine=0.5", "loss.silog=2"]
     command += ["--data", "rooms", "--data-root", str(stills), "--backbone", "nano-wan-random"]
     command += [*SHORT, "concept_maps=true", f"cache.dir={tmp_path / 'cache'}"]
     joint = tmp_path / "joint"
@@ -114,12 +116,13 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
     facts = json.loads((joint / "run.json").read_text())
     weights = facts["details"]["task_weights"]
     # three views of each task, one below the other
+    assert list(weights) == ["seg", "depth", "saliency", "normals"]
     single, together = (
         Image.open(run / "previews" / "step-000003.png") for run in (runs["depth"], joint)
     )
     assert together.width == single.width
-    assert 2 * single.height < together.height <= 3 * single.height
-    assert sum(weights.values()) == pytest.approx(3)
+    assert 3 * single.height < together.height <= 4 * single.height
+    assert sum(weights.values()) == pytest.approx(4)
     images = torch.rand(1, 3, 32, 48)
     models = [DenseModel.from_pretrained(joint / t, nano_wan) for t in weights]
     shared = [m.setup.model.maps.state_dict() for m in models]
@@ -127,7 +130,12 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
     assert models[0].predict(images).max() < 20
     assert 0.1 <= models[1].predict(images).min() <= models[1].predict(images).max() <= 10
     assert 0 <= models[2].predict(images).min() <= models[2].predict(images).max() <= 1
+    lengths = models[3].predict(images).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
     assert all((joint / t / "eval.json").is_file() for t in weights)
+    losses = {t: json.loads((joint / t / "dense.json").read_text())["loss"] for t in weights}
+    assert losses["normals"] == {"cosine": 0.5, "angle": 1.0}
+    assert losses["depth"]["silog"] == 2.0
     # all of them read the same concepts, so that they can share one sampling run
     sample = SampleConfig(height=32, width=48, frames=1, steps=6)
     assert draw(nano_wan, models, "A chair.", sample).features.concepts is not None

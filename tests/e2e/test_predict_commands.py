@@ -18,6 +18,9 @@ from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
 
+MODES = {"seg": "P", "depth": "I;16", "saliency": "L", "normals": "RGB"}
+"""Task -> Pillow's mode of its files."""
+
 
 def test_predictions_are_files_that_other_programs_read(runs, stills, tmp_path, capsys):
     folder = tmp_path / "mine"
@@ -27,7 +30,7 @@ def test_predictions_are_files_that_other_programs_read(runs, stills, tmp_path, 
     Image.fromarray(rng.integers(0, 255, (20, 50, 4), dtype=np.uint8)).save(folder / "b.png")
     Image.fromarray(rng.integers(0, 65535, (33, 21), dtype=np.uint16)).save(folder / "c.png")
     (folder / "broken.png").write_text("no picture")
-    for task, mode in (("seg", "P"), ("depth", "I;16"), ("saliency", "L")):
+    for task, mode in MODES.items():
         out = tmp_path / task
         command = ["predict", str(runs[task]), str(folder), "--out", str(out)]
         assert main([*command, "--prompt", "A room."]) == 0
@@ -158,12 +161,12 @@ def test_heads_read_the_sampling_run_and_leave_the_sample_as_it_is(
     monkeypatch.setattr(generate, "save_video", save_and_keep)
     command = ["generate", "--prompt", "A red sofa.", "--steps", "6", "--frames", "5"]
     command += ["--height", "32", "--width", "48", "--seed", "3"]
-    heads = [str(runs[task]) for task in ("seg", "depth", "saliency")]
+    heads = [str(runs[task]) for task in MODES]
     assert main([*command, "--heads", *heads, "--out", str(tmp_path / "with")]) == 0
     assert main([*command, "--backbone", "nano-wan-random", "--out", str(tmp_path / "bare")]) == 0
     assert np.array_equal(*encoded)
     assert count_frames(tmp_path / "with/sample.mp4") == 5
-    for task, mode in (("seg", "P"), ("depth", "I;16"), ("saliency", "L")):
+    for task, mode in MODES.items():
         frames = sorted((tmp_path / "with" / task).glob("*.png"))
         assert len(frames) == 5
         with Image.open(frames[4]) as picture:

@@ -1,7 +1,7 @@
 """Which frames a video backbone sees, and which are held out to be predicted.
 
 The input frames of one sampling lie evenly over a span of the clip; the held-out targets lie
-strictly between them (or up to ``beyond`` frames outside the span) and are never input frames.
+strictly between them and are never input frames.
 """
 
 import random
@@ -46,7 +46,6 @@ def sample_frames(
     min_span: int,
     max_span: int,
     rng: random.Random,
-    beyond: int = 0,
 ) -> FrameChoice:
     """Draw a span, spread the inputs evenly over it, and draw the held-out targets.
 
@@ -57,7 +56,6 @@ def sample_frames(
         min_span, max_span: frames from the first to the last input, both included. Raised to F + K
             so that K frames are free between the inputs; cut to the clip's length.
         rng: the only source of randomness.
-        beyond: targets may lie up to this many frames outside the span.
 
     Raises:
         ClipError: the clip is too short.
@@ -66,8 +64,7 @@ def sample_frames(
     span = rng.randint(shortest, longest)
     start = rng.randint(0, num_frames - span)
     inputs = spread(start, span, frames)
-    first, last = max(start - beyond, 0), min(start + span + beyond, num_frames)
-    free = _others(range(first, last), inputs)
+    free = _others(range(start, start + span), inputs)
     return FrameChoice(inputs, tuple(sorted(rng.sample(free, targets))))
 
 

@@ -8,7 +8,7 @@ count it; nothing is replaced by another clip behind its back.
 import dataclasses
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,12 +72,10 @@ class NVSBatch:
 
     Attributes:
         keys: B sample keys.
-        clip_keys: B clip keys.
         captions: B captions, None for a clip without.
     """
 
     keys: list[str]
-    clip_keys: list[str]
     captions: list[str | None]
     video: Tensor
     input_viewmats: Tensor
@@ -92,17 +90,10 @@ class NVSBatch:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "NVSBatch":
+    def to(self, device: torch.device | str) -> "NVSBatch":
         """Move every tensor."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "NVSBatch":
-        """Pin every tensor; the DataLoader calls this."""
-        return self._map(Tensor.pin_memory)
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "NVSBatch":
         tensors = {
-            f.name: function(value)
+            f.name: value.to(device)
             for f in dataclasses.fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
@@ -118,7 +109,6 @@ def collate(samples: Sequence[NVSSample]) -> NVSBatch:
     names = [f.name for f in dataclasses.fields(NVSSample) if f.type is Tensor]
     return NVSBatch(
         keys=[sample.key for sample in samples],
-        clip_keys=[sample.clip_key for sample in samples],
         captions=[sample.caption for sample in samples],
         **{name: torch.stack([getattr(sample, name) for sample in samples]) for name in names},
     )

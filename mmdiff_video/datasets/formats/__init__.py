@@ -1,1 +1,1 @@
-"""How data lies on disk: a file a layout, read and written."""
+"""File layouts of data sets, reader and writer of each side by side."""

@@ -1,5 +1,7 @@
 import json
+import logging
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -136,6 +138,53 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
             assert (out / file).read_bytes() == (whole / file).read_bytes(), file
     make_rooms(out, frames=2, **TINY)
     assert len(drawn) == 3
+
+
+def as_version_0_1_left_it(root):
+    """Make a folder what it would be if the program had not known of normals."""
+    for split in ("train", "test"):
+        shutil.rmtree(root / split / "normals")
+    manifest = json.loads((root / "rooms.json").read_text())
+    del manifest["labels"]
+    (root / "rooms.json").write_text(json.dumps(manifest))
+
+
+def test_a_folder_of_before_a_task_gets_its_labels_and_keeps_the_rest(tmp_path, caplog):
+    settings = {**TINY, "layout": "folders", "frames": 2}
+    whole = make_rooms(tmp_path / "whole", **settings)
+    old = make_rooms(tmp_path / "old", **settings)
+    as_version_0_1_left_it(old)
+    (old / "captions.jsonl").write_text('{"key": "train00000", "caption": "My own words."}\n')
+    with caplog.at_level(logging.INFO):
+        make_rooms(old, **settings)
+    assert "has no labels for normals yet: adding them" in caplog.text
+    assert files_of(old) == files_of(whole)
+    for file in files_of(whole):
+        same = (old / file).read_bytes() == (whole / file).read_bytes()
+        assert same == (file != "captions.jsonl"), file
+    caplog.clear()
+    make_rooms(old, **settings)
+    assert "adding" not in caplog.text
+
+
+@pytest.mark.parametrize("layout", ["re10k", "duts"])
+def test_a_folder_whose_labels_are_all_there_is_left_alone(tmp_path, layout, monkeypatch):
+    settings = {**TINY, "layout": layout, "frames": 2}
+    root = make_rooms(tmp_path / "rooms", **settings)
+    manifest = json.loads((root / "rooms.json").read_text())
+    del manifest["labels"]  # as version 0.1.0 wrote it
+    (root / "rooms.json").write_text(json.dumps(manifest))
+    before = {file: (root / file).read_bytes() for file in files_of(root)}
+    monkeypatch.setattr(make, "render_room", None)  # drawing would fail
+    make_rooms(root, **settings)
+    assert {file: (root / file).read_bytes() for file in files_of(root)} == before
+
+
+def test_an_own_folder_has_every_tasks_labels_and_names_them(tmp_path):
+    root = make_rooms(tmp_path / "rooms", layout="folders", **TINY)
+    assert json.loads((root / "rooms.json").read_text())["labels"] == list(TASKS)
+    for task in TASKS.values():
+        assert (root / "test" / task.labels.folder / "test00000.png").is_file()
 
 
 def test_all_cores_draw_the_same(tmp_path, clip_root):
