@@ -1,25 +1,29 @@
 # make demo   environment + the main job on procedural clips (no download, no GPU)
-# make test   environment + the test suite
+# make test   environment + lint, types, floors, documentation and the test suite: what CI runs
+# make docs   environment + the documentation site in docs/_build
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint docs format clean
 
 demo: $(READY)
 	$(BIN)/mmdiff-video demo --out demo-output
 
-test: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+test: lint docs
 	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# strict: a link or a reference that leads nowhere is an error
+docs: $(READY)
+	rm -rf docs/reference
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -34,4 +38,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist demo-output
+	rm -rf $(VENV) build dist demo-output docs/_build docs/reference

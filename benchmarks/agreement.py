@@ -2,7 +2,7 @@
 
     python benchmarks/agreement.py                  # seconds, on a GPU or on two cores
 
-Every engine draws the same scene from one view in float32, with gradients of one loss. Of two
+Every engine renders the same scene from one view in float32, with gradients of one loss. Of two
 engines the table gives the mean and the largest difference of image, depth and alpha, and the
 relative difference of each gradient, ||a - b|| / ||b||. Rounding near 1/255 of opacity or 1e-4 of
 transmittance flips a whole pair of a pixel and a Gaussian: the largest differences are such.
@@ -41,30 +41,31 @@ def main() -> None:
             print(f"gsplat left out: {reason}")
     print(f"torch: {torch.__version__}")
     for side in args.sides:
-        drawn = {engine: draw(engine, device, side) for engine, device in engines}
-        for a, b in itertools.combinations(drawn, 2):
+        rendered = {engine: render(engine, device, side) for engine, device in engines}
+        for a, b in itertools.combinations(rendered, 2):
             print(f"\n{(side // 2) ** 2 * 4:,} @ {side}x{side}, {a} and {b}")
             for name in MAPS:
-                apart = (drawn[a][name] - drawn[b][name]).abs()
+                apart = (rendered[a][name] - rendered[b][name]).abs()
                 print(f"  {name:9} mean {apart.mean():.1e}  largest {apart.max():.1e}")
             for name in LEAVES:
-                ours, theirs = drawn[a][f"d {name}"], drawn[b][f"d {name}"]
+                ours, theirs = rendered[a][f"d {name}"], rendered[b][f"d {name}"]
                 print(f"  d {name:9} {(ours - theirs).norm() / theirs.norm():.1e}")
 
 
-def draw(engine: str, device: str, side: int) -> dict[str, Tensor]:
-    """Draw the scene and differentiate a sum of all maps; everything ends on the CPU."""
+def render(engine: str, device: str, side: int) -> dict[str, Tensor]:
+    """Render the scene and differentiate a sum of all maps; everything ends on the CPU."""
     scene = {k: t.requires_grad_() for k, t in pixel_aligned_scene(side, device)._asdict().items()}
-    drawn = rasterize(
+    rendered = rasterize(
         **scene,
         width=side,
         height=side,
-        background=torch.ones(3, device=device),
+        backgrounds=torch.ones(3, device=device),
         engine=engine,
     )
-    maps = {name: getattr(drawn, name) for name in MAPS}
-    weights = torch.rand(drawn.image.shape, generator=torch.Generator().manual_seed(1))
-    loss = (drawn.image * weights.to(device)).sum() + 0.1 * (drawn.depth.sum() + drawn.alpha.sum())
+    maps = {name: getattr(rendered, name) for name in MAPS}
+    weights = torch.rand(rendered.image.shape, generator=torch.Generator().manual_seed(1))
+    image, depth, alpha = rendered
+    loss = (image * weights.to(device)).sum() + 0.1 * (depth.sum() + alpha.sum())
     gradients = torch.autograd.grad(loss, [scene[name] for name in LEAVES])
     named = zip((f"d {name}" for name in LEAVES), gradients, strict=True)
     return {name: t.detach().cpu() for name, t in (*maps.items(), *named)}

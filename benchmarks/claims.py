@@ -28,7 +28,7 @@ from claims_report import report
 from rasterizer import processor_name
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone, load_defaults
-from mmdiff_video.backbones.cards import describe
+from mmdiff_video.backbones.describe import describe
 from mmdiff_video.dense.multitask import parse_task
 from mmdiff_video.files import write_json, write_text
 

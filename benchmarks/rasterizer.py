@@ -5,8 +5,9 @@
     python benchmarks/rasterizer.py --engines cpu --threads 1 2 4
 
 The scene is what a latent-to-3DGS decoder emits: one Gaussian for every second pixel of four nearby
-views, about as wide as their distance, drawn into one view, in float32. Every row runs in a process
-of its own. Figures are medians in milliseconds; peak memory is what the passes add to the process.
+views, about as wide as their distance, rendered into one view, in float32. Every row runs in a
+process of its own. Figures are medians in milliseconds; peak memory is what the passes add to the
+process.
 
 ``projection`` is no engine: it is the EWA projection of all Gaussians alone, forward and backward
 with torch's autograd, the least that a renderer around it would take. ``floor`` is the arithmetic
@@ -31,6 +32,7 @@ import torch
 from torch import Tensor
 
 from recon.rasterize import auto_engine, rasterize
+from recon.rasterize.contract import Camera, Splats
 from recon.rasterize.gsplat_engine import unavailable
 from recon.rasterize.projection import footprint_covariance, project_gaussians
 
@@ -98,7 +100,7 @@ def measure(engine: str, device: str, side: int, threads: int, seconds: float) -
     scene = pixel_aligned_scene(side, device)
     gaussians = [t.requires_grad_() for t in scene[:5]]
     upstream = torch.rand(1, side, side, 3, device=device)
-    background = torch.ones(3, device=device)
+    backgrounds = torch.ones(3, device=device)
     before = _peak_bytes(device)
 
     if engine == "projection":
@@ -115,7 +117,7 @@ def measure(engine: str, device: str, side: int, threads: int, seconds: float) -
                 **scene._asdict(),
                 width=side,
                 height=side,
-                background=background,
+                backgrounds=backgrounds,
                 engine=engine,
             ).image
 
@@ -140,9 +142,10 @@ def measure(engine: str, device: str, side: int, threads: int, seconds: float) -
 
 def _projection(scene: Scene, side: int) -> Tensor:
     """Means, conics and depths in one tensor."""
-    R, t, K = scene.viewmats[0, :3, :3], scene.viewmats[0, :3, 3], scene.Ks[0]
+    camera = Camera(scene.viewmats[0], scene.Ks[0], side, side, 0.01, 1e10)
+    R, t, K = camera.viewmat[:3, :3], camera.viewmat[:3, 3], camera.K
     x, y, z = (scene.means @ R.T + t).unbind(-1)
-    xx, xy, yy = footprint_covariance(x, y, z, scene.quats, scene.scales, R, K, side, side)
+    xx, xy, yy = footprint_covariance(x, y, z, scene.quats, scene.scales, R, camera)
     determinant = xx * yy - xy * xy
     u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
     return torch.stack([u, v, yy / determinant, -xy / determinant, xx / determinant, z], -1)
@@ -158,13 +161,12 @@ def _peak_bytes(device: str) -> int:
 def floor_ms(side: int, threads: int) -> float:
     """Arithmetic of all pairs of a pixel and a Gaussian in reach, at the speed of a product."""
     torch.set_num_threads(threads)
-    means, quats, scales, opacities, _, viewmats, Ks = pixel_aligned_scene(side, "cpu")
-    seen = project_gaussians(
-        means, quats, scales, opacities, viewmats[0], Ks[0], side, side, 0.01, 1e10
-    )
+    *gaussians, viewmats, Ks = pixel_aligned_scene(side, "cpu")
+    splats = Splats(*gaussians)
+    seen = project_gaussians(splats, Camera(viewmats[0], Ks[0], side, side, 0.01, 1e10))
     a, b, c = seen.conics.double().unbind(-1)
     # Area of the ellipse in which opacity * exp(-sigma) >= 1/255.
-    pairs = 2 * math.pi * (255 * opacities[seen.ids].double()).log() / (a * c - b * b).sqrt()
+    pairs = 2 * math.pi * (255 * splats.opacities[seen.ids].double()).log() / (a * c - b * b).sqrt()
     matrix = torch.rand(1024, 1024)
     flops_per_ms = 2 * 1024**3 / median_ms(lambda: matrix @ matrix, "cpu", 0.5)
     return pairs.sum().item() * FLOPS_PER_PAIR / flops_per_ms

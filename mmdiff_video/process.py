@@ -18,7 +18,7 @@ def processes() -> PartialState:
     ``torchrun`` and ``accelerate launch --multi_gpu`` both start them, on CPUs too (``accelerate
     launch --cpu`` starts one only, or needs MPI). On a machine without an accelerator, or with
     ``ACCELERATE_USE_CPU=true``, they compute on the CPU and talk through gloo; accelerate by itself
-    would then leave them strangers to each other.
+    would then not connect them.
 
     Raises:
         RuntimeError: accelerate was set up before in a way that keeps the processes apart.

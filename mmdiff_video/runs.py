@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from mmdiff_video.backbones.cards import describe
+from mmdiff_video.backbones.describe import describe
 from mmdiff_video.config import ConfigSource, Override
 from mmdiff_video.resources import find_config
 

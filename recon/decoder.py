@@ -135,7 +135,7 @@ class LatentTo3DGS(nn.Module):
 
     The first forward of a fresh decoder yields about: distance near + 0.16 (far - near), opacity
     0.12, scale 0.37 ``scale_cap``, mid-grey colours, and rotations near that of the first camera;
-    the rays are not seen yet.
+    the rays have no influence yet, because their embedding starts at zero.
 
     Raises:
         ValueError: an output stride that does not divide the input's (or, in time, is not a

@@ -57,11 +57,11 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
 def score_views(
     renders: Tensor, targets: Tensor, perceptual: Mapping[str, nn.Module]
 ) -> dict[str, Tensor]:
-    """Score renders against the pictures that they should be.
+    """Score renders against the true views.
 
     Args:
-        renders: brought to 8 bits first (:func:`to_8bit`).
-        targets: taken as they are.
+        renders: [N, 3, H, W]; rounded to 8 bits first (:func:`to_8bit`).
+        targets: [N, 3, H, W] true views, taken as they are.
         perceptual: further metrics by name, such as ``lpips`` from
             :func:`recon.perceptual.load_lpips`; each maps the two pictures to [N].
 

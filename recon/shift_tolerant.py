@@ -4,8 +4,9 @@ Where LPIPS's VGG16 weights cannot be fetched, this one still works: the ``stlpi
 carries trunk and linear layers in full. Only its weights are read, not its code, part of which may
 not be used commercially. Its values are not LPIPS values: they must never stand under that name.
 
-The trunk is an AlexNet made tolerant to shifts: stride 1 in the first convolution, and every
-subsampling is a binomial blur with reflected borders, placed before the non-linearity it follows.
+The trunk is an AlexNet made tolerant to shifts: the first convolution has stride 1, and every
+subsampling is a binomial blur with reflected borders. The first blur stands between the convolution
+and its ReLU.
 """
 
 import importlib.util
@@ -22,7 +23,7 @@ MIN_SIZE = 32
 
 _CHANNELS = (64, 192, 384, 256, 256)
 _NUMBERS = (0, 5, 9, 11, 13)
-"""Of the convolutions, one for each stage, in the names of the file."""
+"""Number of each stage's convolution in the parameter names of the weights file."""
 # LPIPS's: ImageNet's mean and deviation, for inputs in [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)

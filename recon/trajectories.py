@@ -13,13 +13,14 @@ from recon.rotations import matrices_from_quats, quats_from_matrices
 def interpolate(viewmats: Tensor, num_frames: int, *, depth: float) -> Tensor:
     """Fly through the given cameras, at even steps of their index.
 
-    Centres follow a Catmull-Rom spline, rotations the shortest arcs between neighbours, so the
-    path meets every camera that a step falls on. One camera gives a still.
+    Centres follow a Catmull-Rom spline, rotations the shortest arcs between neighbours. A frame
+    that falls on the index of a given camera is seen by that very camera. One camera gives a still.
 
     Args:
         viewmats: [V, 4, 4] world-to-camera, V >= 1.
         num_frames: N >= 1.
-        depth: checked like that of the other paths, but the cameras alone fix this one.
+        depth: not used, because the cameras alone determine this path; checked as by the other
+            paths, which are called in the same way.
 
     Returns:
         [N, 4, 4] world-to-camera, dtype and device of ``viewmats``.

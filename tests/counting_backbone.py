@@ -8,8 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mmdiff_video.backbones.base import Backbone, LatentGeometry, keyed_noise
+from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures, TapSpec
+from mmdiff_video.backbones.noise import keyed_noise
+from mmdiff_video.backbones.types import LatentGeometry
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.cached_extractor import CachedExtractor
 

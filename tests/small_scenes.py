@@ -1,4 +1,4 @@
-"""Hand-sized scenes in float64 and how the torch engine draws them."""
+"""Hand-sized scenes in float64 and how the torch engine renders them."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from recon.rasterize import Rendered, rasterize
+from recon.rasterize.contract import Camera, Splats
+from recon.rasterize.projection import Projected, project_gaussians
 from recon.rotations import matrices_from_quats
 
 WIDTH, HEIGHT = 19, 14
@@ -38,8 +40,13 @@ def random_scene(count: int, *, views: int = 1, channels: int = 3, seed: int = 0
     }
 
 
-def draw(scene: dict[str, Any], **options: Any) -> Rendered:
+def render(scene: dict[str, Any], **options: Any) -> Rendered:
     return rasterize(**({"width": WIDTH, "height": HEIGHT, "engine": "torch"} | scene | options))
+
+
+def project(scene: Scene, view: int = 0) -> Projected:
+    camera = Camera(scene["viewmats"][view], scene["Ks"][view], WIDTH, HEIGHT, 0.01, 1e10)
+    return project_gaussians(Splats(*(scene[name] for name in GAUSSIAN_FIELDS)), camera)
 
 
 def select(scene: Scene, index) -> Scene:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from recon.rasterize import Rendered, cpu_library, rasterize
+from recon.rasterize.contract import Camera, Splats
 from recon.rasterize.projection import EDGE_MARGIN, project_gaussians
 from recon.rotations import matrices_from_quats
 
@@ -74,12 +75,12 @@ def random_scene(shape: Shape, kinds: tuple[str, ...] = ("plain",), seed: int = 
         "colors": uniform(-1, 1, count, shape.channels),
         "viewmats": viewmats,
         "Ks": K.repeat(views, 1, 1),
-        "background": uniform(0, 1, shape.channels),
+        "backgrounds": uniform(0, 1, shape.channels),
     }
 
 
-def draw(scene: Scene, width: int, height: int, engine: str = "cpu", **options) -> Rendered:
-    planes = {"near": NEAR, "far": FAR}
+def render(scene: Scene, width: int, height: int, engine: str = "cpu", **options) -> Rendered:
+    planes = {"near_plane": NEAR, "far_plane": FAR}
     return rasterize(**scene, width=width, height=height, engine=engine, **(planes | options))
 
 
@@ -100,8 +101,8 @@ def delicate_pixels(scene: Scene, width: int, height: int) -> Tensor:
     rows = torch.arange(height, dtype=torch.float64)[:, None] + 0.5
     found = torch.zeros(len(exact["viewmats"]), height, width, dtype=torch.bool)
     for view, (viewmat, K) in enumerate(zip(exact["viewmats"], exact["Ks"], strict=True)):
-        fields = (exact[name] for name in GAUSSIAN_FIELDS[:4])
-        seen = project_gaussians(*fields, viewmat, K, width, height, NEAR, FAR)
+        splats = Splats(*(exact[name] for name in GAUSSIAN_FIELDS))
+        seen = project_gaussians(splats, Camera(viewmat, K, width, height, NEAR, FAR))
         dx = seen.means2d[:, 0, None, None] - columns
         dy = seen.means2d[:, 1, None, None] - rows
         xx, xy, yy = (c[:, None, None] for c in seen.conics.unbind(-1))

@@ -1,20 +1,21 @@
 """Files from the Hugging Face hub, with errors that say what to do."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmdiff_video.errors import InputError
 
-#: Everything a diffusers folder needs, and none of the single-file copies beside it.
-PIPELINE_FILES = [
-    "model_index.json",
-    "mmdiff.json",
-    "*/*.json",
-    "*/*.safetensors",
-    "*/*.txt",
-    "*/*.model",
-]
+#: What makes a folder a diffusers pipeline.
+INDEX = "model_index.json"
+
+#: Written beside model_index.json by whoever makes a folder for this toolkit: ``untrained``,
+#: ``scale`` and, optionally, ``defaults``.
+FOLDER_CARD = "mmdiff.json"
+
+# what a component's folder holds that is needed
+_ENDINGS = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
 def is_hub_id(text: str) -> bool:
@@ -22,12 +23,39 @@ def is_hub_id(text: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) is not None
 
 
-def fetch(hub_id: str, patterns: Sequence[str], *, instead: str = "diffusers folder") -> Path:
+def fetch_pipeline(hub_id: str) -> Path:
+    """Download a diffusers pipeline: the components of its model_index.json and nothing else.
+
+    Neither the single-file copies beside them nor the folders that belong to other programs, nor
+    the same weights once more in half precision.
+
+    Raises:
+        InputError: as :func:`fetch`, or a model_index.json that cannot be read.
+    """
+    index = fetch(hub_id, [INDEX]) / INDEX
+    try:
+        entries = json.loads(index.read_text()).items()
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"'{hub_id}' has no readable {INDEX}: {error}") from None
+    # name -> [library, class]; a component left out is [null, null]
+    components = [name for name, entry in entries if isinstance(entry, list) and entry[0]]
+    files = [f"{component}/{ending}" for component in components for ending in _ENDINGS]
+    return fetch(hub_id, [INDEX, FOLDER_CARD, *files], ignored=["*.fp16*"])
+
+
+def fetch(
+    hub_id: str,
+    patterns: Sequence[str],
+    *,
+    ignored: Sequence[str] = (),
+    instead: str = "diffusers folder",
+) -> Path:
     """Download the matching files of a hub repository, or find them in the local hub cache.
 
     Args:
         hub_id: the repository.
         patterns: of its files.
+        ignored: patterns of those that are not wanted after all.
         instead: the kind of local folder that does as well, for the message.
 
     Raises:
@@ -37,7 +65,9 @@ def fetch(hub_id: str, patterns: Sequence[str], *, instead: str = "diffusers fol
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(patterns)))
+        return Path(
+            snapshot_download(hub_id, allow_patterns=list(patterns), ignore_patterns=list(ignored))
+        )
     except GatedRepoError:
         reason = "it is gated: accept its licence on the hub and run `hf auth login`"
     except RepositoryNotFoundError:

@@ -47,3 +47,16 @@ def velocity_to(x0: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
         t: [N], above 0.
     """
     return (noisy - x0) / t.reshape(-1, *[1] * (noisy.ndim - 1))
+
+
+def velocity_of(predicted: Tensor, noisy: Tensor, t: Tensor, scheduler: Any) -> Tensor:
+    """Return the velocity that a prediction means: itself, or that of the flow to a clean sample.
+
+    Args:
+        predicted, noisy: [N, ...].
+        t: [N], above 0.
+        scheduler: the pipeline's, see :func:`predicts_sample`.
+    """
+    if predicts_sample(scheduler):
+        return velocity_to(predicted, noisy, t).to(predicted.dtype)
+    return predicted

@@ -5,25 +5,19 @@ import logging
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from mmdiff_video.backbones.bars import bars_on_terminals_only
 from mmdiff_video.backbones.base import UNTRAINED_NOTICE, Backbone
-from mmdiff_video.backbones.cards import (
-    Description,
-    backbone_names,
-    describe,
-    load_card,
-    shipped_weights,
-)
-from mmdiff_video.backbones.hub import PIPELINE_FILES, fetch
+from mmdiff_video.backbones.cards import backbone_names, load_card, shipped_weights
+from mmdiff_video.backbones.describe import Description, describe
+from mmdiff_video.backbones.hub import fetch_pipeline
 from mmdiff_video.errors import InputError, unknown_name
 
 logger = logging.getLogger(__name__)
 
-Offload = Literal["none", "model", "sequential"]
 _OFFLOADS = ("none", "model", "sequential")
 
 
@@ -73,8 +67,9 @@ def load_backbone(
     else:
         pipeline.to(device)
 
-    backbone = known.adapter(
+    backbone = Backbone(
         pipeline,
+        known.family,
         name=name_or_path,
         defaults=known.defaults,
         untrained=known.untrained,
@@ -123,10 +118,10 @@ def fingerprint_files(folder: Path, paths: Iterable[Path]) -> str:
 def _folder(name_or_path: str, known: Description) -> Path:
     if name_or_path not in backbone_names():
         path = Path(name_or_path)
-        return path if path.is_dir() else fetch(name_or_path, PIPELINE_FILES)
+        return path if path.is_dir() else fetch_pipeline(name_or_path)
     source = load_card(name_or_path).source
     if source is not None:
-        return fetch(source, PIPELINE_FILES)
+        return fetch_pipeline(source)
     if shipped := shipped_weights(name_or_path):
         return shipped
     from mmdiff_video.backbones.nano.build import build_cached
@@ -135,7 +130,7 @@ def _folder(name_or_path: str, known: Description) -> Path:
 
 
 def _dtypes(known: Description, device: torch.device, dtype: torch.dtype) -> Any:
-    own = known.adapter.cuda_dtypes if device.type == "cuda" else {}
+    own = known.family.cuda_dtypes if device.type == "cuda" else {}
     return {"default": dtype, **own}
 
 

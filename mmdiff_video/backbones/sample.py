@@ -1,26 +1,26 @@
 """Tap a run of the stock diffusers pipeline without changing what it draws."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.backbones.adapter import Adapter
 from mmdiff_video.backbones.concepts.reader import ConceptReader
-from mmdiff_video.backbones.extract import Reading
+from mmdiff_video.backbones.extract import Reading, read_latent
 from mmdiff_video.backbones.features import DiTFeatures
+from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.backbones.taps import tapped
 from mmdiff_video.backbones.types import Generated, TextEmbedding
 from mmdiff_video.errors import InputError
 
-if TYPE_CHECKING:
-    from mmdiff_video.backbones.base import Backbone
-
 
 def sample(
-    backbone: "Backbone",
+    adapter: Adapter,
     prompt: str,
     text: TextEmbedding,
     reading: Reading,
@@ -30,12 +30,12 @@ def sample(
     guidance: float,
     seed: int,
 ) -> Generated:
-    """Run the backbone's pipeline, reading at the steps nearest to each t.
+    """Run the pipeline, reading at the steps nearest to each t.
 
     What no step comes near is read from the final latent.
 
     Args:
-        backbone: what samples.
+        adapter: what samples.
         prompt, text: the prompt, and its encoding.
         reading: what is read.
         size: (frames, height, width) in pixels.
@@ -44,48 +44,42 @@ def sample(
     """
     concepts = None
     if reading.concepts:
-        concepts = backbone.concept_reader(reading.concepts, reading.concept_indices, text)
+        concepts = adapter.concept_reader(reading.concepts, reading.concept_indices, text)
     times = reading.timesteps
+    grid = adapter.geometry.token_grid(*size)
+    specs = {spec.name: spec for spec in reading.taps}
     run = run_tapped(
-        backbone.pipeline,
-        backbone.tap_modules(reading.taps),
-        backbone.picture_tokens,
-        conditional=text.tokens,
+        adapter.pipeline,
+        adapter.modules(reading.taps),
+        lambda name, output: adapter.picture_tokens(specs[name], output, math.prod(grid)),
+        conditional=adapter.told_text(text),
         timesteps=times,
         arguments=arguments,
         concepts=concepts,
     )
-    latent = backbone.sampled_latent(run.latents, *size[1:]).float()
-    grid = backbone.geometry.token_grid(*size)
+    latent = adapter.sampled_latent(run.latents, *size).float()
     read = {  # t -> tap -> [1, C, F, H, W]
         t: {name: tokens.transpose(1, 2).unflatten(2, grid) for name, tokens in taps.items()}
         for t, taps in run.tokens.items()
     }
     concept_maps = [maps.unflatten(2, grid) for maps in run.concepts.values()]
     if run.near_clean:
-        extra = backbone.extract_latent(
-            latent,
-            prompt,
-            [spec.name for spec in reading.taps],
-            run.near_clean,
-            keys=[f"generate\0{prompt}"],
-            seed=seed,
-            guidance=guidance,
-            concepts=reading.concepts,
-            concept_blocks=[spec.name for spec in reading.concept_blocks],
-        )
+        x0 = latent.to(adapter.device)
+        eps = keyed_noise([f"generate\0{prompt}"], seed, x0.shape[1:]).to(x0.device)
+        near = replace(reading, timesteps=tuple(run.near_clean))
+        extra = read_latent(adapter, x0, eps, text, near, guidance, chunk=None)
         for i, t in enumerate(run.near_clean):
             read[t] = {name: maps[:, i] for name, maps in extra.maps.items()}
         if extra.concepts is not None:  # the mean over these timesteps
             concept_maps += [extra.concepts] * len(run.near_clean)
     return Generated(
-        video=backbone.sampled_video(run.output).float(),
+        video=adapter.family.sampled(run.output).float(),
         features=DiTFeatures(
             maps={s.name: torch.stack([read[t][s.name] for t in times], 1) for s in reading.taps},
             timesteps=times,
             sigmas=tuple(run.sigmas.get(t, t) for t in times),
             latent=latent,
-            untrained=backbone.untrained,
+            untrained=adapter.untrained,
             concepts=torch.stack(concept_maps).mean(dim=0) if concept_maps else None,
         ),
     )
@@ -146,9 +140,9 @@ def assign_steps(
 def run_tapped(
     pipeline: Any,
     blocks: Mapping[str, nn.Module],
-    picture_tokens: Callable[[Any], Tensor],
+    picture_tokens: Callable[[str, Any], Tensor],
     *,
-    conditional: Tensor,
+    conditional: Mapping[str, Tensor],
     timesteps: Sequence[float],
     arguments: Mapping[str, Any],
     concepts: ConceptReader | None = None,
@@ -161,10 +155,10 @@ def run_tapped(
     whatever the order or number of the calls in a step, or of the rows in a call.
 
     Args:
-        pipeline: a diffusers pipeline; its transformer takes ``encoder_hidden_states`` by keyword.
+        pipeline: a diffusers pipeline; its transformer takes its text by keyword.
         blocks: tap name -> module.
-        picture_tokens: picks the picture tokens out of a block's output.
-        conditional: text embedding [1, L, D] of the conditional branch.
+        picture_tokens: (tap name, the block's output) -> the picture's tokens.
+        conditional: keyword of the transformer's call -> the conditional branch's text, [1, ...].
         timesteps: the t asked for.
         arguments: keyword arguments of the pipeline's call.
         concepts: reads concept maps at the same steps.
@@ -189,16 +183,16 @@ def run_tapped(
         # Equal prompts make both branches conditional; they give the same tokens: keep the first.
         if t is None or t in run.tokens:
             return
-        row = _row_with(conditional, kwargs["encoder_hidden_states"])
+        row = _row_with(conditional, kwargs)
         if row is not None:
             reading = t, row
             run.sigmas[t] = float(scheduler.sigmas[step])
             run.tokens[t] = {}
 
-    def keep(name: str, tokens: Tensor) -> None:
+    def keep(name: str, output: Any) -> None:
         if reading is not None:
             t, row = reading
-            run.tokens[t][name] = tokens[row : row + 1].clone()
+            run.tokens[t][name] = picture_tokens(name, output)[row : row + 1].clone()
 
     def keep_concepts(maps: Tensor) -> None:
         assert reading is not None
@@ -212,7 +206,7 @@ def run_tapped(
     handle = pipeline.transformer.register_forward_pre_hook(before_forward, with_kwargs=True)
     try:
         with ExitStack() as hooks:
-            hooks.enter_context(tapped(blocks, picture_tokens, keep))
+            hooks.enter_context(tapped(blocks, keep))
             if concepts is not None:
                 hooks.enter_context(concepts.attached(keep_concepts, lambda: reading is not None))
             run.output = pipeline(**arguments, callback_on_step_end=after_step)
@@ -223,9 +217,14 @@ def run_tapped(
     return run
 
 
-def _row_with(conditional: Tensor, given: Tensor) -> int | None:
-    """Find the row of a forward's text [N, L, D] that is ``conditional`` [1, L, D]."""
-    if given.shape[1:] != conditional.shape[1:]:
-        return None
-    equal = (given == conditional.to(given)).flatten(1).all(dim=1).tolist()
-    return equal.index(True) if True in equal else None
+def _row_with(conditional: Mapping[str, Tensor], given: Mapping[str, Any]) -> int | None:
+    """Find the row of a forward's texts [N, ...] in which all are ``conditional`` [1, ...]."""
+    equal: Tensor | None = None
+    for key, wanted in conditional.items():
+        text = given[key]
+        if text.shape[1:] != wanted.shape[1:]:
+            return None
+        same = (text == wanted.to(text)).flatten(1).all(dim=1)
+        equal = same if equal is None else equal & same
+    rows = [] if equal is None else equal.tolist()
+    return rows.index(True) if True in rows else None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmdiff_video.backbones.base import UNTRAINED_NOTICE
-from mmdiff_video.backbones.cards import describe
+from mmdiff_video.backbones.describe import describe
 from mmdiff_video.backbones.features import TapSpec
 from mmdiff_video.backbones.taps import resolve_taps, stream_ranges
 from mmdiff_video.backbones.types import check_timesteps

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmdiff_video.backbones.features import TapSpec
 from mmdiff_video.errors import InputError
@@ -75,23 +75,18 @@ def _valid(available: Sequence[TapSpec], default_stream: str) -> str:
 
 
 @contextmanager
-def tapped(
-    blocks: Mapping[str, nn.Module],
-    picture_tokens: Callable[[Any], Tensor],
-    sink: Callable[[str, Tensor], None],
-) -> Iterator[None]:
-    """While the context is open, hand the picture tokens that each block puts out to ``sink``.
+def tapped(blocks: Mapping[str, nn.Module], sink: Callable[[str, Any], None]) -> Iterator[None]:
+    """While the context is open, hand what each block puts out to ``sink``.
 
     Args:
         blocks: tap name -> module.
-        picture_tokens: picks the picture tokens [N, L, C] out of a block's output.
-        sink: called with (tap name, tokens [N, L, C]) right after the block has run; the tokens are
-            the model's own tensor, so copy what must outlive the forward.
+        sink: called with (tap name, output) right after the block has run; the output is the
+            model's own, so copy what must outlive the forward.
     """
 
     def hook(name: str) -> Callable[..., None]:
         # returning None leaves the block's output as it is
-        return lambda module, args, output: sink(name, picture_tokens(output))
+        return lambda module, args, output: sink(name, output)
 
     handles = []
     try:

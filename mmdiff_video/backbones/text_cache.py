@@ -32,9 +32,8 @@ class TextCache:
             found[prompt] = self._kept[prompt]
         while len(self._kept) > _SIZE:
             self._kept.popitem(last=False)
-        pooled = [p for prompt in prompts if (p := found[prompt].pooled) is not None]
+        rows = [found[prompt] for prompt in prompts]
         return TextEmbedding(
-            torch.cat([found[prompt].tokens for prompt in prompts]),
-            torch.cat([found[prompt].words for prompt in prompts]),
-            torch.cat(pooled) if pooled else None,
+            {name: torch.cat([row.tensors[name] for row in rows]) for name in rows[0].tensors},
+            torch.cat([row.words for row in rows]),
         )

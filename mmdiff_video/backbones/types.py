@@ -1,8 +1,9 @@
 """The plain values of the backbone interface: defaults, geometry, text, samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mmdiff_video.backbones.features import DiTFeatures, TapSpec
@@ -54,6 +55,8 @@ class LatentGeometry:
         space_stride: pixels per latent cell (8).
         patch: latent cells per token side (2).
         is_video: whether frames attend to each other.
+        longest: tokens of the longest side that the model has positions for; None where any side
+            does, or before the model's own config is read.
     """
 
     channels: int
@@ -61,6 +64,7 @@ class LatentGeometry:
     space_stride: int
     patch: int
     is_video: bool
+    longest: int | None = None
 
     def latent_frames(self, frames: int) -> int:
         """Number of latent frames F for a clip of ``frames`` pictures."""
@@ -77,7 +81,7 @@ class LatentGeometry:
         return self.latent_frames(frames), height // s, width // s
 
     def check_size(self, frames: int, height: int, width: int) -> None:
-        """Refuse a size that the VAE or the pipeline would silently crop.
+        """Refuse a size that the VAE or the pipeline would crop, or the model has no positions for.
 
         Raises:
             InputError: names the nearest sizes that fit.
@@ -91,6 +95,8 @@ class LatentGeometry:
                 fits = " or ".join(map(str, sorted(nearest)))
                 kind = "multiple" if value > 0 else "positive multiple"
                 problems.append(f"{what} {value} is not a {kind} of {s} (nearest: {fits})")
+            elif self.longest is not None and value > self.longest * s:
+                problems.append(f"{what} {value} is more than {self.longest * s}")
         t = self.time_stride
         if frames < 1:
             problems.append(f"frames must be at least 1, not {frames}")
@@ -123,20 +129,38 @@ class TextEmbedding:
     """Encoded prompts.
 
     Attributes:
-        tokens: [B, L, text width].
-        words: [B], how many of the tokens are the prompt's own: all before the end token, at least
-            one.
-        pooled: [B, pooled width], or None where the model has no pooled text (Wan).
+        tensors: what the transformer is given, each [B, ...], under names that the family maps to
+            its keywords. ``tokens`` [B, L, text width] is always among them; FLUX and SD3 have
+            ``pooled`` [B, pooled width], other models a mask.
+        words: bool [B, L], which of the tokens are the prompt's own: neither begin, end nor
+            padding; at least one.
     """
 
-    tokens: Tensor
+    tensors: Mapping[str, Tensor]
     words: Tensor
-    pooled: Tensor | None = None
+
+    @property
+    def tokens(self) -> Tensor:
+        """[B, L, text width]."""
+        return self.tensors["tokens"]
 
     def rows(self, index: Tensor | slice) -> "TextEmbedding":
         """Select (and repeat) rows of the batch."""
-        pooled = None if self.pooled is None else self.pooled[index]
-        return TextEmbedding(self.tokens[index], self.words[index], pooled)
+        tensors = {name: tensor[index] for name, tensor in self.tensors.items()}
+        return TextEmbedding(tensors, self.words[index])
+
+    def to(self, dtype: torch.dtype) -> "TextEmbedding":
+        """Bring all but masks and indices to a dtype."""
+        tensors = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in self.tensors.items()
+        }
+        return TextEmbedding(tensors, self.words)
+
+
+def first_words(count: Tensor, length: int) -> Tensor:
+    """Mark the first ``count`` [B] of ``length`` tokens, at least one: bool [B, length]."""
+    return torch.arange(length, device=count.device) < count.clamp_min(1)[:, None]
 
 
 @dataclass(frozen=True)

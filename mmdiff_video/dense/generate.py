@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from mmdiff_video.backbones import load_backbone
-from mmdiff_video.backbones.base import Backbone, Generated
+from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
+from mmdiff_video.backbones.types import Generated
 from mmdiff_video.dense.model import concepts_of
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.predict import check_frames_folder, write_picture, write_video

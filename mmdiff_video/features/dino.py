@@ -102,7 +102,7 @@ class DinoFeatures:
             patches = self.model.norm(tokens[:, -height * width :])
             found[layer] = patches.transpose(1, 2).unflatten(2, (height, width))
 
-        with tapped(self._blocks, lambda tokens: tokens, keep):
+        with tapped(self._blocks, keep):
             run_up_to(self.model, self._last, lambda: self.model(pictures))
         return torch.cat([found[str(layer)] for layer in self.layers], dim=1)
 

@@ -15,7 +15,7 @@ from recon.rasterize import Rendered, rasterize
 logger = logging.getLogger(__name__)
 
 NEAR_PLANE = 0.01
-"""World units: Gaussians closer to a camera than this are not drawn by it."""
+"""World units: Gaussians closer to a camera than this are not rendered by it."""
 
 
 def render(gaussians: Gaussians, viewmats: Tensor, Ks: Tensor, height: int, width: int) -> Rendered:
@@ -39,8 +39,8 @@ def render(gaussians: Gaussians, viewmats: Tensor, Ks: Tensor, height: int, widt
         Ks,
         width,
         height,
-        near=NEAR_PLANE,
-        background=torch.ones(3, device=viewmats.device),
+        near_plane=NEAR_PLANE,
+        backgrounds=torch.ones(3, device=viewmats.device),
     )
 
 

@@ -19,7 +19,7 @@ from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from recon.gaussians import Gaussians
-from recon.ply import save_ply
+from recon.io.ply import save_ply
 from recon.trajectories import TRAJECTORIES
 
 logger = logging.getLogger(__name__)

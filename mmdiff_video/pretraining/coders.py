@@ -34,7 +34,7 @@ class Coder(nn.Module):
         self.decoder_only = False
 
     def freeze_encoder(self, frozen: bool = True) -> None:
-        """Train the decoder alone, on latents without noise, or all of it again."""
+        """Train the decoder alone, on the posterior's mean; with False, all of the VAE again."""
         self.decoder_only = frozen
         for name, parameter in self.vae.named_parameters():
             if name.startswith(("encoder.", "quant_conv.")):
@@ -64,11 +64,11 @@ class Coder(nn.Module):
 
     @abstractmethod
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, F, H, W] -> [B, 2c, f, h, w]."""
+        """Map pixels [B, 3, F, H, W] to mean and log-variance, not clamped: [B, 2c, f, h, w]."""
 
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
-        """[B, c, f, h, w] -> [B, 3, F, H, W]."""
+        """Map a latent [B, c, f, h, w], not normalised, to pixels [B, 3, F, H, W], not clamped."""
 
     @abstractmethod
     def normalize(self, mean: Tensor, std: Tensor) -> None:
@@ -85,11 +85,9 @@ class WanCoder(Coder):
     normalization = ("latents_mean", "latents_std")
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, F, H, W] -> [B, 2c, f, h, w]."""
         return encode_clip(self.vae, video)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """[B, c, f, h, w] -> [B, 3, F, H, W]."""
         return decode_clip(self.vae, latent)
 
     def normalize(self, mean: Tensor, std: Tensor) -> None:
@@ -98,18 +96,16 @@ class WanCoder(Coder):
 
 
 class ImageCoder(Coder):
-    """FLUX's image VAE: frames are images of their own."""
+    """FLUX's image VAE, on every frame by itself: f = F."""
 
     normalization = ("scaling_factor", "shift_factor")
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, F, H, W] -> [B, 2c, F, h, w]."""
         images = video.transpose(1, 2).flatten(0, 1)
         parameters = self.vae.encode(images).latent_dist.parameters
         return parameters.unflatten(0, (len(video), -1)).transpose(1, 2)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """[B, c, F, h, w] -> [B, 3, F, H, W]."""
         images = self.vae.decode(latent.transpose(1, 2).flatten(0, 1)).sample
         return images.unflatten(0, (len(latent), -1)).transpose(1, 2)
 
@@ -117,8 +113,9 @@ class ImageCoder(Coder):
     def normalize(self, mean: Tensor, std: Tensor) -> None:
         """Fold every channel's deviation into the convolutions on both sides of the latent.
 
-        The config has room for one scale and one shift. The scale is exact that way; the channels'
-        own means stay, but for their mean: the decoder pads with zeros, so they cannot be folded.
+        The config has room for one scale and one shift, not for one a channel. The scales are exact
+        that way. The channels' means cannot be folded, because the decoder pads with zeros: only
+        their average is taken off, as the shift.
         """
         channels = len(mean)
         out, into = self.vae.encoder.conv_out, self.vae.decoder.conv_in

@@ -8,8 +8,11 @@ from mmdiff_video.checks import check_fields
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.pretraining.corpus import CorpusConfig
+from mmdiff_video.pretraining.flow import OBJECTIVES
+from mmdiff_video.pretraining.timesteps import FlowConfig, check_timesteps
 from mmdiff_video.resources import find_config
 from mmdiff_video.training import TrainConfig
+from mmdiff_video.training.schedules import SCHEDULES
 
 BACKBONES = ("nano-wan", "nano-flux")
 
@@ -18,13 +21,14 @@ BACKBONES = ("nano-wan", "nano-flux")
 class StageConfig:
     """One part of a training: what differs from the ``train`` node.
 
-    A stage starts from the averaged weights of the one before, with a fresh optimiser, and is a run
-    of its own below the run folder: RUN/NAME.
+    A stage starts from the averaged weights of the one before, with a fresh optimiser, and has a
+    run folder of its own inside that of the training: RUN/NAME.
 
     Attributes:
-        name: of its folder.
+        name: of the stage and its folder; unique among the stages.
         steps, batch_size, lr, schedule: see :class:`TrainConfig`.
-        corpus: in place of the run's: pictures of many rooms are cheaper than clips.
+        corpus: the stage's own, such as single pictures of many rooms, which are cheaper to render
+            than clips; None: the corpus of the whole training.
     """
 
     name: str = "stage"
@@ -36,9 +40,11 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, f"stage '{self.name}': ", steps=1, batch_size=1, lr=0)
+        if self.schedule not in SCHEDULES:
+            raise unknown_name(f"schedule of stage '{self.name}'", self.schedule, SCHEDULES)
 
     def over(self, train: TrainConfig) -> TrainConfig:
-        """Lay the stage over the run's settings; warm-up is a tenth of it at most."""
+        """Replace the run's settings by the stage's; warm-up is a tenth of its steps at most."""
         return replace(
             train,
             steps=self.steps,
@@ -54,14 +60,15 @@ class VAELossConfig:
     """Weights of the reconstruction loss.
 
     Attributes:
-        mse: mean squared error, of pixels in [-1, 1]: what PSNR measures, and what finds the hues
-            early, on which L1 alone is slow.
-        log_mse: mean over frames of the logarithm of the squared error: PSNR itself, but for a
-            factor (Chen et al. 2022, NAFNet), where ``mse`` minds the hardest frames most.
+        mse: mean squared error of pixels in [-1, 1]. Learns colours early, which L1 alone is slow
+            to do; the frames with the largest error weigh most.
+        log_mse: mean over frames of the logarithm of the squared error, which is PSNR but for a
+            factor (Chen et al. 2022, NAFNet): every frame weighs the same.
         l1: mean absolute error.
         gradient: mean absolute error of the differences between neighbouring pixels, at full, half
-            and quarter size: what holds edges where there are no weights for ``perceptual``.
-        perceptual: LPIPS of single frames; used where VGG16's weights are on the machine.
+            and quarter size. Keeps edges sharp where there are no weights for ``perceptual``.
+        perceptual: LPIPS of single frames; left out, with a log line, where VGG16's weights are not
+            on the machine.
         kl: divergence from the unit normal, mean over the latent's elements.
     """
 
@@ -79,11 +86,11 @@ class VAEStageConfig(StageConfig):
 
     Attributes:
         frames: of a crop; 1 for an image VAE.
-        crop: side of the square crops, in pixels.
-        half_size: share of the crops taken from pictures scaled to half their size.
-        decoder_only: leave the encoder as it is, and with it all latents, and decode the
-            posterior's mean.
-        loss: in place of the run's.
+        crop: side of the square crops, in pixels; a multiple of 16.
+        half_size: share of the crops taken from pictures scaled to half their size, in [0, 1].
+        decoder_only: train the decoder alone, on the posterior's mean. The encoder stays as it is,
+            and so do all latents.
+        loss: the stage's own; None: the loss of the whole training.
     """
 
     frames: int = 9
@@ -104,12 +111,13 @@ class VAEConfig:
 
     Attributes:
         backbone: ``nano-wan`` or ``nano-flux``, whose card has the architecture.
-        base_dim, decoder_base_dim: in place of the card's, for nano-wan: a narrow VAE learns fast,
-            and a run that starts from it (``--init``) with multiples of its widths widens it.
+        base_dim, decoder_base_dim: widths of encoder and decoder, for nano-wan; None: the card's. A
+            narrow VAE learns fast, and a second run can start from it (``--init``) with multiples
+            of its widths.
         corpus: see :class:`CorpusConfig`.
         loss: see :class:`VAELossConfig`.
-        stages: one after the other.
-        train: what the stages share; ``preview_every`` is the interval of validation too.
+        stages: trained one after the other.
+        train: what the stages share; validation runs at every preview (``preview_every``).
         threads: CPU threads; 0 leaves torch's own number.
     """
 
@@ -131,39 +139,9 @@ class VAEConfig:
                 raise InputError(f"{name} is {width}: it must be 1 or more")
 
     def widths(self) -> dict[str, int]:
-        """The widths that are not the card's."""
+        """Name -> width of those that the config sets."""
         named = {"base_dim": self.base_dim, "decoder_base_dim": self.decoder_base_dim}
         return {name: width for name, width in named.items() if width is not None}
-
-
-def _check_timesteps(name: str) -> None:
-    valid = ("logit-normal", "uniform")
-    if name not in valid:
-        raise unknown_name("distribution of timesteps", name, valid)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowConfig:
-    """Flow matching: x_t = (1 - t) x_0 + t eps, target eps - x_0.
-
-    Attributes:
-        timesteps: ``logit-normal`` (Esser et al. 2024, Sec. 3.1: mean 0, deviation 1), which sees
-            little of either end, or ``uniform``.
-        shift: moves the timesteps towards noise, t -> s t / (1 + (s - 1) t), as the family's
-            scheduler does when it samples.
-        prompt_dropout: share of the samples that are given the empty prompt, for guidance.
-    """
-
-    timesteps: str = "logit-normal"
-    shift: float = 1.0
-    prompt_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_timesteps(self.timesteps)
-        if self.shift <= 0:
-            raise InputError(f"flow.shift is {self.shift}: it must be above 0")
-        if not 0 <= self.prompt_dropout <= 1:
-            raise InputError(f"flow.prompt_dropout is {self.prompt_dropout}: it must be in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,16 +149,16 @@ class DiTStageConfig(StageConfig):
     """One part of a DiT's training.
 
     Attributes:
-        half_size: on pictures scaled to half their size.
-        latent_frames: on the first latent frames of the clips only; 0 means on all. The VAE is
-            causal, so that 1 trains on single pictures.
-        timesteps: in place of the run's ``flow.timesteps``.
-        shift: in place of the run's ``flow.shift``: larger latents want more noise for the same
-            share of the picture to be gone (Esser et al. 2024, Sec. 5.3.2).
-        objective: ``flow``, or ``guidance``: learn to give at once what two forwards of the stage's
-            first weights give with classifier-free guidance of a random scale (Meng et al. 2023),
-            which makes the value that a guidance-distilled model embeds mean what it says.
-        guidance: range that the scale is drawn from, for ``guidance``.
+        half_size: whether to train on pictures scaled to half their size.
+        latent_frames: how many of a clip's latent frames to train on, from its first on; 0 means
+            all. The VAE is causal, so that 1 trains on single pictures.
+        timesteps: the stage's own ``flow.timesteps``; None: those of the whole training.
+        shift: the stage's own ``flow.shift``; None: that of the whole training. A larger latent
+            needs more noise to hide as much of the picture (Esser et al. 2024, Sec. 5.3.2).
+        objective: a name in :data:`OBJECTIVES`: ``flow`` (:class:`FlowMatching`), or ``guidance``
+            (:class:`GuidanceDistillation`), which teaches a model that embeds a guidance scale what
+            the scales mean.
+        guidance: range that the scale is drawn from; read by ``guidance`` only.
     """
 
     half_size: bool = False
@@ -192,20 +170,19 @@ class DiTStageConfig(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        valid = ("flow", "guidance")
-        if self.objective not in valid:
-            raise unknown_name("objective", self.objective, valid)
+        if self.objective not in OBJECTIVES:
+            raise unknown_name("objective", self.objective, OBJECTIVES)
         if self.latent_frames < 0:
             raise InputError(
                 f"stage '{self.name}': latent_frames is {self.latent_frames}: it must be 0 or above"
             )
         if self.timesteps is not None:
-            _check_timesteps(self.timesteps)
+            check_timesteps(self.timesteps)
         if self.shift is not None and self.shift <= 0:
             raise InputError(f"stage '{self.name}': shift is {self.shift}: it must be above 0")
 
     def flow_over(self, flow: FlowConfig) -> FlowConfig:
-        """Lay the stage's own timesteps over the run's flow."""
+        """Replace the run's timesteps and shift by the stage's own, where it has any."""
         return replace(
             flow,
             timesteps=self.timesteps or flow.timesteps,

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.cards import BackboneCard
-from mmdiff_video.backbones.families.flux import pack, positions, unpack
+from mmdiff_video.backbones.families.flux import positions
+from mmdiff_video.backbones.latents import pack, unpack
 from mmdiff_video.backbones.nano.parts import (
     new_scheduler,
     new_text_encoders,
@@ -61,7 +62,7 @@ class Denoiser(nn.Module):
 
     @abstractmethod
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
-        """Turn N prompts into padded token ids, [N, length] each."""
+        """Turn N prompts into what :meth:`forward` reads: token ids and masks, [N, length] each."""
 
     @abstractmethod
     def forward(self, noisy: Tensor, t: Tensor, tokens: Tokens, guidance: Tensor) -> Tensor:
@@ -75,19 +76,20 @@ class Denoiser(nn.Module):
         """
 
     def forget_guidance(self, scale: float) -> None:
-        """Answer to every scale as to this one, as a model that ignores the scale does anyway."""
+        """Make the model answer to every guidance scale as it does to ``scale`` now.
+
+        Nothing has to be done for a model that embeds no scale.
+        """
 
 
 class WanDenoiser(Denoiser):
     """WanTransformer3DModel with UMT5; padding tokens are zeroed after encoding, not masked."""
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
-        """Turn N prompts into padded token ids and their mask."""
         encoded = _padded(self.tokenizers["tokenizer"], prompts, self.text_tokens)
         return {"ids": encoded.input_ids, "mask": encoded.attention_mask}
 
     def forward(self, noisy: Tensor, t: Tensor, tokens: Tokens, guidance: Tensor) -> Tensor:
-        """Predict the velocity; see :meth:`Denoiser.forward`."""
         mask = tokens["mask"]
         text = self.text_encoders["text_encoder"](tokens["ids"], mask).last_hidden_state
         predicted = self.transformer(
@@ -103,7 +105,6 @@ class FluxDenoiser(Denoiser):
     """FluxTransformer2DModel with T5 (all tokens attended, padding too) and CLIP (pooled)."""
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
-        """Turn N prompts into padded token ids of both tokenizers."""
         clip, t5 = self.tokenizers["tokenizer"], self.tokenizers["tokenizer_2"]
         return {
             "clip": _padded(clip, prompts, clip.model_max_length).input_ids,
@@ -111,7 +112,6 @@ class FluxDenoiser(Denoiser):
         }
 
     def forward(self, noisy: Tensor, t: Tensor, tokens: Tokens, guidance: Tensor) -> Tensor:
-        """Predict the velocity; see :meth:`Denoiser.forward`."""
         height, width = noisy.shape[-2:]
         text = self.text_encoders["text_encoder_2"](tokens["t5"])[0]
         velocity = self.transformer(
@@ -128,7 +128,6 @@ class FluxDenoiser(Denoiser):
 
     @torch.no_grad()
     def forget_guidance(self, scale: float) -> None:
-        """Answer to every scale as to this one, the only one that was trained."""
         embed = self.transformer.time_text_embed
         device = next(self.parameters()).device
         thousandths = torch.tensor([1000 * scale], device=device)
@@ -157,8 +156,8 @@ def new_denoiser(card: BackboneCard) -> Denoiser:
 def load_denoiser(folder: Path, card: BackboneCard) -> Denoiser:
     """Open the DiT and text encoders of a backbone's folder, in float32.
 
-    The tokenizers are the folder's own; what is predicted, the card's. A DiT that has learnt to
-    predict something else begins its last layer anew.
+    The tokenizers are the folder's own; the card says what is predicted. The last layer of a DiT
+    that was trained to predict something else is set to zero.
     """
     import diffusers
 
@@ -196,8 +195,8 @@ def _padded(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:
 def _initialize(transformer: nn.Module) -> None:
     """Begin as DiT does (Peebles and Xie 2023): every block an identity, the output zero.
 
-    So the layers that make gates, shifts and scales out of the timestep begin at zero, and
-    so does Wan's text, which is added without a gate.
+    The layers that compute gates, shifts and scales from the timestep begin at zero, and so does
+    the output of Wan's text attention, which is added without a gate.
     """
     zero = (
         "proj_out",  # of the whole model; blocks' own are named below it

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video import __version__
-from mmdiff_video.backbones.base import Backbone, keyed_noise
-from mmdiff_video.backbones.cards import BackboneCard, adapter_for, load_card
+from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.cards import BackboneCard, load_card
+from mmdiff_video.backbones.families import family_of
 from mmdiff_video.backbones.nano.parts import load_vae, make_pipeline
+from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.files import write_json
 from mmdiff_video.pretraining.coders import load_coder
 from mmdiff_video.pretraining.config import DiTConfig, DiTStageConfig
@@ -18,8 +20,7 @@ from mmdiff_video.pretraining.corpus import open_corpora
 from mmdiff_video.pretraining.denoisers import Denoiser, load_denoiser, new_denoiser
 from mmdiff_video.pretraining.flow import (
     NO_GUIDANCE,
-    FlowMatching,
-    GuidanceDistillation,
+    OBJECTIVES,
     flow_point,
     sample_weight,
 )
@@ -48,17 +49,16 @@ _PICTURES = 4
 
 def train_dit(
     config: DiTConfig, out: Path, *, resume: bool = False, init: Path | None = None
-) -> bool:
-    """Train through all stages; ``mmdiff-video pretrain export`` makes the backbone of the run.
+) -> None:
+    """Train through all stages; ``mmdiff-video pretrain export`` makes a backbone of the run.
+
+    A signal (SIGINT, SIGTERM) ends it after a step, with a checkpoint and without a report.
 
     Args:
         config: see :class:`DiTConfig`.
         out: the run folder: config.yaml, a folder for each stage and, at the end, ``report.json``.
         resume: go on from the newest checkpoint of the newest stage.
         init: start from the weights of a backbone's folder, with a fresh optimiser.
-
-    Returns:
-        False when a signal ended it early.
 
     Raises:
         InputError: anything wrong with the config, the corpus, the VAE, the run folder or ``init``.
@@ -99,19 +99,14 @@ def train_dit(
             train, denoiser, config.flow.prompt_dropout, seed=config.train.seed
         )
         flow = stage.flow_over(config.flow)
-        if stage.objective == "flow":
-            loss = FlowMatching(flow, predicts_sample=denoiser.predicts_sample)
-        else:
-            # other scales begin as the one that is known, not as noise; a checkpoint overwrites it
-            denoiser.forget_guidance(NO_GUIDANCE)
-            loss = GuidanceDistillation(flow, denoiser, stage.guidance, bf16=bf16)
+        loss = OBJECTIVES[stage.objective].begin(denoiser, flow, stage.guidance, bf16=bf16)
         validation = Validation(val, denoiser, bf16=bf16)
         preview = SampleSheet(config, card, backbone.pipeline.vae, validation, stage)
         settings = stage.over(config.train)
         return Trainer(run, denoiser, samples, loss, settings, preview=preview, resume=resume)
 
     if not train_stages(config.stages, out, denoiser, trainer):
-        return False
+        return
     if processes().is_main_process:
         val = latents("val", config.stages[-1])
         coder = load_coder(vae_folder, card.pipeline).to(device).eval()
@@ -134,15 +129,15 @@ def train_dit(
         }
         write_json(out / REPORT, report)
         logger.info("%s: %s", out, report["val"])
-    return True
 
 
 def assemble(card: BackboneCard, vae: nn.Module, denoiser: Denoiser, device) -> Backbone:
     """Make a backbone of modules in memory, to encode and to draw samples with."""
     pipeline = make_pipeline(card, vae=vae.to(device), **denoiser.pipeline_components())
-    frozen = [p for p in denoiser.parameters() if p.requires_grad]
-    backbone = adapter_for(card.pipeline, "nano")(
+    trained = [p for p in denoiser.parameters() if p.requires_grad]
+    backbone = Backbone(
         pipeline,
+        family_of(card.pipeline, "the card"),
         name="in training",
         defaults=card.defaults,
         untrained=False,
@@ -150,13 +145,21 @@ def assemble(card: BackboneCard, vae: nn.Module, denoiser: Denoiser, device) -> 
         device=device,
         dtype=torch.float32,
     )
-    for parameter in frozen:  # a backbone freezes what it is made of
+    for parameter in trained:  # a backbone freezes what it is made of
         parameter.requires_grad_(True)
     return backbone
 
 
 class CaptionedLatents:
-    """Latents with tokenized captions, some of them the empty prompt, drawn from (clip, epoch)."""
+    """A training set of latents with tokenized captions, some replaced by the empty prompt.
+
+    Args:
+        latents: with their captions.
+        denoiser: its tokenizers are used.
+        prompt_dropout: share of empty prompts; which samples get one depends on (seed, epoch,
+            index) alone.
+        seed: of that choice.
+    """
 
     def __init__(self, latents: Latents, denoiser: Denoiser, prompt_dropout: float, seed: int):
         self.latents, self.prompt_dropout, self.seed = latents, prompt_dropout, seed
@@ -166,7 +169,7 @@ class CaptionedLatents:
         return len(self.latents)
 
     def sample(self, index: int, epoch: int) -> dict:
-        """Read one latent and its prompt."""
+        """Read one ``latent`` [c, F, h, w], float16, and its ``tokens``, [length] each."""
         rng = np.random.default_rng(stable_seed("prompt", self.seed, epoch, index))
         row = -1 if rng.random() < self.prompt_dropout else index
         return {
@@ -178,8 +181,9 @@ class CaptionedLatents:
 class Validation:
     """The loss on held-out rooms at fixed timesteps and fixed noise, with three kinds of prompt.
 
-    Right captions, captions of other rooms, and none. The margin is what the right caption gains on
-    another's; its standard error is over rooms, so that a margin can be told from noise.
+    The prompts are the rooms' own captions, those of other rooms, and the empty one. The margin
+    says by how much the right caption lowers the loss against another room's; its standard error is
+    over rooms.
     """
 
     def __init__(self, latents: Latents, denoiser: Denoiser, *, bf16: bool):
@@ -203,7 +207,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Score a model."""
+        """Score a model: mean losses, the margin and its standard error."""
         device = next(model.parameters()).device
         losses = {}  # kind -> [rooms]
         for kind, tokens in self.tokens.items():
@@ -252,11 +256,9 @@ class SampleSheet:
         assert isinstance(model, Denoiser)
         metrics = self.validation(model)
         backbone = assemble(self.card, self.vae, model, next(model.parameters()).device)
-        guidance = (
-            NO_GUIDANCE
-            if self.stage.objective == "flow" and not backbone.geometry.is_video
-            else self.card.defaults.guidance
-        )
+        # an image model embeds the scale, and has to learn what it means
+        guided = backbone.geometry.is_video or OBJECTIVES[self.stage.objective].teaches_guidance
+        guidance = self.card.defaults.guidance if guided else NO_GUIDANCE
         scale = 2 if self.stage.half_size else 1
         clips = self.stage.corpus or self.config.corpus
         length = clips.frames

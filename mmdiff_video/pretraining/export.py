@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mmdiff_video.backbones import load_backbone
-from mmdiff_video.backbones.base import Backbone, keyed_noise
+from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.cards import load_card
 from mmdiff_video.backbones.nano.build import save_backbone
 from mmdiff_video.backbones.nano.parts import load_vae, make_pipeline
+from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_folder_aside

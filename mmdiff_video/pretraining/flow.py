@@ -1,32 +1,21 @@
-"""Flow matching, and the distillation of guidance into one forward."""
+"""The objectives of a DiT's training: flow matching, and guidance distilled into one forward."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.noise import noised
-from mmdiff_video.pretraining.config import FlowConfig
 from mmdiff_video.pretraining.denoisers import Denoiser
+from mmdiff_video.pretraining.timesteps import FlowConfig, draw_timesteps
 
 NO_GUIDANCE = 1.0
 """The scale at which classifier-free guidance is the conditional prediction itself."""
 
 _LEAST_T = 0.25
-
-_SMALLEST_DRAW = 1e-6
-"""In place of a t of 0, which torch.rand can draw: the velocity to a predicted sample is over t."""
-
-
-def draw_timesteps(count: int, config: FlowConfig, device: torch.device) -> Tensor:
-    """Draw t in (0, 1], [count], from torch's generator."""
-    if config.timesteps == "uniform":
-        t = torch.rand(count, device=device)
-    else:
-        t = torch.randn(count, device=device).sigmoid()
-    # rounding may lift the shifted t just above 1
-    return (config.shift * t / (1 + (config.shift - 1) * t)).clamp(_SMALLEST_DRAW, 1)
 
 
 def flow_point(x0: Tensor, eps: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,29 +31,69 @@ def flow_point(x0: Tensor, eps: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 def sample_weight(t: Tensor) -> Tensor:
     """Weight of the velocity's squared error where a model predicts the clean sample, [N].
 
-    The velocity is off by the sample's error over t (Li and He 2025, arXiv:2511.13720, who bound
-    that at 0.05). Below t = 0.25 the error counts as it does there: what is left to remove is finer
-    than what a narrow model carries from end to end.
+    The velocity's error is the sample's over t, so that small t would rule the loss (Li and He
+    2025, arXiv:2511.13720, therefore divide by 0.05 at least). With this weight the sample's
+    squared error counts 1 / 0.25^2 at every t below 0.25: what little noise is left there hides
+    finer detail than a narrow model can carry from its input to its output.
+
+    Args:
+        t: [N], in (0, 1].
     """
     return (t / _LEAST_T).clamp(max=1).square()
 
 
-class FlowMatching:
+class Objective(ABC):
+    """A loss of the denoiser, called with (model, batch); what a stage's ``objective`` names.
+
+    Attributes:
+        teaches_guidance: whether the model learns what different guidance scales mean that it is
+            told, so that pictures may be drawn with any.
+    """
+
+    teaches_guidance: ClassVar[bool]
+
+    @classmethod
+    @abstractmethod
+    def begin(
+        cls, model: Denoiser, flow: FlowConfig, guidance: tuple[float, float], *, bf16: bool
+    ) -> Self:
+        """Make the objective of a stage, and the model ready for it.
+
+        Args:
+            model: as the stage begins.
+            flow: timesteps and their shift.
+            guidance: range of scales to learn.
+            bf16: run what is not trained under autocast.
+        """
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Loss of one batch, ``latent`` [N, c, F, h, w] and ``tokens``, and what to log."""
+
+
+class FlowMatching(Objective):
     """Mean squared error of the velocity at a random t.
 
     A guidance-distilled model is told :data:`NO_GUIDANCE`. For a model that predicts the clean
     sample see :func:`sample_weight`.
 
     Args:
-        config: timesteps and prompt dropout.
+        config: timesteps and their shift.
         predicts_sample: whether the model does that.
     """
+
+    teaches_guidance = False
 
     def __init__(self, config: FlowConfig, *, predicts_sample: bool = False):
         self.config, self.predicts_sample = config, predicts_sample
 
+    @classmethod
+    def begin(
+        cls, model: Denoiser, flow: FlowConfig, guidance: tuple[float, float], *, bf16: bool
+    ) -> Self:
+        return cls(flow, predicts_sample=model.predicts_sample)
+
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Loss of one batch: ``latent`` [N, c, F, h, w] and ``tokens``."""
         x0 = batch["latent"].float()
         t = draw_timesteps(len(x0), self.config, x0.device)
         noisy, velocity = flow_point(x0, torch.randn_like(x0), t)
@@ -75,18 +104,21 @@ class FlowMatching:
         return error.mean(), {}
 
 
-class GuidanceDistillation:
+class GuidanceDistillation(Objective):
     """Mean squared distance to a teacher's guided velocity, for the scale that the model is told.
 
-    The teacher is the model as it is now, told :data:`NO_GUIDANCE`; v = v_0 + g (v_c - v_0), where
-    v_0 is its answer to the empty prompt. Given the empty prompt itself, v is v_0 for any scale.
+    After Meng et al. 2023 (arXiv:2210.03142, stage one). The teacher is the model as it is now,
+    told :data:`NO_GUIDANCE`; v = v_0 + g (v_c - v_0), where v_c is its answer to the prompt and v_0
+    that to the empty prompt. Given the empty prompt itself, v is v_0 for any scale.
 
     Args:
-        config: timesteps and prompt dropout.
-        model: as the stage begins.
-        guidance: range of g.
+        config: timesteps and their shift.
+        model: as the stage begins; copied.
+        guidance: range that g is drawn from, evenly.
         bf16: run the teacher under autocast.
     """
+
+    teaches_guidance = True
 
     def __init__(
         self, config: FlowConfig, model: Denoiser, guidance: tuple[float, float], *, bf16: bool
@@ -95,8 +127,15 @@ class GuidanceDistillation:
         self.teacher = copy.deepcopy(model).eval().requires_grad_(False)
         self.empty = model.tokenize([""])
 
+    @classmethod
+    def begin(
+        cls, model: Denoiser, flow: FlowConfig, guidance: tuple[float, float], *, bf16: bool
+    ) -> Self:
+        # other scales begin as the one that is known, not as noise; a checkpoint overwrites it
+        model.forget_guidance(NO_GUIDANCE)
+        return cls(flow, model, guidance, bf16=bf16)
+
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Loss of one batch: ``latent`` [N, c, F, h, w] and ``tokens``."""
         x0, tokens = batch["latent"].float(), batch["tokens"]
         count = len(x0)
         t = draw_timesteps(count, self.config, x0.device)
@@ -122,3 +161,7 @@ class GuidanceDistillation:
             )
         with_prompt, without = answer.float().chunk(2)
         return without + scale.reshape(-1, 1, 1, 1, 1) * (with_prompt - without)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"flow": FlowMatching, "guidance": GuidanceDistillation}
+"""Name in a config -> objective."""

@@ -14,9 +14,9 @@ from mmdiff_video.training import checkpoints, processes
 from mmdiff_video.training.checkpoint import load_state
 
 REPORT = "report.json"
-"""Of a finished run."""
+"""File that a finished run leaves in its folder."""
 TRAINING = "training.json"
-"""Of an exported backbone: the reports of its two runs, as ``vae`` and ``dit``."""
+"""File of an exported backbone: the reports of its two runs, as ``vae`` and ``dit``."""
 _BEGAN_AS = "began_as.json"
 
 
@@ -27,7 +27,7 @@ def keep_origin(out: Path, init: Path, part: str, **known: Any) -> None:
         out: the run folder.
         init: a finished run, or a backbone's folder.
         part: ``vae`` or ``dit``.
-        known: noted as well.
+        known: further entries, plain JSON values.
     """
     if not processes().is_main_process:
         return

@@ -11,8 +11,11 @@ from mmdiff_video.pretraining.corpus import CorpusConfig
 from mmdiff_video.seeds import stable_seed
 
 _HASHED = 16
-"""Rooms that the generator is known by, in about half a second: these hold all kinds of things, and
-a room without a kind of thing cannot tell that it is made otherwise now."""
+"""How many rooms are hashed to tell one version of the generator from another, in half a second.
+
+Together they hold every kind of furniture: a change to a kind that none of them holds would go
+unnoticed.
+"""
 
 
 class RoomClips:
@@ -20,7 +23,7 @@ class RoomClips:
 
     @property
     def key(self) -> dict[str, str | int]:
-        """The generator, and what changes with the rooms that it makes and draws."""
+        """Name of the generator, and what changes when it makes or draws rooms otherwise."""
         from mmdiff_video.rooms import DRAWING
 
         return {
@@ -33,7 +36,6 @@ class RoomClips:
     def render(
         self, split: str, indices: Sequence[int], config: CorpusConfig
     ) -> Iterator[tuple[NDArray[np.uint8], str]]:
-        """Render the rooms of these indices, on all cores, each along a part of its walk."""
         from mmdiff_video.rooms import make_room, render_rooms
 
         clips = render_rooms(

@@ -1,4 +1,4 @@
-"""What the two trainings share: the run folder, stages one after the other, where a run starts."""
+"""What VAE and DiT training share: the run folder, its stages, the weights to start from."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -77,8 +77,8 @@ def train_stages(
 
     Args:
         stages: in order.
-        out: the run folder; a stage has its own below it.
-        model: begins the first stage.
+        out: the run folder, in which every stage has its own.
+        model: as the first stage begins.
         trainer: makes the trainer of a stage: (stage, its folder, whether to resume it).
 
     Returns:

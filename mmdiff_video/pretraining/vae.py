@@ -43,17 +43,16 @@ _STATISTICS_CLIPS = 512
 
 def train_vae(
     config: VAEConfig, out: Path, *, resume: bool = False, init: Path | None = None
-) -> Path:
-    """Train through all stages and leave the finished VAE in ``out/vae``.
+) -> None:
+    """Train through all stages and leave the finished VAE in ``out/vae``, in bfloat16.
+
+    A signal (SIGINT, SIGTERM) ends it after a step, with a checkpoint and without a VAE.
 
     Args:
         config: see :class:`VAEConfig`.
         out: the run folder: config.yaml, a folder for each stage, ``vae/`` and ``report.json``.
         resume: go on from the newest checkpoint of the newest stage.
         init: start from a finished run's weights or a backbone's folder, with a fresh optimiser.
-
-    Returns:
-        the diffusers folder of the VAE, in bfloat16.
 
     Raises:
         InputError: anything wrong with the config, the corpus, the run folder or ``init``.
@@ -82,7 +81,7 @@ def train_vae(
         return Trainer(run, coder, samples, error, settings, preview=preview, resume=resume)
 
     if not train_stages(config.stages, out, coder, trainer):
-        return out / "vae"  # stopped by a signal
+        return
     if processes().is_main_process:
         coder.eval().requires_grad_(False)
         began = origin(out)
@@ -107,11 +106,14 @@ def train_vae(
         }
         write_json(out / REPORT, report)
         logger.info("%s: %s", out / "vae", report["val"])
-    return out / "vae"
 
 
 def start_from(coder: Coder, trained: Coder) -> None:
-    """Take over trained weights; what is to be wider begins as what was trained.
+    """Take over trained weights; a wider part begins by computing what the narrow one did.
+
+    Args:
+        coder: is filled.
+        trained: of the same architecture; for Wan, of the same or narrower widths.
 
     Raises:
         InputError: another architecture.
@@ -127,7 +129,12 @@ def start_from(coder: Coder, trained: Coder) -> None:
 
 
 class Crops:
-    """Crops of the corpus' clips, drawn from (clip, epoch): uint8 [F, H, W, 3].
+    """A training set of random crops of the corpus' clips: uint8 [F, H, W, 3].
+
+    Args:
+        corpus: the clips.
+        stage: size and frames of the crops.
+        seed: together with epoch and index it fixes a crop.
 
     Raises:
         InputError: crops that are larger than the clips.
@@ -147,7 +154,7 @@ class Crops:
         return len(self.corpus)
 
     def sample(self, index: int, epoch: int) -> Tensor:
-        """Cut one crop out of a clip: place, first frame, mirroring, and now and then the scale."""
+        """Cut a crop at a random place and frame, perhaps mirrored or from the half-size clip."""
         rng = np.random.default_rng(stable_seed("crop", self.seed, epoch, index))
         clip = self.corpus.clip(index)
         frames, crop = self.stage.frames, self.stage.crop

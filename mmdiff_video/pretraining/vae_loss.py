@@ -19,7 +19,7 @@ _LEAST_MSE = 5e-6
 
 
 class VAELoss:
-    """Squared error (or its logarithm) + L1 + gradients + LPIPS where its weights are + some KL.
+    """The weighted sum of the terms that :class:`VAELossConfig` describes.
 
     Args:
         config: the weights of the terms.

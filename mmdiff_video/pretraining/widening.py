@@ -1,4 +1,4 @@
-"""Give a trained Wan VAE a wider encoder or decoder that begins as the one it had.
+"""Widen the encoder or decoder of a trained Wan VAE without changing what it computes.
 
 Net2WiderNet (Chen, Goodfellow, Shlens 2016, Sec. 2.3): every hidden channel is there several
 times, and what reads it splits its weights unequally between the copies, so that they come apart

@@ -4,9 +4,9 @@
         model.safetensors      the trained weights
         ema.safetensors        their moving average
         optimizer.safetensors  moments: ``exp_avg.<parameter>`` and so on
-        state.json             step, seed and whatever else the loop goes on from
+        state.json             step, seed and what else the loop needs to go on
 
-There are no random states: the loop draws everything from (seed, step, process).
+No random state is saved: the loop seeds every generator from (seed, step, process).
 """
 
 import json
@@ -85,7 +85,8 @@ def load_moments(checkpoint: Path, optimizer: Optimizer) -> None:
     """Fill an optimiser, whose parameters must be named, with the moments of a checkpoint.
 
     Raises:
-        InputError: the file is damaged, or of a version that treats some parameters otherwise.
+        InputError: the file is damaged, or of a version that gave some parameters another kind of
+            update.
     """
     moments: dict[str, dict[str, Tensor]] = {}
     for key, tensor in _read(checkpoint, "optimizer").items():

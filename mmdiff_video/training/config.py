@@ -1,10 +1,16 @@
 """The settings every training run has, whatever it trains."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import nn
+from torch.optim import Optimizer
+
 from mmdiff_video.checks import check_fields, check_seed
-from mmdiff_video.errors import InputError
+from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.training.optimizers import OPTIMIZERS
+from mmdiff_video.training.precision import PRECISIONS
+from mmdiff_video.training.schedules import SCHEDULES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +23,13 @@ class TrainConfig:
         steps: optimiser steps in all.
         batch_size: samples in one forward of one process.
         grad_accumulation: forwards of each process per optimiser step.
-        optimizer: ``adamw``, or ``muon``: see :class:`Muon`.
+        optimizer: a name in :data:`OPTIMIZERS`: ``adamw``, or ``muon`` (see :class:`Muon`).
         lr: learning rate at the end of the warm-up; parameter groups multiply it by their factor.
-        weight_decay: AdamW's, on tensors with two or more axes (not on biases, norms and gates).
+        weight_decay: decoupled decay of tensors with two or more axes (not of biases, norms and
+            gates): every step takes off lr x weight_decay of a weight.
         warmup_steps: steps over which the rate rises linearly from ``lr / warmup_steps``.
-        schedule: after the warm-up, ``constant`` or ``cosine`` (to 0 at the last step).
+        schedule: of the rate after the warm-up, a name in :data:`SCHEDULES`: ``constant``, or
+            ``cosine`` (to 0 at the last step).
         grad_clip: largest norm of the whole gradient; 0 leaves it alone.
         ema_decay: decay of the averaged weights, which previews and evaluation use. Step n uses at
             most (1 + n) / (10 + n), so that a short run is not dominated by its random start.
@@ -74,20 +82,22 @@ class TrainConfig:
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"train.ema_decay is {self.ema_decay}: it must be in [0, 1)")
         for name, valid in (
-            ("optimizer", ("adamw", "muon")),
-            ("schedule", ("constant", "cosine")),
-            ("precision", ("auto", "bf16", "fp32")),
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in valid:
-                raise InputError(
-                    f"train.{name} is '{getattr(self, name)}': valid: {', '.join(valid)}"
-                )
+                raise unknown_name(f"train.{name}", getattr(self, name), valid)
+
+    def make_optimizer(self, model: nn.Module, lr_factors: Mapping[str, float]) -> Optimizer:
+        """Build the optimiser of a model; see :meth:`OptimizerConfig.build`."""
+        kind = OPTIMIZERS[self.optimizer]
+        settings = kind(lr=self.lr, weight_decay=self.weight_decay, precision=self.precision)
+        return settings.build(model, lr_factors)
 
     def lr_scale(self, step: int) -> float:
-        """Share of the base rate that step number ``step`` (from 1) trains with."""
+        """Share of the base rate that step number ``step`` (from 1) trains with, in [0, 1]."""
         if step <= self.warmup_steps:
             return step / self.warmup_steps
-        if self.schedule == "constant":
-            return 1.0
         done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        return SCHEDULES[self.schedule](min(done, 1.0))

@@ -61,13 +61,17 @@ def sample_at(position: int, size: int, seed: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Shares:
-    """Batch sampler: this process's part of every forward from step ``first`` (0-based) on.
+    """Batch sampler: this process's (index, epoch) pairs, forward after forward.
 
     Attributes:
         size: samples in the set.
-        batch_size, rounds, processes, process: see ``TrainConfig``; a step has ``rounds`` forwards.
-        seed: shuffles.
-        first, steps: steps first, first + 1, ... steps - 1 are given.
+        batch_size: samples in one forward of one process.
+        rounds: forwards of each process in a step.
+        processes: how many there are.
+        process: which of them this is, from 0.
+        seed: of the order.
+        first: steps done before.
+        steps: steps in all.
     """
 
     size: int

@@ -33,17 +33,12 @@ from mmdiff_video.training.data import (
     TrainingSet,
     share_loader,
 )
+from mmdiff_video.training.ema import make_ema, update_ema
+from mmdiff_video.training.gradients import clip_gradients, sum_gradients
 from mmdiff_video.training.means import Means
-from mmdiff_video.training.optim import (
-    bf16_forward,
-    clip_gradients,
-    make_ema,
-    make_optimizer,
-    set_lr,
-    sum_gradients,
-    update_ema,
-)
-from mmdiff_video.training.precision import takes_bf16
+from mmdiff_video.training.optimizers import set_lr
+from mmdiff_video.training.precision import bf16_forward, takes_bf16
+from mmdiff_video.training.resuming import newest_checkpoint, refuse_other_run
 from mmdiff_video.training.signals import StopRequest, stop_signals
 from mmdiff_video.training.track import Tracker
 
@@ -98,9 +93,9 @@ class Trainer:
         preview: ``(averaged model, step, path) -> metrics`` writes a PNG to ``path``, or nothing;
             what it returns, such as a validation loss, goes to metrics.jsonl too.
         lr_factors: start of a parameter's name -> factor on the learning rate.
-        identity: what else than seed, batch, samples and optimizer must not change over the life
-            of the run, as plain JSON values.
-        notice: what every line of metrics and progress must say, such as that the backbone is
+        identity: what must not change over the life of the run, as plain JSON values, besides
+            seed, global batch, number of samples and optimizer.
+        notice: repeated in every line of metrics and progress, such as that the backbone is
             untrained; empty for nothing.
         resume: go on from the newest checkpoint of the run folder.
 
@@ -144,7 +139,7 @@ class Trainer:
         self.model = model.to(self.device)
         broadcast(list(self.model.state_dict().values()))
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(self.model, config, lr_factors or {})
+        self.optimizer = config.make_optimizer(self.model, lr_factors or {})
 
         self.step = 0
         self.usable = 0
@@ -152,7 +147,7 @@ class Trainer:
         self.window = Means()
         self.last: dict[str, float] = {}
         self.ema = make_ema(self.model)
-        if (newest := self._open(resume)) is not None:
+        if (newest := newest_checkpoint(run, resume=resume)) is not None:
             self._restore(newest)
 
     def fit(self) -> TrainResult:
@@ -190,34 +185,9 @@ class Trainer:
             self.world.wait_for_everyone()
         return TrainResult(self.step, self.step >= self.config.steps, self.last, dict(self.skipped))
 
-    def _open(self, resume: bool) -> Path | None:
-        """Refuse a folder that does not suit; returns the checkpoint to go on from, if any."""
-        if self.world.is_main_process:
-            ckpt.remove_unfinished(self.run)
-        self.world.wait_for_everyone()
-        found = ckpt.checkpoints(self.run)
-        if not resume:
-            if found:
-                raise InputError(
-                    f"{self.run} holds a run of {ckpt.load_state(found[-1])['step']} steps already;"
-                    " resume it (--resume), or choose another folder"
-                )
-            return None
-        if found:
-            return found[-1]
-        if not (self.run / "metrics.jsonl").exists():
-            raise InputError(f"nothing to resume in {self.run}: no run was started there")
-        return None  # killed before its first checkpoint: from the start
-
     def _restore(self, checkpoint: Path) -> None:
         state = ckpt.load_state(checkpoint)
-        for name, now in self.identity.items():
-            # a checkpoint of an older version does not know everything
-            if (then := state.get(name, now)) != now:
-                raise InputError(
-                    f"{checkpoint}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
-                    f" started with {then}: go on with that, or train in another folder"
-                )
+        refuse_other_run(checkpoint, state, self.identity)
         ckpt.load_weights(checkpoint, self.model, ema=False)
         ckpt.load_weights(checkpoint, self.ema.module, ema=True)
         ckpt.load_moments(checkpoint, self.optimizer)

@@ -1,22 +1,33 @@
-"""Whether to train in bfloat16."""
+"""Whether to train in bfloat16, and a model's forward in it."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, convert_to_fp32
+from torch import nn
 
 from mmdiff_video.process import processes
+from mmdiff_video.training.attention import Float32Attention
+
+PRECISIONS = ("auto", "bf16", "fp32")
+"""What ``train.precision`` may be."""
 
 _WORTH = 1.2
-"""Least gain that pays for what bf16 adds around the products: conversions, and their rounding."""
+"""How many times as fast bf16 products must be to pay for conversions and coarser rounding."""
 
 
 def takes_bf16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bf16: as told, or for ``auto`` where the hardware is faster in it.
 
-    The main process decides that for all, who must ask together: near the limit each would measure
-    something else, and their weights would part.
+    Called on every process together: the main one measures, and all take its answer. Near the limit
+    their own measurements could differ, and with them their weights.
+
+    Args:
+        precision: one of :data:`PRECISIONS`.
+        device: that the model is on.
     """
     if precision != "auto":
         return precision == "bf16"
@@ -51,3 +62,25 @@ def cpu_bf16_gain() -> float:
             torch.mm(factor, factor)
             seconds[dtype] = min(seconds[dtype], time.perf_counter() - started)
     return seconds[torch.float32] / seconds[torch.bfloat16]
+
+
+@contextmanager
+def bf16_forward(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Run the model's forward under bf16 autocast and give its outputs back in float32.
+
+    Only the forward: losses and rendering in the caller stay in float32. Tensors are converted back
+    inside tuples, lists and dicts; a container of another class must convert its own.
+    """
+    forward = model.forward
+
+    def in_bf16(*args, **kwargs):
+        attention = Float32Attention() if device.type == "cpu" else nullcontext()
+        with torch.autocast(device.type, torch.bfloat16), attention:
+            return convert_to_fp32(forward(*args, **kwargs))
+
+    # found before the class's own method; deleting it uncovers that again
+    model.forward = in_bf16
+    try:
+        yield
+    finally:
+        del model.forward

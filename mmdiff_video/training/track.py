@@ -1,4 +1,4 @@
-"""What a run tells while it trains: metrics.jsonl, TensorBoard, progress on the terminal."""
+"""What a run reports while it trains: metrics.jsonl, TensorBoard, progress on the terminal."""
 
 import json
 import math
@@ -20,14 +20,14 @@ _QUIET_SECONDS = 15.0
 class Tracker:
     """Writes the metrics of one run; only the main process has one.
 
-    Opening drops the lines of metrics.jsonl after ``first_step``, so that resuming from a
-    checkpoint repeats no step.
+    Opening it drops the lines of metrics.jsonl after ``first_step``, so that a run that resumes
+    from a checkpoint records no step twice.
 
     Args:
         run: the run folder.
         first_step: steps done before.
         steps: steps in all.
-        notice: said in every line; empty for nothing.
+        notice: repeated in every line of metrics and progress; empty for nothing.
     """
 
     def __init__(self, run: Path, first_step: int, steps: int, notice: str):

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from .projection import ALPHA_MIN
 
 ALPHA_MAX = 0.999
-# A Gaussian that would leave no more light than this ends the pixel and is not drawn itself.
+# A Gaussian that would leave no more light than this ends the pixel and is not blended itself.
 TRANSMITTANCE_MIN = 1e-4
 
 # Both were measured (benchmarks/rasterizer.py): small tiles waste few pixels on small Gaussians;
@@ -29,7 +29,7 @@ SEGMENT = 128
 
 
 class TileLists(NamedTuple):
-    """Which Gaussians to draw, and in which order, in every tile that has any."""
+    """Which Gaussians to blend, and in which order, in every tile that has any."""
 
     members: Tensor
     """[L] indices of Gaussians, tile after tile, nearest first within a tile."""
@@ -120,7 +120,7 @@ class _Composite(torch.autograd.Function):
         down, across = tile_grid(width, height, tile)
         sums = features.new_zeros(down * across, tile * tile, features.shape[1])
         left = features.new_ones(down * across, tile * tile)
-        # Like ``left``, but going on past the Gaussian that ends a pixel: what tells that it ended.
+        # The transmittance as if no pixel ended early: one has ended where this is at the limit.
         through = left.clone()
         visits = []
         longest = int(lists.counts[0]) if len(lists.counts) else 0
@@ -132,10 +132,10 @@ class _Composite(torch.autograd.Function):
                 entering = through[tiles]
                 visits.append((block, begin, entering))
                 alphas = _Footprints(_take(table, 1, members), tiles, across, tile).alphas
-                weights, chain, drawn = _weights(alphas.clamp_(max=ALPHA_MAX), entering)
+                weights, chain, blended = _weights(alphas.clamp_(max=ALPHA_MAX), entering)
                 sums[tiles] += torch.bmm(weights, _take(padded_features, 0, members))
                 through[tiles] = chain[..., -1]
-                last = chain.gather(-1, drawn.sum(-1, keepdim=True).long())[..., 0]
+                last = chain.gather(-1, blended.sum(-1, keepdim=True).long())[..., 0]
                 left[tiles] = torch.where(entering > TRANSMITTANCE_MIN, last, left[tiles])
         ctx.save_for_backward(means2d, conics, opacities, features, left)
         ctx.retrace = lists, visits, across, tile
@@ -149,14 +149,14 @@ class _Composite(torch.autograd.Function):
         table, padded_features = _pad(means2d, conics, opacities, features)
         grads = table.new_zeros(len(means2d) + 1, 6)
         grad_features = torch.zeros_like(padded_features)
-        # What lies behind the block at hand contributes to the loss, per pixel.
+        # What everything behind the current block contributes to the loss, per pixel.
         beyond = left * grad_left
         for block, begin, entering in reversed(visits):
             tiles, members = lists.tiles[block], lists.members_of(block, begin, len(means2d))
             footprints = _Footprints(_take(table, 1, members), tiles, across, tile)
             unclamped = footprints.alphas
             alphas = unclamped.clamp(max=ALPHA_MAX)
-            weights, chain, drawn = _weights(alphas, entering)
+            weights, chain, blended = _weights(alphas, entering)
             grad_pixels = grad_sums[tiles]  # [n, P, F]
             grad_members = torch.bmm(weights.transpose(1, 2), grad_pixels)  # [n, K, F]
             grad_features.index_add_(0, members.flatten(), grad_members.flatten(0, 1))
@@ -169,7 +169,7 @@ class _Composite(torch.autograd.Function):
             beyond[tiles] = behind[..., 0]
             grad_alphas = worth.mul_(chain[..., :-1]).sub_(behind[..., 1:] / (1 - alphas))
             movable = torch.le(unclamped, ALPHA_MAX, out=alphas)
-            flow = grad_alphas.mul_(unclamped).mul_(drawn).mul_(movable)
+            flow = grad_alphas.mul_(unclamped).mul_(blended).mul_(movable)
             grads.index_add_(0, members.flatten(), footprints.pull_back(flow).flatten(0, 1))
         grads = grads[:-1]
         return (
@@ -214,8 +214,8 @@ def _weights(alphas: Tensor, entering: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     chain = torch.cat([entering[..., None], 1 - alphas], -1).cumprod(-1)
     # Comparing into a float tensor is several times faster on CPUs than masking with booleans.
-    drawn = torch.gt(chain[..., 1:], TRANSMITTANCE_MIN, out=torch.empty_like(alphas))
-    return (alphas * chain[..., :-1]).mul_(drawn), chain, drawn
+    blended = torch.gt(chain[..., 1:], TRANSMITTANCE_MIN, out=torch.empty_like(alphas))
+    return (alphas * chain[..., :-1]).mul_(blended), chain, blended
 
 
 class _Footprints:

@@ -11,14 +11,14 @@ import os
 from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 
 MODULE = "recon.rasterize._splatting"
-"""Where the library lies, in words that importlib understands. It is not a Python module."""
+"""Name under which importlib finds the library's file. It is not a Python module."""
 
 INSTRUCTION_SET_VARIABLE = "RECON_INSTRUCTION_SET"
 """Environment variable that names the instruction set to use instead of the best one."""
 
 
-class Scene(Structure):
-    """``ReconScene`` of csrc/engine.h."""
+class ReconScene(Structure):
+    """The struct of csrc/engine.h."""
 
     _fields_ = (
         ("count", c_int64),
@@ -27,8 +27,8 @@ class Scene(Structure):
     )
 
 
-class Cameras(Structure):
-    """``ReconCameras`` of csrc/engine.h."""
+class ReconCameras(Structure):
+    """The struct of csrc/engine.h."""
 
     _fields_ = (
         *((name, c_int32) for name in ("views", "width", "height")),
@@ -37,14 +37,14 @@ class Cameras(Structure):
     )
 
 
-class Pictures(Structure):
-    """``ReconPictures`` of csrc/engine.h."""
+class ReconPictures(Structure):
+    """The struct of csrc/engine.h."""
 
     _fields_ = tuple((name, c_void_p) for name in ("image", "depth", "alpha"))
 
 
-class Gradients(Structure):
-    """``ReconGradients`` of csrc/engine.h."""
+class ReconGradients(Structure):
+    """The struct of csrc/engine.h."""
 
     _fields_ = tuple(
         (name, c_void_p)
@@ -72,14 +72,17 @@ def load() -> ctypes.CDLL:
     library.recon_instruction_sets.restype = POINTER(c_char_p)
     library.recon_stored_bytes.restype = c_int64
     library.recon_render.argtypes = (
-        *(POINTER(kind) for kind in (Scene, Cameras, Pictures)),
+        *(POINTER(kind) for kind in (ReconScene, ReconCameras, ReconPictures)),
         c_int,
         c_int,
         POINTER(c_void_p),
     )
     library.recon_render_backward.argtypes = (
         c_void_p,
-        *(POINTER(kind) for kind in (Scene, Cameras, Pictures, Pictures, Gradients)),
+        *(
+            POINTER(kind)
+            for kind in (ReconScene, ReconCameras, *2 * (ReconPictures,), ReconGradients)
+        ),
         c_int,
     )
     library.recon_release.argtypes = (c_void_p,)
@@ -88,7 +91,7 @@ def load() -> ctypes.CDLL:
 
 
 def unavailable() -> str | None:
-    """Why the compiled engine cannot draw here, or None."""
+    """Say why the compiled engine cannot render here, or None."""
     try:
         load()
     except OSError as error:

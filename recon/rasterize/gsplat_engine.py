@@ -5,52 +5,55 @@ import functools
 import torch
 from torch import Tensor
 
-from .preparation import any_gaussians_on_any_background
+from .contract import Cameras, Meta, Rendered, Splats
+from .preparation import hide_broken, nothing_rendered, on_backgrounds
 
 
-@any_gaussians_on_any_background
-def render(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    near: float,
-    far: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Render every view; see :data:`recon.rasterize.ENGINES` for what an engine returns."""
+def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rendered:
+    """Render all views at once."""
+    rendered, _ = render_with_meta(splats, cameras, backgrounds)
+    return rendered
+
+
+def render_with_meta(
+    splats: Splats, cameras: Cameras, backgrounds: Tensor | None
+) -> tuple[Rendered, Meta]:
+    """Render all views at once; the meta is gsplat's own."""
+    means = splats.means
+    if not len(means) or not len(cameras.viewmats):
+        rendered, meta = nothing_rendered(splats, cameras)
+        return on_backgrounds(rendered, backgrounds), meta
     if means.device.type != "cuda" or means.dtype != torch.float32:
         raise ValueError(
-            f"engine 'gsplat' draws float32 tensors on CUDA, not {means.dtype} on {means.device}: "
-            "use engine 'torch'"
+            f"engine 'gsplat' renders float32 tensors on CUDA, not {means.dtype} on "
+            f"{means.device}: use engine 'torch'"
         )
     import gsplat
 
-    maps, alpha, _ = gsplat.rasterization(
-        means,
-        quats,
-        scales,
-        opacities,
-        colors,
-        viewmats,
-        Ks,
-        width,
-        height,
-        near_plane=near,
-        far_plane=far,
+    maps, alpha, meta = gsplat.rasterization(
+        *hide_broken(splats),
+        cameras.viewmats,
+        cameras.Ks,
+        cameras.width,
+        cameras.height,
+        near_plane=cameras.near_plane,
+        far_plane=cameras.far_plane,
         packed=False,
         render_mode="RGB+ED",
     )
-    return maps[..., :-1], maps[..., -1], alpha[..., 0]
+    rendered = Rendered(maps[..., :-1], maps[..., -1], alpha[..., 0])
+    return (
+        on_backgrounds(rendered, backgrounds),
+        Meta(meta["radii"], meta["means2d"], meta["depths"]),
+    )
 
 
 @functools.cache
 def unavailable() -> str | None:
-    """Why gsplat cannot draw here, or None. The first call may compile its kernels (minutes)."""
+    """Say why gsplat cannot render here, or None.
+
+    The first call may compile its kernels, which takes minutes.
+    """
     try:
         from gsplat.cuda import _backend
     except Exception as error:  # the just-in-time build fails in many ways, none of them ours

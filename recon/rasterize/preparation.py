@@ -1,60 +1,52 @@
 """What every engine but the compiled one needs done around it."""
 
-import functools
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-Pictures = tuple[Tensor, Tensor, Tensor]
+from .contract import Cameras, Meta, Rendered, Splats
 
 
-def any_gaussians_on_any_background(draw: Callable[..., Pictures]) -> Callable[..., Pictures]:
-    """Make an engine of a function that draws on black what is finite and not empty.
+def hide_broken(splats: Splats) -> Splats:
+    """Make Gaussians with NaN, an infinity or a zero quaternion transparent, with zero gradients.
 
-    ``draw`` takes an engine's arguments without the background, with G >= 1, V >= 1 and all values
-    finite.
+    They keep their places, but get harmless values. Without any such Gaussian nothing is copied.
     """
+    usable = _usable(splats)
+    if usable.all():
+        return splats
+    means, quats, scales, opacities, colors = splats
+    kept = usable[:, None]
+    return Splats(
+        torch.where(kept, means, 0),
+        torch.where(kept, quats, 1),
+        torch.where(kept, scales, 1),
+        torch.where(usable, opacities, 0),
+        torch.where(kept, colors, 0),
+    )
 
-    @functools.wraps(draw)
-    def render(
-        means: Tensor,
-        quats: Tensor,
-        scales: Tensor,
-        opacities: Tensor,
-        colors: Tensor,
-        viewmats: Tensor,
-        Ks: Tensor,
-        width: int,
-        height: int,
-        near: float,
-        far: float,
-        background: Tensor | None,
-    ) -> Pictures:
-        usable = _usable(means, quats, scales, opacities, colors)
-        if not usable.all():
-            means, quats, scales, opacities, colors = (
-                t[usable] for t in (means, quats, scales, opacities, colors)
-            )
-        if len(means) and len(viewmats):
-            image, depth, alpha = draw(
-                means, quats, scales, opacities, colors, viewmats, Ks, width, height, near, far
-            )
-        else:
-            alpha = means.new_zeros(len(viewmats), height, width)
-            image, depth = means.new_zeros(*alpha.shape, colors.shape[1]), alpha.clone()
-        if background is not None:
-            behind = background.expand(len(viewmats), -1)[:, None, None]
-            image = image + (1 - alpha[..., None]) * behind
-        return image, depth, alpha
 
-    return render
+def on_backgrounds(rendered: Rendered, backgrounds: Tensor | None) -> Rendered:
+    """Put backgrounds [C] or [V, C] behind what was rendered on black."""
+    if backgrounds is None:
+        return rendered
+    image, depth, alpha = rendered
+    behind = backgrounds.expand(len(image), -1)[:, None, None]
+    return Rendered(image + (1 - alpha[..., None]) * behind, depth, alpha)
+
+
+def nothing_rendered(splats: Splats, cameras: Cameras) -> tuple[Rendered, Meta]:
+    """Black pictures for no Gaussians, or no pictures for no cameras."""
+    views, count = len(cameras.viewmats), len(splats.means)
+    alpha = splats.means.new_zeros(views, cameras.height, cameras.width)
+    image = alpha.new_zeros(*alpha.shape, splats.colors.shape[1])
+    depths = alpha.new_zeros(views, count)
+    means2d = alpha.new_zeros(views, count, 2)
+    return Rendered(image, alpha.clone(), alpha), Meta(means2d.int(), means2d, depths)
 
 
 @torch.no_grad()
-def _usable(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor
-) -> Tensor:
+def _usable(splats: Splats) -> Tensor:
+    means, quats, scales, opacities, colors = splats
     values = torch.cat([means, quats, scales, opacities[:, None], colors], 1)
     # Zero times anything finite is zero: several times faster than isfinite().all(1).
     return ((values * 0).sum(1) == 0) & (quats != 0).any(1)

@@ -4,42 +4,63 @@ import torch
 from torch import Tensor
 
 from .compositing import composite, list_tiles
-from .preparation import any_gaussians_on_any_background
-from .projection import project_gaussians
+from .contract import Cameras, Meta, Rendered, Splats
+from .preparation import hide_broken, nothing_rendered, on_backgrounds
+from .projection import Projected, meta_of, project_gaussians
 
 
-@any_gaussians_on_any_background
-def render(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    near: float,
-    far: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Render every view; see :data:`recon.rasterize.ENGINES` for what an engine returns."""
-    views = []
-    for viewmat, K in zip(viewmats, Ks, strict=True):
-        seen = project_gaussians(
-            means, quats, scales, opacities, viewmat, K, width, height, near, far
+def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rendered:
+    """Render every view, one after the other."""
+    if not len(splats.means) or not len(cameras.viewmats):
+        rendered, _ = nothing_rendered(splats, cameras)
+    else:
+        splats = hide_broken(splats)
+        rendered = _stack(
+            [
+                _render_view(splats, project_gaussians(splats, camera), cameras)
+                for camera in cameras.split()
+            ]
         )
-        features = torch.cat([colors.index_select(0, seen.ids), seen.depths[:, None]], 1)
-        sums, left = composite(
-            seen.means2d,
-            seen.conics,
-            opacities.index_select(0, seen.ids),
-            features,
-            list_tiles(seen.boxes, width, height),
-            width,
-            height,
+    return on_backgrounds(rendered, backgrounds)
+
+
+def render_with_meta(
+    splats: Splats, cameras: Cameras, backgrounds: Tensor | None
+) -> tuple[Rendered, Meta]:
+    """Render every view from the ``means2d`` of the meta."""
+    if not len(splats.means) or not len(cameras.viewmats):
+        rendered, meta = nothing_rendered(splats, cameras)
+    else:
+        splats = hide_broken(splats)
+        projected = [project_gaussians(splats, camera) for camera in cameras.split()]
+        meta = meta_of(projected, len(splats.means))
+        rendered = _stack(
+            [
+                _render_view(
+                    splats, seen._replace(means2d=means2d.index_select(0, seen.ids)), cameras
+                )
+                for seen, means2d in zip(projected, meta.means2d, strict=True)
+            ]
         )
-        alpha = 1 - left
-        depth = sums[..., -1] / alpha.clamp(min=1e-10)
-        views.append((sums[..., :-1], depth, alpha))
-    image, depth, alpha = (torch.stack(maps) for maps in zip(*views, strict=True))
-    return image, depth, alpha
+    return on_backgrounds(rendered, backgrounds), meta
+
+
+def _render_view(splats: Splats, seen: Projected, cameras: Cameras) -> Rendered:
+    """One view on black: image [H, W, C], depth and alpha [H, W]."""
+    features = torch.cat([splats.colors.index_select(0, seen.ids), seen.depths[:, None]], 1)
+    sums, left = composite(
+        seen.means2d,
+        seen.conics,
+        splats.opacities.index_select(0, seen.ids),
+        features,
+        list_tiles(seen.boxes, cameras.width, cameras.height),
+        cameras.width,
+        cameras.height,
+    )
+    alpha = 1 - left
+    depth = sums[..., -1] / alpha.clamp(min=1e-10)
+    return Rendered(sums[..., :-1], depth, alpha)
+
+
+def _stack(views: list[Rendered]) -> Rendered:
+    return Rendered(*(torch.stack(maps) for maps in zip(*views, strict=True)))

@@ -5,16 +5,36 @@ from typing import Any
 import pytest
 import torch
 from flux_reference import FluxReference
+from tiny_cards import ROWS
 from torch import Tensor
 
 from mmdiff_video.backbones import Backbone, load_backbone
 from mmdiff_video.backbones.concepts.reader import PROMPT_WORDS, check_concepts
-from mmdiff_video.backbones.families.flux import pack
+from mmdiff_video.backbones.latents import pack
+from mmdiff_video.backbones.noise import keyed_noise, noised
 from mmdiff_video.errors import InputError
 from mmdiff_video.tasks import TASKS
 
 CONCEPTS = ("object", "background", "edges")
 TIMES = (0.7, 0.2)
+
+
+def stream_of(backbone: Backbone) -> str:
+    concepts = backbone.adapter.family.concepts
+    assert concepts is not None
+    return concepts.stream
+
+
+def conditional_of(call: dict[str, Any], tokens: Tensor) -> dict[str, Any] | None:
+    """The conditional row alone of a call of the transformer, or None if it has none."""
+    rows = (call["encoder_hidden_states"] == tokens).flatten(1).all(dim=1).nonzero()
+    if not len(rows):
+        return None
+    batch = len(call["encoder_hidden_states"])
+    return {
+        name: value[rows[0]] if isinstance(value, Tensor) and len(value) == batch > 1 else value
+        for name, value in call.items()
+    }
 
 
 def latent(backbone: Backbone, count: int = 2) -> Tensor:
@@ -68,7 +88,7 @@ def test_taps_are_bit_identical_with_and_without_concepts(
 
 
 @pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
-@pytest.mark.parametrize("family", ["wan", "flux", "schnell"])
+@pytest.mark.parametrize("family", [*ROWS, "schnell"])
 def test_the_sample_is_bit_identical_with_and_without_concepts(
     tiny: dict[str, Backbone], family: str, concepts: list[str]
 ) -> None:
@@ -79,7 +99,7 @@ def test_the_sample_is_bit_identical_with_and_without_concepts(
     for name, m in plain.features.maps.items():
         assert torch.equal(m, watched.features.maps[name])
     assert plain.features.concepts is None
-    frames = 2 if family == "wan" else 1
+    frames = 2 if tiny[family].geometry.is_video else 1
     assert watched.features.concepts is not None
     assert watched.features.concepts.shape == (1, len(concepts), frames, 2, 3)
 
@@ -97,11 +117,12 @@ def test_maps_of_a_sample_are_those_of_its_own_forwards(backbone: Backbone) -> N
     ).features
     handle.remove()
     text = backbone.encode_text(["a red ball"])
-    conditional = [c for c in calls if torch.equal(c["encoder_hidden_states"], text.tokens)]
+    conditional = [conditional_of(c, text.tokens) for c in calls]
+    conditional = [c for c in conditional if c is not None]
     sigmas = backbone.pipeline.scheduler.sigmas.tolist()
     expected: list[Tensor] = []
-    blocks = [s.index for s in backbone.tap_specs() if s.stream == backbone.concept_stream]
-    reader = backbone.concept_reader(CONCEPTS, blocks, text)
+    blocks = [s.index for s in backbone.tap_specs() if s.stream == stream_of(backbone)]
+    reader = backbone.adapter.concept_reader(CONCEPTS, blocks, text)
     with reader.attached(expected.append), torch.no_grad():
         for sigma in features.sigmas[:2]:
             model(**conditional[sigmas.index(sigma)])
@@ -136,7 +157,7 @@ def test_concepts_cost_nothing_at_steps_that_are_not_read(tiny: dict[str, Backbo
 
 @pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
 def test_queries_are_gone_at_the_next_block(backbone: Backbone, concepts: list[str]) -> None:
-    stream = backbone.concept_stream
+    stream = stream_of(backbone)
     specs = [spec for spec in backbone.tap_specs() if spec.stream == stream]
     made: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
@@ -160,7 +181,7 @@ def test_queries_are_gone_at_the_next_block(backbone: Backbone, concepts: list[s
 
 
 def test_maps_average_over_blocks_and_timesteps(backbone: Backbone) -> None:
-    blocks = [s.name for s in backbone.tap_specs() if s.stream == backbone.concept_stream]
+    blocks = [s.name for s in backbone.tap_specs() if s.stream == stream_of(backbone)]
     single = [
         read(backbone, concept_blocks=[name], timesteps=[t], taps=[]).concepts
         for name in blocks
@@ -205,14 +226,13 @@ def test_the_forward_stops_at_the_last_block_that_is_read(tiny: dict[str, Backbo
 def reference(flux: Backbone, x0: Tensor, t: float) -> tuple[list[Tensor], list[Tensor]]:
     """The float64 blocks on the same noisy latent."""
     prompts = ["a red ball", "a chair"]
-    noisy = flux.add_noise(x0, t, ["a", "b"])
+    noisy = noised(x0, keyed_noise(["a", "b"], 0, x0.shape[1:]), torch.tensor(t))
     text = flux.encode_text(prompts)
-    assert text.pooled is not None
     model = flux.pipeline.transformer
     return FluxReference(model.state_dict(), model.config).run(
         pack(noisy[:, :, 0]),
         text.tokens,
-        text.pooled,
+        text.tensors["pooled"],
         flux.encode_text(CONCEPTS).tokens[:, 0],
         torch.full([2], t),
         3.5,
@@ -236,7 +256,8 @@ def test_flux_maps_are_the_papers_formula(tiny: dict[str, Backbone]) -> None:
     # the ablation: what falls on the words, of the attention over all text and picture tokens
     words = flux.encode_text(["a red ball", "a chair"]).words
     share = [
-        torch.stack([a[n, :, :, : words[n]].sum(-1).mean(0) for n in range(2)]) for a in attentions
+        torch.stack([a[n, :, :, : words[n].sum()].sum(-1).mean(0) for n in range(2)])
+        for a in attentions
     ]
     got = read(flux, **arguments, concepts=[PROMPT_WORDS]).concepts
     torch.testing.assert_close(
@@ -249,9 +270,12 @@ def test_concepts_in_the_texts_place_are_treated_as_the_text_is(tiny: dict[str, 
     flux = tiny["flux"]
     model = flux.pipeline.transformer
     concepts = flux.encode_text(CONCEPTS)
-    assert concepts.pooled is not None
     text = type(concepts)(
-        concepts.tokens[:, 0][None], concepts.words[:1], torch.zeros_like(concepts.pooled[:1])
+        {
+            "tokens": concepts.tokens[:, 0][None],
+            "pooled": torch.zeros_like(concepts.tensors["pooled"][:1]),
+        },
+        torch.ones(1, len(CONCEPTS), dtype=torch.bool),
     )
     maps: list[Tensor] = []
     text_out: list[Tensor] = []
@@ -265,7 +289,7 @@ def test_concepts_in_the_texts_place_are_treated_as_the_text_is(tiny: dict[str, 
             handles.append(
                 module.register_forward_pre_hook(lambda m, args, kept=kept: kept.append(args[0]))
             )
-    reader = flux.concept_reader(CONCEPTS, [0, 1], text)
+    reader = flux.adapter.concept_reader(CONCEPTS, [0, 1], text)
     with reader.attached(maps.append), torch.no_grad():
         flux.velocity(latent(flux)[:1], torch.tensor([0.6]), text, 3.5)
     for handle in handles:
@@ -291,7 +315,8 @@ def test_wan_maps_are_the_stated_formula(tiny: dict[str, Backbone]) -> None:
     text = wan.encode_text(prompts)
     handles = [block.attn2.register_forward_pre_hook(watch) for block in model.blocks]
     with torch.no_grad():
-        wan.velocity(wan.add_noise(x0, 0.7, ["a", "b"]), torch.tensor([0.7, 0.7]), text, None)
+        noisy = noised(x0, keyed_noise(["a", "b"], 0, x0.shape[1:]), torch.tensor(0.7))
+        wan.velocity(noisy, torch.tensor([0.7, 0.7]), text, None)
         encoded = wan.encode_text(CONCEPTS)
         embedded = model.condition_embedder.text_embedder(encoded.tokens).double()
     for handle in handles:
@@ -308,11 +333,11 @@ def test_wan_maps_are_the_stated_formula(tiny: dict[str, Backbone]) -> None:
     maps, shares = [], []
     for i in range(len(model.blocks)):
         q = heads(i, "q", seen["picture"][i])  # [N, L, heads, d]
-        keys = [heads(i, "k", e[:n]).mean(0) for e, n in zip(embedded, encoded.words, strict=True)]
+        keys = [heads(i, "k", e[n]).mean(0) for e, n in zip(embedded, encoded.words, strict=True)]
         scores = torch.einsum("nlhd,khd->nhkl", q, torch.stack(keys)) / 24**0.5
         maps.append(scores.softmax(2).mean(1))
         attention = torch.einsum("nlhd,nshd->nhls", q, heads(i, "k", seen["text"][i])) / 24**0.5
-        own = torch.arange(16) < text.words[:, None]
+        own = torch.arange(16) < torch.tensor([3, 2])[:, None]
         shares.append((attention.softmax(-1) * own[:, None, None]).sum(-1).mean(1))
     arguments = {"latent": x0, "prompt": prompts, "timesteps": [0.7]}
     got = read(wan, **arguments).concepts
@@ -325,15 +350,19 @@ def test_wan_maps_are_the_stated_formula(tiny: dict[str, Backbone]) -> None:
     )
 
 
-def test_own_words_end_before_the_end_token_and_padding(backbone: Backbone) -> None:
+@pytest.mark.parametrize("family", ["wan", "flux"])
+def test_own_words_end_before_the_end_token_and_padding(
+    tiny: dict[str, Backbone], family: str
+) -> None:
     # listed words are one token each
-    text = backbone.encode_text(["a red ball", "a room", "", "a " * 40])
-    assert text.words.tolist() == [3, 2, 1, 15]
-    assert text.rows(torch.tensor([1, 1])).words.tolist() == [2, 2]
+    text = tiny[family].encode_text(["a red ball", "a room", "", "a " * 40])
+    for row, count in zip(text.words.tolist(), [3, 2, 1, 15], strict=True):
+        assert row == [True] * count + [False] * (16 - count)
+    assert torch.equal(text.rows(torch.tensor([1, 1])).words, text.words[[1, 1]])
 
 
 @pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
-@pytest.mark.parametrize("family", ["wan", "flux"])
+@pytest.mark.parametrize("family", ROWS)
 def test_weights_may_come_and_go_layer_by_layer(
     tiny_folders: dict, family: str, concepts: list[str]
 ) -> None:
@@ -348,7 +377,7 @@ def test_weights_may_come_and_go_layer_by_layer(
     assert {p.device.type for p in model.parameters()} == {"meta"}
 
 
-@pytest.mark.parametrize("family", ["wan", "flux"])
+@pytest.mark.parametrize("family", ROWS)
 def test_maps_in_bfloat16(tiny: dict[str, Backbone], tiny_folders: dict, family: str) -> None:
     rough = load_backbone(str(tiny_folders[family]), device="cpu", dtype=torch.bfloat16)
     for concepts in (CONCEPTS, [PROMPT_WORDS]):

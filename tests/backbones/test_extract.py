@@ -6,6 +6,7 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_cards import ROWS
 
 from mmdiff_video.backbones import Backbone, extract, load_backbone
 from mmdiff_video.backbones.batching import for_row_chunks, incoming_bytes, rows_that_fit
@@ -44,7 +45,7 @@ def test_shapes_of_a_non_square_clip(backbone: Backbone) -> None:
     assert features.untrained
 
 
-@pytest.mark.parametrize("family", ["wan", "flux"])
+@pytest.mark.parametrize("family", ROWS)
 def test_a_bf16_vae_is_given_what_the_stock_pipelines_give_it(
     tiny_folders: dict[str, Path], family: str
 ) -> None:
@@ -53,8 +54,11 @@ def test_a_bf16_vae_is_given_what_the_stock_pipelines_give_it(
     normalized = VaeImageProcessor.normalize(video)
     assert isinstance(normalized, torch.Tensor)
     with torch.no_grad():
-        latent = rough._vae_encode(rough.fold(normalized).bfloat16())
-    assert torch.equal(rough.encode(video), rough.unfold(latent.float(), len(video)))
+        adapter = rough.adapter
+        latent = adapter.family.latents.encode(
+            rough.pipeline.vae, adapter.fold(normalized).bfloat16()
+        )
+    assert torch.equal(rough.encode(video), adapter.unfold(latent.float(), len(video)))
 
 
 def test_one_picture_is_a_one_frame_video(backbone: Backbone) -> None:
@@ -125,7 +129,7 @@ def test_noise_comes_from_key_and_seed_alone(keys: list[str], seed: int) -> None
     assert not torch.equal(together[0], keyed_noise(keys[:1], seed + 1, (2, 3))[0])
 
 
-def test_add_noise_agrees_with_the_scheduler_on_its_own_grid(backbone: Backbone) -> None:
+def test_noising_agrees_with_the_scheduler_on_its_own_grid(backbone: Backbone) -> None:
     scheduler = type(backbone.pipeline.scheduler).from_config(backbone.pipeline.scheduler.config)
     kwargs = {"mu": 1.0} if scheduler.config.use_dynamic_shifting else {}
     scheduler.set_timesteps(6, **kwargs)
@@ -137,16 +141,27 @@ def test_add_noise_agrees_with_the_scheduler_on_its_own_grid(backbone: Backbone)
             expected = scheduler.scale_noise(latent, at, eps)
         else:
             expected = scheduler.add_noise(latent, eps, at)
-        ours = backbone.add_noise(latent, float(sigma), ["a"], seed=7)
+        ours = backbone.adapter.family.noised(latent, eps, sigma)
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_add_noise_takes_a_timestep_per_sample(backbone: Backbone) -> None:
-    latent = torch.ones(2, 16, 1, 2, 2)
-    mixed = backbone.add_noise(latent, torch.tensor([0.0, 1.0]), ["a", "b"])
-    assert torch.equal(mixed[0], latent[0])
-    assert torch.equal(mixed[1], keyed_noise(["b"], 0, latent.shape[1:])[0])
-    assert mixed.dtype == backbone.add_noise(latent.bfloat16(), 0.5, ["a", "b"]).dtype
+def test_the_noisy_latent_is_drawn_from_key_and_seed_at_each_timestep(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    forward = backbone.adapter.velocity
+
+    def watched(noisy: torch.Tensor, *rest):
+        seen.append(noisy)
+        return forward(noisy, *rest)
+
+    monkeypatch.setattr(backbone.adapter, "velocity", watched)
+    latent = torch.ones(2, backbone.geometry.channels, 1, 4, 4)
+    backbone.extract_latent(latent, timesteps=[0.0, 0.25, 1.0], keys=["a", "b"], seed=3)
+    eps = keyed_noise(["a", "b"], 3, latent.shape[1:])
+    rows = [(1 - t) * latent[i] + t * eps[i] for i in range(2) for t in (0.0, 0.25, 1.0)]
+    torch.testing.assert_close(torch.cat(seen), torch.stack(rows))
+    assert seen[0].dtype == torch.float32
 
 
 def test_wrong_sizes_are_refused_with_the_nearest_that_fit(tiny: dict[str, Backbone]) -> None:
@@ -199,19 +214,21 @@ def test_a_picture_without_a_frame_axis_is_refused(backbone: Backbone) -> None:
 
 def test_each_prompt_is_encoded_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    encode = backbone._encode_prompt
+    texts = backbone.adapter._texts
+    encode = texts._encode
 
     def counted(prompt: str):
         calls.append(prompt)
         return encode(prompt)
 
-    monkeypatch.setattr(backbone._texts, "_encode", counted)
+    monkeypatch.setattr(texts, "_encode", counted)
     text = backbone.encode_text(["once upon", "a time", "once upon"])
     assert calls == ["once upon", "a time"]
     assert torch.equal(text.tokens[0], text.tokens[2])
-    assert text.tokens.shape == (3, 16, 32)
+    clip_tokens = 77 if "tokenizer_3" in backbone.pipeline.components else 0  # before T5's
+    assert text.tokens.shape == (3, clip_tokens + 16, 32)
     backbone.encode_text([f"filler {i}" for i in range(100)])
-    assert len(backbone._texts._kept) <= 64
+    assert len(texts._kept) <= 64
     calls.clear()
     backbone.encode_text(["once upon", "filler 99"])
     assert calls == ["once upon"]
@@ -230,8 +247,7 @@ def test_text_is_what_the_stock_pipeline_makes(tiny: dict[str, Backbone]) -> Non
     assert torch.equal(tokens, wan.encode_text(["a caf\u00e9 & a red ball"]).tokens)
     ours = flux.encode_text([prompt])
     assert torch.equal(ours.tokens, flux_tokens)
-    assert ours.pooled is not None
-    assert torch.equal(ours.pooled, pooled)
+    assert torch.equal(ours.tensors["pooled"], pooled)
 
 
 def test_weights_are_frozen_and_outputs_usable_in_a_graph(backbone: Backbone) -> None:
@@ -253,7 +269,8 @@ def test_memory_exhaustion_halves_the_chunk_and_says_so(
     arguments = {"timesteps": TIMES, "keys": ["a", "b", "c"]}
     expected = backbone.extract_latent(latent, **arguments)
     larger = torch.randn(3, backbone.geometry.channels, 1, 4, 6)
-    forward, rows = backbone.velocity, []
+    adapter = backbone.adapter
+    forward, rows = adapter.velocity, []
 
     def tight(noisy: torch.Tensor, *rest):
         rows.append(len(noisy))
@@ -261,8 +278,8 @@ def test_memory_exhaustion_halves_the_chunk_and_says_so(
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return forward(noisy, *rest)
 
-    monkeypatch.setattr(backbone, "chunk_limits", {})
-    monkeypatch.setattr(backbone, "velocity", tight)
+    monkeypatch.setattr(adapter, "chunk_limits", {})
+    monkeypatch.setattr(adapter, "velocity", tight)
     with caplog.at_level(logging.WARNING):
         features = backbone.extract_latent(latent, **arguments)
     assert rows == [9, 4, 2, 2, 2, 2, 1]
@@ -301,13 +318,13 @@ def test_the_chunk_is_chosen_with_waiting_weights_in_mind(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    forward = backbone.velocity
+    forward = backbone.adapter.velocity
 
     def watched(noisy: torch.Tensor, *rest):
         rows.append(len(noisy))
         return forward(noisy, *rest)
 
-    monkeypatch.setattr(backbone, "velocity", watched)
+    monkeypatch.setattr(backbone.adapter, "velocity", watched)
     monkeypatch.setattr(extract, "incoming_bytes", lambda model, device: 2)
     monkeypatch.setattr(extract, "rows_that_fit", lambda *row: row[-1])
     latent = torch.zeros(1, backbone.geometry.channels, 1, 4, 4)

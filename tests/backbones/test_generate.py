@@ -9,14 +9,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_cards import ROWS
 from torch import nn
 
 from mmdiff_video.backbones import Backbone, load_defaults
-from mmdiff_video.backbones.sample import assign_steps, run_tapped
+from mmdiff_video.backbones.sample import _row_with, assign_steps, run_tapped
 from mmdiff_video.errors import InputError
 
 PROMPT = "a red ball in a room"
 TIMES = (0.8, 0.5, 0.3, 0.001)
+
+
+def size_of(backbone: Backbone) -> tuple[int, int, int]:
+    """Frames, height and width of :func:`stock_run`."""
+    return 5 if backbone.geometry.is_video else 1, 32, 48
 
 
 def stock_run(folder: Path, guidance: float, seed: int, **changes: Any) -> tuple[Any, list]:
@@ -50,35 +56,34 @@ def stock_run(folder: Path, guidance: float, seed: int, **changes: Any) -> tuple
                 arguments["negative_prompt_embeds"] = negative
             output = pipeline(**arguments).frames.transpose(1, 2)
         else:
+            arguments |= {name: value for name, value in changes.items() if value is not None}
             output = pipeline(PROMPT, max_sequence_length=16, **arguments).images[:, :, None]
     return output, latents
 
 
 @pytest.mark.parametrize(
     ("family", "guidance", "negative"),
-    [
-        ("wan", 5.0, None),
-        ("wan", 5.0, "blurry"),
-        ("wan", 1.0, None),
-        ("flux", 3.5, None),
-        ("schnell", 0.0, None),
-    ],
+    [(name, None, None) for name in ROWS]
+    + [(name, None, "blurry") for name, row in ROWS.items() if row.text.negative]
+    + [(name, 1.0, None) for name in ROWS]
+    + [("schnell", 0.0, None)],
 )
 def test_the_sample_is_bit_identical_to_the_stock_pipelines(
     tiny: dict[str, Backbone],
     tiny_folders: dict[str, Path],
     family: str,
-    guidance: float,
+    guidance: float | None,
     negative: str | None,
 ) -> None:
     backbone = tiny[family]
+    guidance = backbone.defaults.guidance if guidance is None else guidance
     expected, latents = stock_run(tiny_folders[family], guidance, 11, negative_prompt=negative)
     sample = backbone.generate(
         PROMPT, timesteps=TIMES, guidance=guidance, negative_prompt=negative, seed=11
     )
     assert torch.equal(sample.video, expected)
-    assert sample.video.shape == (1, 3, 5 if family == "wan" else 1, 32, 48)
-    final = backbone.sampled_latent(latents[-1], 32, 48)
+    assert sample.video.shape == (1, 3, *size_of(backbone))
+    final = backbone.adapter.sampled_latent(latents[-1], *size_of(backbone))
     assert torch.equal(sample.features.latent, final)
     other = backbone.generate(PROMPT, timesteps=TIMES, guidance=guidance, seed=12)
     assert not torch.equal(other.video, sample.video)
@@ -118,7 +123,9 @@ def outputs_of(modules: dict[str, nn.Module], forward: Callable[[], object]) -> 
     return read
 
 
-@pytest.mark.parametrize(("family", "guidance"), [("wan", 5.0), ("wan", 1.0), ("flux", 3.5)])
+@pytest.mark.parametrize(
+    ("family", "guidance"), [(name, scale) for name in ROWS for scale in (1.0, 4.5)]
+)
 def test_taps_are_those_of_the_conditional_forward_at_the_recorded_sigma(
     tiny: dict[str, Backbone], tiny_folders: dict[str, Path], family: str, guidance: float
 ) -> None:
@@ -129,19 +136,36 @@ def test_taps_are_those_of_the_conditional_forward_at_the_recorded_sigma(
     scheduler = backbone.pipeline.scheduler  # still holds the schedule of that run
     sigmas = scheduler.sigmas[:-1].tolist()
     text = backbone.encode_text([PROMPT])
-    modules = backbone.tap_modules(backbone.resolve_taps())
+    specs = {spec.name: spec for spec in backbone.resolve_taps()}
+    modules = backbone.tap_modules(list(specs.values()))
     for i, (t, sigma) in enumerate(zip(features.timesteps, features.sigmas, strict=True)):
         if t == 0.001:
             continue
         step = sigmas.index(sigma)
         assert abs(sigma - t) == min(abs(s - t) for s in sigmas)
-        before = backbone.sampled_latent(latents[step - 1], 32, 48)
+        before = backbone.adapter.sampled_latent(latents[step - 1], *size_of(backbone))
         at = scheduler.timesteps[step].reshape(1) / 1000  # the number that the pipeline gave
         read = outputs_of(modules, partial(backbone.velocity, before, at.float(), text, guidance))
         for name, m in features.maps.items():
             tokens = m[:, i].flatten(2).transpose(1, 2)
-            expected = backbone.picture_tokens(read[name])
+            expected = backbone.adapter.picture_tokens(specs[name], read[name], tokens.shape[1])
             torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_transformer_is_told_the_time_as_the_pipeline_tells_it(backbone: Backbone) -> None:
+    calls: list[torch.Tensor] = []
+    handle = backbone.pipeline.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(kwargs["timestep"]), with_kwargs=True
+    )
+    backbone.generate(PROMPT, taps=[], steps=5, guidance=1.0)
+    handle.remove()
+    told = backbone.adapter.family.told
+    sigmas = backbone.pipeline.scheduler.sigmas[: len(calls)]
+    assert len(calls) == 5
+    # a scheduler may truncate to whole thousandths
+    step = 1e-3 * float(told(torch.ones(())))
+    theirs = torch.cat(calls).float()
+    torch.testing.assert_close(theirs, told(sigmas), atol=step, rtol=0)
 
 
 def test_near_clean_timestep_equals_extract_on_the_final_latent(backbone: Backbone) -> None:
@@ -165,7 +189,7 @@ def test_order_of_timesteps_is_the_callers(backbone: Backbone) -> None:
 
 def test_a_schedule_too_short_is_refused_before_any_block_runs(backbone: Backbone) -> None:
     ran: list[int] = []
-    first = next(iter(backbone._blocks().values()))[0]
+    (first,) = backbone.tap_modules(backbone.tap_specs()[:1]).values()
     handle = first.register_forward_hook(lambda *_: ran.append(1))
     try:
         with pytest.raises(InputError, match=r"0.5 and 0.45 both fall on sigma .* 3 steps"):
@@ -233,6 +257,18 @@ def test_every_timestep_is_assigned_to_its_nearest_or_refused(
         assert abs(sigmas[step] - t) == min(abs(s - t) for s in sigmas)
 
 
+def test_a_row_is_conditional_when_all_its_texts_are() -> None:
+    """The pooled text too: a branch with the same tokens and another pooled vector is another."""
+    tokens, pooled = torch.ones(1, 2, 3), torch.ones(1, 4)
+    given = {"tokens": torch.ones(3, 2, 3), "pooled": torch.ones(3, 4)}
+    given["tokens"][0] = 0
+    given["pooled"][1] = 0
+    assert _row_with({"tokens": tokens, "pooled": pooled}, given) == 2
+    assert _row_with({"tokens": tokens}, given) == 1
+    assert _row_with({"tokens": 2 * tokens, "pooled": pooled}, given) is None
+    assert _row_with({"tokens": torch.ones(1, 5, 3)}, given) is None
+
+
 class UnusualOrder:
     """A pipeline with the unconditional branch first, then none, then both in one batch."""
 
@@ -272,8 +308,8 @@ def test_the_conditional_branch_is_told_by_its_text_not_by_the_order_of_calls() 
     run = run_tapped(
         pipeline,
         {"block.0": pipeline.transformer.block},
-        lambda out: out,
-        conditional=conditional,
+        lambda name, out: out,
+        conditional={"encoder_hidden_states": conditional},
         timesteps=[0.9, 0.5, 0.2],
         arguments={},
     )

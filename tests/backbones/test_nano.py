@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_cards import TINY_WAN, tiny_card
+from tiny_cards import tiny_card
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, load_backbone
 from mmdiff_video.backbones.nano import build as nano
+from mmdiff_video.backbones.nano import parts
 from mmdiff_video.backbones.nano.text import WORDS, clip_tokenizer, unigram_tokenizer
 
 
@@ -94,7 +95,7 @@ def test_tokenizers_load_back_as_they_were(tiny_folders: dict[str, Path]) -> Non
 
 
 def test_a_wan_that_predicts_clean_samples_answers_with_the_velocity_to_them(tmp_path: Path):
-    nano.build(tiny_card("nano-wan", TINY_WAN), tmp_path / "folder")
+    nano.build(tiny_card("nano-wan"), tmp_path / "folder")
     backbone = load_backbone(tmp_path / "folder", device="cpu")
     scheduler = backbone.pipeline.scheduler
     assert scheduler.config.prediction_type == "sample"
@@ -104,3 +105,12 @@ def test_a_wan_that_predicts_clean_samples_answers_with_the_velocity_to_them(tmp
     scheduler.register_to_config(prediction_type="flow_prediction")  # as Wan 2.1 has it
     predicted = backbone.velocity(noisy, t, text, None)
     assert torch.allclose(noisy - t.reshape(2, 1, 1, 1, 1) * velocity, predicted, atol=1e-5)
+
+
+def test_a_projected_clip_gives_its_pooled_text_at_its_own_width(tmp_path: Path) -> None:
+    tokenizer = clip_tokenizer(tmp_path)
+    encoder = parts._KINDS["projected_clip"].encoder(tokenizer, 16, 2)
+    assert type(encoder).__name__ == "CLIPTextModelWithProjection"
+    found = encoder(torch.tensor([tokenizer("a red ball").input_ids]), output_hidden_states=True)
+    assert found.text_embeds.shape == (1, 16)
+    assert [h.shape for h in found.hidden_states] == [(1, 5, 16)] * 3

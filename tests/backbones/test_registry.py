@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_cards import ROWS
 
 from mmdiff_video.backbones import (
     UNTRAINED_NOTICE,
@@ -16,12 +17,23 @@ from mmdiff_video.backbones import (
     load_backbone,
     load_defaults,
 )
-from mmdiff_video.backbones.cards import adapters, load_card
+from mmdiff_video.backbones.cards import load_card
+from mmdiff_video.backbones.families import family_of
+from mmdiff_video.backbones.hub import fetch_pipeline
 from mmdiff_video.backbones.registry import fingerprint
 from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.errors import InputError
 
-NAMES = ["flux", "flux-schnell", "nano-flux", "nano-wan", "wan", "wan-14b"]
+NAMES = [
+    "flux",
+    "flux-schnell",
+    "nano-flux",
+    "nano-wan",
+    "sd3.5-large",
+    "sd3.5-medium",
+    "wan",
+    "wan-14b",
+]
 TWINS = ["nano-flux-random", "nano-wan-random"]
 
 
@@ -57,7 +69,7 @@ def test_defaults_of_the_big_backbones() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_card_is_consistent(name: str) -> None:
     card = load_card(name)
-    layout = adapters()[card.pipeline].layout(card.transformer, card.vae)
+    layout = family_of(card.pipeline, name).layout(card.transformer, card.vae)
     d = card.defaults
     layout.geometry.check_size(d.frames, d.height, d.width)
     taps = resolve_taps(d.taps, layout.taps, layout.default_stream)
@@ -102,6 +114,53 @@ def test_gated_weights_say_how_to_log_in(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(InputError, match=r"licence on the hub and run `hf auth login`"):
         load_backbone("flux")
+
+
+def test_only_the_components_of_a_pipeline_are_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The files of a real repository, with its copies for other programs."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = {
+        "model_index.json",
+        "mmdiff.json",
+        "transformer/config.json",
+        "transformer/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+        "text_encoder_3/model-00001-of-00002.safetensors",
+        "text_encoder_3/model.safetensors.index.json",
+        "tokenizer/merges.txt",
+        "tokenizer_3/spiece.model",
+    }
+    unwanted = {
+        "sd3.5_medium.safetensors",
+        "README.md",
+        "text_encoders/clip_g.safetensors",
+        "text_encoders/t5xxl_fp16.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "text_encoder_3/model.fp16-00001-of-00002.safetensors",
+        "text_encoder_3/model.safetensors.index.fp16.json",
+        "image_encoder/model.safetensors",
+        "demo/example.json",
+    }
+    parts = ("transformer", "text_encoder", "text_encoder_3", "tokenizer", "tokenizer_3")
+    index = {"_class_name": "Pipeline", "image_encoder": [None, None]}
+    (tmp_path / "model_index.json").write_text(
+        json.dumps(index | {name: ["library", "Class"] for name in parts})
+    )
+    calls: list[set[str]] = []
+
+    def snapshot(hub_id: str, **patterns: list[str]) -> str:
+        calls.append(set(filter_repo_objects(sorted(wanted | unwanted), **patterns)))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert fetch_pipeline("someone/something") == tmp_path
+    assert calls == [{"model_index.json"}, wanted]
+    (tmp_path / "model_index.json").write_text("[]")
+    with pytest.raises(InputError, match=r"'someone/something' has no readable model_index.json"):
+        fetch_pipeline("someone/something")
 
 
 def test_broken_folders_are_refused(copied: Path, tmp_path: Path) -> None:
@@ -182,7 +241,7 @@ def test_fingerprint_of_a_large_file_sees_header_size_and_samples(tmp_path: Path
 
 
 def test_bf16_keeps_the_float32_modules(tiny_folders: dict[str, Path]) -> None:
-    for family in ("wan", "flux"):
+    for family in ROWS:
         backbone = load_backbone(str(tiny_folders[family]), device="cpu", dtype=torch.bfloat16)
         dtypes = {p.dtype for p in backbone.pipeline.transformer.parameters()}
         assert torch.bfloat16 in dtypes
@@ -196,7 +255,7 @@ def test_bf16_keeps_the_float32_modules(tiny_folders: dict[str, Path]) -> None:
 def test_describe_taps_agrees_with_the_loaded_backbone(
     tiny_folders: dict[str, Path],
 ) -> None:
-    for family in ("wan", "flux"):
+    for family in ROWS:
         folder = str(tiny_folders[family])
         backbone = load_backbone(folder, device="cpu")
         table = describe_taps(folder)
@@ -218,6 +277,10 @@ def test_describe_taps_prints_names_widths_grid_and_memory() -> None:
     assert UNTRAINED_NOTICE not in text
     assert UNTRAINED_NOTICE in str(describe_taps("nano-wan-random"))
     assert "single.0 to single.37" in str(describe_taps("flux"))
+    for name, last, width in (("sd3.5-medium", 23, "1536"), ("sd3.5-large", 37, "2432")):
+        text = str(describe_taps(name))
+        for fact in (f"joint.0 to joint.{last}", width, "1 x 32 x 32 = 1024 tokens"):
+            assert fact in text
     with pytest.raises(InputError, match="16 frames"):
         describe_taps("wan", frames=16)
     for size in ({"frames": 0}, {"height": 0}, {"width": 0}):
@@ -234,7 +297,7 @@ def test_describe_taps_loads_no_weights_and_no_heavy_library() -> None:
 
 
 def test_card_defaults_survive_the_folder(tiny_folders: dict[str, Path]) -> None:
-    for family in ("wan", "flux"):
+    for family in ROWS:
         note = json.loads((tiny_folders[family] / "mmdiff.json").read_text())
         defaults = load_defaults(str(tiny_folders[family]))
         assert json.loads(json.dumps(dataclasses.asdict(defaults))) == note["defaults"]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mmdiff_video.backbones import load_backbone, load_defaults, registry
-from mmdiff_video.backbones.cards import describe, load_card, shipped_weights
+from mmdiff_video.backbones.cards import load_card, shipped_weights
+from mmdiff_video.backbones.describe import describe
 from mmdiff_video.pretraining.export import GOLDEN, golden_forward
 
 NAMES = ("nano-flux", "nano-wan")

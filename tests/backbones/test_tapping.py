@@ -1,10 +1,12 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from mmdiff_video.backbones import Backbone
-from mmdiff_video.backbones.base import TextEmbedding
 from mmdiff_video.backbones.taps import run_up_to, tapped
+from mmdiff_video.backbones.types import TextEmbedding
 
 
 def transformer_inputs(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor, TextEmbedding]:
@@ -24,11 +26,16 @@ def test_tapped_forward_is_bit_equal_to_untapped(backbone: Backbone) -> None:
     plain = backbone.velocity(noisy, t, text, 3.5)
     read: dict[str, torch.Tensor] = {}
     modules = backbone.tap_modules(backbone.tap_specs())
-    with tapped(modules, backbone.picture_tokens, lambda name, x: read.update({name: x.clone()})):
+    specs = {spec.name: spec for spec in backbone.tap_specs()}
+    tokens = noisy.shape[2] * 2 * 3
+
+    def keep(name: str, output: Any) -> None:
+        read[name] = backbone.adapter.picture_tokens(specs[name], output, tokens).clone()
+
+    with tapped(modules, keep):
         assert torch.equal(backbone.velocity(noisy, t, text, 3.5), plain)
     assert torch.equal(backbone.velocity(noisy, t, text, 3.5), plain)
     assert plain.shape == noisy.shape
-    tokens = noisy.shape[2] * 2 * 3
     for spec in backbone.tap_specs():
         # the picture's tokens, not the text's
         assert read[spec.name].shape == (2, tokens, spec.width)
@@ -40,7 +47,7 @@ def test_forward_stops_after_the_last_tapped_block(backbone: Backbone) -> None:
     ran: list[str] = []
     for i in range(len(specs)):
         ran.clear()
-        with tapped(modules, backbone.picture_tokens, lambda name, _: ran.append(name)):
+        with tapped(modules, lambda name, _: ran.append(name)):
             latent = torch.zeros(1, backbone.geometry.channels, 1, 4, 4)
             backbone.extract_latent(latent, taps=[specs[i].name], timesteps=[0.5], keys=["k"])
         assert ran == [spec.name for spec in specs[: i + 1]]
@@ -52,12 +59,12 @@ def test_hooks_are_gone_afterwards_and_after_errors(backbone: Backbone) -> None:
     backbone.extract_latent(latent, timesteps=[0.5], keys=["k"])
     assert hooks_on(model) == 0
 
-    def fail(name: str, tokens: torch.Tensor) -> None:
+    def fail(name: str, output: Any) -> None:
         raise RuntimeError("sink")
 
     modules = backbone.tap_modules(backbone.tap_specs())
     noisy, t, text = transformer_inputs(backbone)
-    with pytest.raises(RuntimeError, match="sink"), tapped(modules, backbone.picture_tokens, fail):
+    with pytest.raises(RuntimeError, match="sink"), tapped(modules, fail):
         run_up_to(model, list(modules.values())[-1], lambda: backbone.velocity(noisy, t, text, 3.5))
     assert hooks_on(model) == 0
 

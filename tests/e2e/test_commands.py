@@ -17,7 +17,7 @@ from mmdiff_video.datasets.formats.re10k import write_video
 from mmdiff_video.datasets.video_reader import count_frames, read_frames
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.rooms.make import make_rooms
-from recon.ply import load_ply
+from recon.io.ply import load_ply
 
 TINY = [
     "data.frames=5",

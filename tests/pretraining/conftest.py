@@ -2,7 +2,7 @@
 
 import pytest
 from disc_clips import Discs
-from tiny_cards import TINY_FLUX, TINY_WAN, tiny_card
+from tiny_cards import tiny_card
 
 from mmdiff_video.pretraining import dit, export, runs, vae
 
@@ -12,8 +12,8 @@ def discs(monkeypatch: pytest.MonkeyPatch) -> Discs:
     """The source that every corpus of the test is rendered by."""
     source = Discs()
     cards = {
-        "nano-wan": tiny_card("nano-wan", TINY_WAN),
-        "nano-flux": tiny_card("nano-flux", TINY_FLUX),
+        "nano-wan": tiny_card("nano-wan"),
+        "nano-flux": tiny_card("nano-flux"),
     }
     monkeypatch.setattr(runs, "RoomClips", lambda: source)
     for module in (vae, dit, export):

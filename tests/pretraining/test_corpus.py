@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from disc_clips import Discs
 
-from mmdiff_video.datasets import rooms
+from mmdiff_video import rooms
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_aside
 from mmdiff_video.pretraining import rooms as rooms_source

@@ -14,15 +14,14 @@ from splat_scenes import (
     Scene,
     Shape,
     delicate_pixels,
-    draw,
     instruction_sets,
     leaves,
     random_scene,
+    render,
 )
 from torch import Tensor
 
-from recon import rasterize as rasterize_module
-from recon.rasterize import Rendered, auto_engine, cpu_library, rasterize
+from recon.rasterize import Rendered, auto_engine, cpu_library, engines, rasterize
 from recon.rotations import matrices_from_quats
 
 compiled = pytest.mark.skipif(not instruction_sets(), reason="the compiled engine was not built")
@@ -52,8 +51,8 @@ def compare(scene: Scene, shape: Shape, seed: int) -> tuple[int, int]:
     """
     delicate = delicate_pixels(scene, shape.width, shape.height)
     mine, exact = leaves(scene), leaves(scene, torch.float64)
-    ours = draw(mine, shape.width, shape.height)
-    theirs = draw(exact, shape.width, shape.height, "torch")
+    ours = render(mine, shape.width, shape.height)
+    theirs = render(exact, shape.width, shape.height, "torch")
 
     generator = torch.Generator().manual_seed(seed)
     weights = [torch.randn(maps.shape, generator=generator) for maps in ours]
@@ -94,7 +93,7 @@ def compare(scene: Scene, shape: Shape, seed: int) -> tuple[int, int]:
     sum((m * w).sum() for m, w in zip(theirs, weights, strict=True)).backward()
     for name, leaf in mine.items():
         reference = exact[name].grad
-        if reference is None:  # nothing was drawn at all
+        if reference is None:  # nothing was rendered at all
             assert not leaf.grad.any()
             continue
         error = (leaf.grad.double() - reference).norm()
@@ -154,9 +153,9 @@ def test_needles_of_1_to_1000_keep_their_conic():
     shape = Shape(40, 1, 3, 120, 90)
     scene = random_scene(shape, ("needle",), seed=3)
     scene["means"][:, 2] = 2
-    scene["background"][:] = 0
-    picture = draw(scene, 120, 90)
-    exact = draw({k: t.double() for k, t in scene.items()}, 120, 90, "torch")
+    scene["backgrounds"][:] = 0
+    picture = render(scene, 120, 90)
+    exact = render({k: t.double() for k, t in scene.items()}, 120, 90, "torch")
     assert exact.alpha.max() > 0.5
     assert (picture.alpha.double() - exact.alpha).abs().max() < 1e-3
     assert (picture.image.double() - exact.image).abs().mean() < 1e-6
@@ -169,9 +168,9 @@ def test_large_images_lose_no_precision(far_away):
     scene = random_scene(Shape(6, 1, 3, 24, 4), ("plain",), seed=5)
     scene["means"][:, 0] *= 0.2  # within the slope bounds of either picture
     scene["Ks"][:, 0, 2] = 11.5  # exact in float32 wherever it is moved
-    here = draw(scene, 24, 4)
+    here = render(scene, 24, 4)
     scene["Ks"][:, 0, 2] += far_away
-    there = draw(scene, int(far_away) + 24, 4)
+    there = render(scene, int(far_away) + 24, 4)
     close = there.image[:, :, int(far_away) :]
     assert (close - here.image).abs().mean() < 1e-6
 
@@ -181,18 +180,18 @@ def test_equal_depths_blend_in_input_order():
     scene = random_scene(Shape(90, 1, 3, 16, 16), ("plain",), seed=2)
     scene["viewmats"][:] = torch.eye(4)
     scene["means"][:, 2] = 3
-    picture = draw(scene, 16, 16)
-    exact = draw({k: t.double() for k, t in scene.items()}, 16, 16, "torch")
+    picture = render(scene, 16, 16)
+    exact = render({k: t.double() for k, t in scene.items()}, 16, 16, "torch")
     torch.testing.assert_close(picture.image.double(), exact.image, atol=1e-5, rtol=0)
 
 
 @compiled
-def test_exactly_at_near_and_far_is_drawn():
+def test_exactly_at_near_and_far_is_rendered():
     scene = random_scene(Shape(2, 1, 1, 9, 9), seed=0)
     scene["viewmats"][:] = torch.eye(4)
     scene["means"] = torch.tensor([[0.0, 0, 2.0], [0, 0, 4.0]])
-    assert draw(scene, 9, 9, near=2.0, far=4.0).depth.max() > 2
-    assert not draw(scene, 9, 9, near=2.0001, far=3.9999).alpha.any()
+    assert render(scene, 9, 9, near_plane=2.0, far_plane=4.0).depth.max() > 2
+    assert not render(scene, 9, 9, near_plane=2.0001, far_plane=3.9999).alpha.any()
 
 
 @compiled
@@ -206,7 +205,7 @@ def test_what_is_not_finite_is_left_out_with_zero_gradient(field, value):
     whole = leaves(scene)
     rest = [i for i in range(20) if i not in (7, 11)]
     part = leaves({k: t[rest] if k in GAUSSIAN_FIELDS else t for k, t in scene.items()})
-    for a, b in zip(draw(whole, 20, 20), draw(part, 20, 20), strict=True):
+    for a, b in zip(render(whole, 20, 20), render(part, 20, 20), strict=True):
         assert torch.equal(a, b)
         (a.square().sum() + b.square().sum()).backward(retain_graph=True)
     for name in GAUSSIAN_FIELDS:
@@ -215,41 +214,41 @@ def test_what_is_not_finite_is_left_out_with_zero_gradient(field, value):
 
 
 @compiled
-def test_nothing_to_draw_gives_the_background():
+def test_nothing_to_render_gives_the_background():
     scene = random_scene(Shape(0, 2, 3, 7, 5))
-    picture = draw(leaves(scene), 7, 5)
-    assert torch.equal(picture.image.detach(), scene["background"].expand(2, 5, 7, 3))
+    picture = render(leaves(scene), 7, 5)
+    assert torch.equal(picture.image.detach(), scene["backgrounds"].expand(2, 5, 7, 3))
     assert not picture.alpha.any()
     picture.image.sum().backward()
 
     nowhere = random_scene(Shape(3, 0, 3, 7, 5))
-    assert draw(nowhere, 7, 5).image.shape == (0, 5, 7, 3)
+    assert render(nowhere, 7, 5).image.shape == (0, 5, 7, 3)
 
 
 @pytest.mark.parametrize("engine", ["torch", pytest.param("cpu", marks=compiled)])
 def test_a_batch_of_scenes_equals_scenes_alone(engine):
     scenes = [random_scene(Shape(9, 2, 3, 12, 8), seed=seed) for seed in range(3)]
     batch = {name: torch.stack([s[name] for s in scenes]) for name in scenes[0]}
-    together = draw(batch, 12, 8, engine)
+    together = render(batch, 12, 8, engine)
     assert together.image.shape == (3, 2, 8, 12, 3)
     assert together.depth.shape == (3, 2, 8, 12)
     for index, scene in enumerate(scenes):
         # A background [V, C] per scene has the batch in front; [C] alone would be everybody's.
-        for a, b in zip(together, draw(scene, 12, 8, engine), strict=True):
+        for a, b in zip(together, render(scene, 12, 8, engine), strict=True):
             assert torch.equal(a[index], b)
 
 
 def test_a_batch_that_does_not_fit_is_named():
     batch = {k: t.expand(2, *t.shape) for k, t in random_scene(Shape(4, 1, 3, 5, 5)).items()}
-    batch["background"] = batch["background"][0]
+    batch["backgrounds"] = batch["backgrounds"][0]
     with pytest.raises(ValueError, match=r"Ks is \(1, 1, 3, 3\), expected 2 scenes as means"):
-        draw(batch | {"Ks": batch["Ks"][:1]}, 5, 5, "torch")
+        render(batch | {"Ks": batch["Ks"][:1]}, 5, 5, "torch")
 
 
 def test_backgrounds_of_views_and_of_a_batch():
     scene = random_scene(Shape(5, 2, 3, 6, 6))
     per_view = torch.rand(2, 3)
-    picture = draw(scene | {"background": per_view}, 6, 6, "torch")
+    picture = render(scene | {"backgrounds": per_view}, 6, 6, "torch")
     assert picture.image.shape == (2, 6, 6, 3)
 
 
@@ -268,7 +267,7 @@ def test_world_and_camera_may_move_together():
     from recon.rotations import multiply_quats, quats_from_matrices
 
     moved["quats"] = multiply_quats(quats_from_matrices(motion[:3, :3]), scene["quats"])
-    a, b = draw(scene, 24, 24), draw(moved, 24, 24)
+    a, b = render(scene, 24, 24), render(moved, 24, 24)
     assert (a.image - b.image).abs().mean() < 1e-5
 
 
@@ -285,35 +284,35 @@ def test_auto_is_the_compiled_engine_and_says_why():
 
 def test_without_the_library_auto_falls_back_with_one_warning(monkeypatch):
     monkeypatch.setattr(cpu_library, "unavailable", lambda: "no compiler was there")
-    rasterize_module._warn_once.cache_clear()
+    engines._warn_once.cache_clear()
     scene = random_scene(Shape(3, 1, 3, 6, 6))
     with pytest.warns(UserWarning, match=r"engine 'torch'.*no compiler was there"):
-        first = draw(scene, 6, 6, "auto")
+        first = render(scene, 6, 6, "auto")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw(scene, 6, 6, "auto")  # says it once
-    assert torch.equal(first.image, draw(scene, 6, 6, "torch").image)
-    with pytest.raises(ValueError, match="engine 'cpu' cannot draw: no compiler was there"):
-        draw(scene, 6, 6, "cpu")
+        render(scene, 6, 6, "auto")  # says it once
+    assert torch.equal(first.image, render(scene, 6, 6, "torch").image)
+    with pytest.raises(ValueError, match="engine 'cpu' cannot render: no compiler was there"):
+        render(scene, 6, 6, "cpu")
 
 
 @compiled
-def test_what_it_cannot_draw_is_named(monkeypatch):
+def test_what_it_cannot_render_is_named(monkeypatch):
     scene = random_scene(Shape(3, 1, 3, 6, 6))
     with pytest.raises(ValueError, match=r"float32 tensors on the CPU, not torch\.float64"):
-        draw({k: t.double() for k, t in scene.items()}, 6, 6)
+        render({k: t.double() for k, t in scene.items()}, 6, 6)
     with pytest.raises(ValueError, match="up to 65535 pixels a side, not 70000x6"):
-        draw(scene, 70_000, 6)
+        render(scene, 70_000, 6)
     monkeypatch.setenv(cpu_library.INSTRUCTION_SET_VARIABLE, "mmx")
     with pytest.raises(ValueError, match=r"mmx is not available here; valid: .*portable"):
-        draw(scene, 6, 6)
+        render(scene, 6, 6)
 
 
 def test_cameras_without_a_focal_length_are_refused():
     scene = random_scene(Shape(3, 1, 3, 6, 6))
     scene["Ks"][:, 1, 1] = 0
     with pytest.raises(ValueError, match="focal lengths above 0"):
-        draw(scene, 6, 6, "torch")
+        render(scene, 6, 6, "torch")
 
 
 @compiled
@@ -321,15 +320,15 @@ def test_strided_inputs_are_read_right():
     scene = random_scene(Shape(12, 2, 3, 10, 10), seed=6)
     strided = {k: t.repeat_interleave(2, 0)[::2] for k, t in scene.items()}
     strided["colors"] = scene["colors"].T.contiguous().T
-    strided["background"] = scene["background"]
+    strided["backgrounds"] = scene["backgrounds"]
     assert not strided["means"].is_contiguous()
-    assert torch.equal(draw(strided, 10, 10).image, draw(scene, 10, 10).image)
+    assert torch.equal(render(strided, 10, 10).image, render(scene, 10, 10).image)
 
 
 @compiled
-def test_defaults_of_rasterize_draw_on_black():
+def test_defaults_of_rasterize_render_on_black():
     scene = random_scene(Shape(5, 1, 3, 8, 8))
-    del scene["background"]
+    del scene["backgrounds"]
     black: Tensor = rasterize(**scene, width=8, height=8, engine="cpu").image
     reference: Rendered = rasterize(**scene, width=8, height=8, engine="torch")
     torch.testing.assert_close(black, reference.image, atol=1e-5, rtol=1e-5)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from splat_scenes import Scene, Shape, draw, instruction_sets, leaves, random_scene
+from splat_scenes import Scene, Shape, instruction_sets, leaves, random_scene, render
 from torch import Tensor
 
 from recon.rasterize import Rendered
@@ -27,7 +27,7 @@ def loss_of(picture: Rendered) -> Tensor:
 
 def gradients(scene: Scene) -> tuple[Tensor, ...]:
     inputs = leaves(scene)
-    return torch.autograd.grad(loss_of(draw(inputs, SIZE, SIZE)), list(inputs.values()))
+    return torch.autograd.grad(loss_of(render(inputs, SIZE, SIZE)), list(inputs.values()))
 
 
 def assert_equal(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> None:
@@ -45,24 +45,24 @@ def threads():
 def test_two_forwards_before_a_backward():
     one, two = random_scene(SHAPE, seed=1), random_scene(SHAPE, seed=2)
     first, second = leaves(one), leaves(two)
-    loss_first, loss_second = (loss_of(draw(s, SIZE, SIZE)) for s in (first, second))
+    loss_first, loss_second = (loss_of(render(s, SIZE, SIZE)) for s in (first, second))
     second_grads = torch.autograd.grad(loss_second, list(second.values()))
     first_grads = torch.autograd.grad(loss_first, list(first.values()))
     assert_equal(first_grads, gradients(one))
     assert_equal(second_grads, gradients(two))
 
 
-def test_one_scene_drawn_twice_adds_up():
+def test_one_scene_rendered_twice_adds_up():
     scene = random_scene(SHAPE, seed=1)
     inputs = leaves(scene)
-    (loss_of(draw(inputs, SIZE, SIZE)) + loss_of(draw(inputs, SIZE, SIZE))).backward()
+    (loss_of(render(inputs, SIZE, SIZE)) + loss_of(render(inputs, SIZE, SIZE))).backward()
     for leaf, once in zip(inputs.values(), gradients(scene), strict=True):
         torch.testing.assert_close(leaf.grad, 2 * once)
 
 
 def test_a_retained_graph_gives_the_same_again():
     inputs = leaves(random_scene(SHAPE, seed=3))
-    loss = loss_of(draw(inputs, SIZE, SIZE))
+    loss = loss_of(render(inputs, SIZE, SIZE))
     first = torch.autograd.grad(loss, list(inputs.values()), retain_graph=True)
     assert_equal(first, torch.autograd.grad(loss, list(inputs.values())))
     with pytest.raises(RuntimeError, match="second time"):
@@ -72,17 +72,17 @@ def test_a_retained_graph_gives_the_same_again():
 def test_no_grad_and_detached_inputs_build_no_graph():
     inputs = leaves(random_scene(SHAPE))
     with torch.no_grad():
-        assert not draw(inputs, SIZE, SIZE).image.requires_grad
+        assert not render(inputs, SIZE, SIZE).image.requires_grad
     with torch.inference_mode():
-        draw(random_scene(SHAPE), SIZE, SIZE)
-    assert not draw({k: t.detach() for k, t in inputs.items()}, SIZE, SIZE).image.requires_grad
+        render(random_scene(SHAPE), SIZE, SIZE)
+    assert not render({k: t.detach() for k, t in inputs.items()}, SIZE, SIZE).image.requires_grad
 
 
-@pytest.mark.parametrize("name", ["means", "colors", "viewmats", "background"])
+@pytest.mark.parametrize("name", ["means", "colors", "viewmats", "backgrounds"])
 def test_a_single_input_that_wants_gradients(name):
     scene = random_scene(SHAPE, seed=4)
     leaf = scene[name].clone().requires_grad_()
-    (alone,) = torch.autograd.grad(loss_of(draw(scene | {name: leaf}, SIZE, SIZE)), leaf)
+    (alone,) = torch.autograd.grad(loss_of(render(scene | {name: leaf}, SIZE, SIZE)), leaf)
     together = dict(zip(scene, gradients(scene), strict=True))
     assert torch.equal(alone, together[name])
 
@@ -92,8 +92,8 @@ def test_a_loss_on_one_picture_alone(field):
     """The other pictures' gradients are None inside, which stands for zero."""
     scene = random_scene(SHAPE, seed=5)
     one, all_three = leaves(scene), leaves(scene)
-    getattr(draw(one, SIZE, SIZE), field).square().sum().backward()
-    picture = draw(all_three, SIZE, SIZE)
+    getattr(render(one, SIZE, SIZE), field).square().sum().backward()
+    picture = render(all_three, SIZE, SIZE)
     zeros = {name: getattr(picture, name).sum() * 0 for name in Rendered._fields if name != field}
     (getattr(picture, field).square().sum() + sum(zeros.values())).backward()
     for name, leaf in one.items():
@@ -102,7 +102,7 @@ def test_a_loss_on_one_picture_alone(field):
 
 def test_pictures_changed_in_place_are_noticed():
     inputs = leaves(random_scene(SHAPE))
-    picture = draw(inputs, SIZE, SIZE)
+    picture = render(inputs, SIZE, SIZE)
     loss = picture.image.sum()
     picture.image.data.mul_(1)  # legal: autograd does not look
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_pictures_changed_in_place_are_noticed():
 
 def test_gradients_of_gradients_are_refused():
     inputs = leaves(random_scene(SHAPE))
-    loss = loss_of(draw(inputs, SIZE, SIZE))
+    loss = loss_of(render(inputs, SIZE, SIZE))
     (first,) = torch.autograd.grad(loss, [inputs["means"]], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
@@ -125,7 +125,7 @@ def test_results_are_the_same_again_and_alike_for_any_number_of_threads(threads)
     def run(count: int) -> tuple[Tensor, ...]:
         threads(count)
         inputs = leaves(scene)
-        picture = draw(inputs, 130, 110)
+        picture = render(inputs, 130, 110)
         return *picture, *torch.autograd.grad(loss_of(picture), list(inputs.values()))
 
     once = run(1)
@@ -158,7 +158,7 @@ def test_many_threads_may_call_at_once(threads):
 
 def test_one_graph_may_run_backward_in_two_threads():
     inputs = leaves(random_scene(SHAPE, seed=7))
-    loss = loss_of(draw(inputs, SIZE, SIZE))
+    loss = loss_of(render(inputs, SIZE, SIZE))
     expected = torch.autograd.grad(loss, list(inputs.values()), retain_graph=True)
     found = []
 
@@ -190,7 +190,7 @@ def test_nothing_leaks(threads):
     def work(times: int) -> None:
         inputs = leaves(scene)
         for index in range(times):
-            loss = loss_of(draw(inputs, 64, 64))
+            loss = loss_of(render(inputs, 64, 64))
             if index % 2:
                 torch.autograd.grad(loss, list(inputs.values()))
 
@@ -225,22 +225,22 @@ def test_the_floating_point_mode_stays(threads):
     assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0
 
 
-def _draw_in_child(scene: Scene, answers) -> None:
+def _render_in_child(scene: Scene, answers) -> None:
     torch.set_num_threads(2)
-    answers.put(draw(scene, SIZE, SIZE).image.double().sum().item())
+    answers.put(render(scene, SIZE, SIZE).image.double().sum().item())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
-def test_a_forked_child_can_draw(threads):
+def test_a_forked_child_can_render(threads):
     """As data loaders' workers do: the pool's threads do not exist in the child."""
     threads(2)
     scene = random_scene(SHAPE, seed=10)
-    expected = draw(scene, SIZE, SIZE).image.double().sum().item()
+    expected = render(scene, SIZE, SIZE).image.double().sum().item()
     threads(1)  # torch's own threads do not survive a fork
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    child = context.Process(target=_draw_in_child, args=(scene, answers))
+    child = context.Process(target=_render_in_child, args=(scene, answers))
     child.start()
     assert answers.get(timeout=60) == expected
     child.join()

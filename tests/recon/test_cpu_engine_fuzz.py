@@ -1,4 +1,4 @@
-"""Hostile calls of the compiled engine: each is drawn, or refused with a ValueError.
+"""Hostile calls of the compiled engine: each is rendered, or refused with a ValueError.
 
 RECON_FUZZ_CALLS=10000 pytest tests/recon/test_cpu_engine_fuzz.py    # the full run
 """
@@ -8,7 +8,7 @@ import random
 
 import pytest
 import torch
-from splat_scenes import KINDS, Scene, Shape, draw, instruction_sets, random_scene
+from splat_scenes import KINDS, Scene, Shape, instruction_sets, random_scene, render
 
 from recon.rasterize import cpu_library
 
@@ -44,15 +44,15 @@ def hostile_scene(dice: random.Random) -> tuple[Scene, int, int]:
         else:
             flat[:] = torch.tensor(dice.choices(HOSTILE, k=len(flat)))
     if dice.random() < 0.1:
-        del scene["background"]
+        del scene["backgrounds"]
     if dice.random() < 0.05:  # shapes that do not fit
         name = dice.choice(list(scene))
         scene[name] = scene[name].new_zeros(dice.choices([0, 1, 2, 3], k=dice.randint(0, 4)))
     return scene, shape.width, shape.height
 
 
-def test_hostile_calls_are_drawn_or_refused(monkeypatch):
-    outcomes = {"drawn": 0, "refused": 0}
+def test_hostile_calls_are_rendered_or_refused(monkeypatch):
+    outcomes = {"rendered": 0, "refused": 0}
     torch.manual_seed(0)
     before = torch.get_num_threads()
     try:
@@ -64,13 +64,14 @@ def test_hostile_calls_are_drawn_or_refused(monkeypatch):
             torch.set_num_threads(dice.choice([1, 1, 2, 3]))
             scene, width, height = hostile_scene(dice)
             scene = {name: t.requires_grad_() for name, t in scene.items()}
-            planes = {"near": dice.choice([1e-30, 0.01, 0.2]), "far": dice.choice([1e10, 1e38])}
+            near_plane, far_plane = dice.choice([1e-30, 0.01, 0.2]), dice.choice([1e10, 1e38])
+            planes = {"near_plane": near_plane, "far_plane": far_plane}
             try:
-                picture = draw(scene, width, height, **planes)
+                picture = render(scene, width, height, **planes)
             except ValueError:
                 outcomes["refused"] += 1
                 continue
-            outcomes["drawn"] += 1
+            outcomes["rendered"] += 1
             views, channels = len(scene["viewmats"]), scene["colors"].shape[1]
             assert picture.image.shape == (views, height, width, channels)
             assert ((picture.alpha >= 0) & (picture.alpha <= 1)).all()
@@ -84,7 +85,7 @@ def test_hostile_calls_are_drawn_or_refused(monkeypatch):
                     assert not grad[unusable].any()
     finally:
         torch.set_num_threads(before)
-    assert outcomes["drawn"] > CALLS // 4
+    assert outcomes["rendered"] > CALLS // 4
     assert outcomes["refused"] > CALLS // 20
 
 

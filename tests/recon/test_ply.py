@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recon.gaussians import Gaussians
-from recon.ply import load_ply, read_vertices, save_ply, write_vertices
+from recon.io.ply import load_ply, read_vertices, save_ply, write_vertices
 
 relaxed = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

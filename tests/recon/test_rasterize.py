@@ -14,15 +14,15 @@ from small_scenes import (
     WIDTH,
     Scene,
     assert_same,
-    draw,
     one_gaussian,
+    project,
     random_scene,
+    render,
     select,
 )
 from torch import Tensor
 
 from recon.rasterize import Rendered, compositing
-from recon.rasterize.projection import project_gaussians
 from recon.rotations import matrices_from_quats
 
 
@@ -80,7 +80,7 @@ def loop_over_pixels(scene: Scene, background: list[float] | None = None) -> Ren
 def test_equals_the_definition_pixel_by_pixel(seed):
     scene = random_scene(40, views=2, seed=seed)
     background = [0.3, 0.6, 0.1]
-    rendered = draw(scene, background=torch.tensor(background, dtype=DOUBLE))
+    rendered = render(scene, backgrounds=torch.tensor(background, dtype=DOUBLE))
     assert_same(rendered, loop_over_pixels(scene, background))
     assert rendered.alpha.max() > 0.9
 
@@ -89,7 +89,7 @@ def test_opaque_stacks_stop_where_the_definition_stops():
     scene = random_scene(40, seed=5)
     scene["opacities"] = torch.ones(40, dtype=DOUBLE)
     scene["scales"] = scene["scales"] * 3
-    rendered = draw(scene)
+    rendered = render(scene)
     assert rendered.alpha.max() > 0.999  # some pixels do reach the limit
     assert_same(rendered, loop_over_pixels(scene))
 
@@ -98,16 +98,16 @@ def test_long_lists_equal_the_definition():
     scene = random_scene(400, seed=14)
     scene["means"][:, :2] *= 0.3
     scene["opacities"] = 0.1 * scene["opacities"]
-    rendered = draw(scene)
+    rendered = render(scene)
     assert rendered.alpha.max() > 0.999
     assert_same(rendered, loop_over_pixels(scene))
 
 
 def test_float32_is_close_to_float64():
     scene = random_scene(60, seed=1)
-    single = draw({name: t.float() for name, t in scene.items()})
+    single = render({name: t.float() for name, t in scene.items()})
     assert single.image.dtype == torch.float32
-    assert_same(Rendered(*(t.double() for t in single)), draw(scene), atol=2e-5, rtol=1e-4)
+    assert_same(Rendered(*(t.double() for t in single)), render(scene), atol=2e-5, rtol=1e-4)
 
 
 def test_projection_equals_gsplats_own_reference():
@@ -117,15 +117,7 @@ def test_projection_equals_gsplats_own_reference():
     radii, means2d, depths, conics, _ = reference._fully_fused_projection(
         scene["means"], covariances, scene["viewmats"], scene["Ks"], WIDTH, HEIGHT
     )
-    ours = project_gaussians(
-        *(scene[k] for k in ("means", "quats", "scales", "opacities")),
-        scene["viewmats"][0],
-        scene["Ks"][0],
-        WIDTH,
-        HEIGHT,
-        near=0.01,
-        far=1e10,
-    )
+    ours = project(scene)
     assert 20 < len(ours.ids) < 80
     torch.testing.assert_close(ours.means2d, means2d[0, ours.ids])
     torch.testing.assert_close(ours.depths, depths[0, ours.ids])
@@ -137,7 +129,7 @@ def test_projection_equals_gsplats_own_reference():
 
 def test_a_gaussian_on_the_axis_renders_to_the_closed_form():
     scene = one_gaussian()
-    rendered = draw(scene)
+    rendered = render(scene)
     variance = (20 * 0.3 / 4) ** 2 + 0.3  # pixels^2: focal * scale / depth, plus the blur
     columns = torch.arange(WIDTH, dtype=DOUBLE) + 0.5 - 9.5
     rows = torch.arange(HEIGHT, dtype=DOUBLE)[:, None] + 0.5 - 6.5
@@ -156,7 +148,7 @@ def test_two_gaussians_blend_front_to_back_whatever_their_order():
             k: torch.cat([first[k], second[k]]) if k not in ("viewmats", "Ks") else first[k]
             for k in first
         }
-        rendered = draw(both)
+        rendered = render(both)
         centre = rendered.image[0, 6, 9]  # pixel (9, 6) has its centre at (9.5, 6.5)
         torch.testing.assert_close(centre, torch.tensor([0.6, 0.4 * 0.9, 0], dtype=DOUBLE))
         expected_depth = (0.6 * 2 + 0.36 * 5) / 0.96
@@ -164,7 +156,7 @@ def test_two_gaussians_blend_front_to_back_whatever_their_order():
 
 
 def test_opacity_one_is_clamped_and_lets_a_little_light_through():
-    rendered = draw(one_gaussian(opacities=[1.0]), background=torch.ones(3, dtype=DOUBLE))
+    rendered = render(one_gaussian(opacities=[1.0]), backgrounds=torch.ones(3, dtype=DOUBLE))
     assert rendered.alpha.max().item() == pytest.approx(0.999)
 
 
@@ -173,7 +165,7 @@ def gradcheck(scene: Scene, names: list[str]) -> bool:
     inputs = [scene[name].clone().requires_grad_() for name in names]
 
     def function(*values: Tensor) -> tuple[Tensor, ...]:
-        return tuple(draw(scene | dict(zip(names, values, strict=True)), width=11, height=8))
+        return tuple(render(scene | dict(zip(names, values, strict=True)), width=11, height=8))
 
     assert function(*inputs)[2].mean() > 0.05
     return torch.autograd.gradcheck(function, inputs)
@@ -191,8 +183,8 @@ def test_gradients_of_the_background_and_of_opaque_stacks(monkeypatch):
     scene = random_scene(9, channels=2, seed=4)
     scene["opacities"] = torch.full((9,), 0.97, dtype=DOUBLE)
     scene["scales"] = scene["scales"] * 2
-    scene["background"] = torch.tensor([0.2, 0.4], dtype=DOUBLE)
-    assert gradcheck(scene, ["means", "opacities", "background"])
+    scene["backgrounds"] = torch.tensor([0.2, 0.4], dtype=DOUBLE)
+    assert gradcheck(scene, ["means", "opacities", "backgrounds"])
 
 
 def test_gradients_flow_through_pixels_that_stop():
@@ -201,10 +193,10 @@ def test_gradients_flow_through_pixels_that_stop():
     stack |= {"viewmats": scene["viewmats"], "Ks": scene["Ks"]}
     stack["means"][:, 2] += torch.arange(6, dtype=DOUBLE) * 0.1
     stack["opacities"] = torch.full((6,), 0.95, dtype=DOUBLE)
-    assert draw(stack).alpha.max() > 0.999
+    assert render(stack).alpha.max() > 0.999
     assert gradcheck(stack, ["opacities", "colors"])
     colors = stack["colors"].requires_grad_()
-    (gradient,) = torch.autograd.grad(draw(stack).image[0, 6, 9].sum(), colors)
+    (gradient,) = torch.autograd.grad(render(stack).image[0, 6, 9].sum(), colors)
     # At the centre, 0.05^3 of the light is left after three; a fourth would go below 1e-4.
     assert (gradient.sum(1) > 0).tolist() == [True] * 3 + [False] * 3
 
@@ -213,7 +205,7 @@ def test_gaussians_that_cannot_be_seen_change_nothing_and_get_no_gradient():
     scene = random_scene(12, seed=6)
     scene["viewmats"] = torch.eye(4, dtype=DOUBLE)[None]
     scene["means"][:, 2] = scene["means"][:, 2].abs() + 1.5
-    expected = draw(scene)
+    expected = render(scene)
     broken = one_gaussian()
     bad = [
         {"means": [[0.0, 0, -4.0]]},  # behind
@@ -239,7 +231,7 @@ def test_gaussians_that_cannot_be_seen_change_nothing_and_get_no_gradient():
     }
     for name in GAUSSIAN_FIELDS:
         mixed[name].requires_grad_()
-    rendered = draw(mixed)
+    rendered = render(mixed)
     assert_same(Rendered(*(t.detach() for t in rendered)), expected)
     (rendered.image.sum() + rendered.depth.sum() + rendered.alpha.sum()).backward()
     for name in GAUSSIAN_FIELDS:
@@ -250,17 +242,17 @@ def test_gaussians_that_cannot_be_seen_change_nothing_and_get_no_gradient():
         assert (gradient[12:] == 0).all()
 
 
-def test_a_scale_of_zero_is_drawn_as_the_blur():
-    rendered = draw(one_gaussian(scales=[[0.0, 0.0, 0.0]]))
+def test_a_scale_of_zero_is_rendered_as_the_blur():
+    rendered = render(one_gaussian(scales=[[0.0, 0.0, 0.0]]))
     assert rendered.alpha[0, 6, 9].item() == pytest.approx(0.8)
     assert rendered.alpha[0, 6, 10].item() == pytest.approx(0.8 * math.exp(-0.5 / 0.3))
 
 
-@pytest.mark.parametrize("background", [None, torch.tensor([0.1, 0.2, 0.3], dtype=DOUBLE)])
-def test_no_gaussians_give_the_background(background):
+@pytest.mark.parametrize("backgrounds", [None, torch.tensor([0.1, 0.2, 0.3], dtype=DOUBLE)])
+def test_no_gaussians_give_the_background(backgrounds):
     scene = select(random_scene(3, views=2), slice(0, 0))
-    rendered = draw(scene, background=background)
-    expected = torch.zeros(3, dtype=DOUBLE) if background is None else background
+    rendered = render(scene, backgrounds=backgrounds)
+    expected = torch.zeros(3, dtype=DOUBLE) if backgrounds is None else backgrounds
     assert torch.equal(rendered.image, expected.expand(2, HEIGHT, WIDTH, 3))
     assert not rendered.alpha.any()
     assert not rendered.depth.any()
@@ -271,7 +263,7 @@ def test_a_view_that_sees_nothing_is_empty_and_has_zero_gradients():
     scene["viewmats"][1, :3, :3] = torch.diag(torch.tensor([-1.0, 1, -1], dtype=DOUBLE))
     scene["means"][:, 2] = 3
     scene["means"].requires_grad_()
-    rendered = draw(scene)
+    rendered = render(scene)
     assert not rendered.alpha[1].any()
     rendered.image[1].sum().backward()
     assert scene["means"].grad is not None
@@ -280,34 +272,35 @@ def test_a_view_that_sees_nothing_is_empty_and_has_zero_gradients():
 
 def test_near_and_far_cull_by_camera_z():
     scene = one_gaussian()  # at z = 4
-    assert draw(scene, near=3.9, far=4.1).alpha.any()
-    assert not draw(scene, near=4.1).alpha.any()
-    assert not draw(scene, far=3.9).alpha.any()
+    assert render(scene, near_plane=3.9, far_plane=4.1).alpha.any()
+    assert not render(scene, near_plane=4.1).alpha.any()
+    assert not render(scene, far_plane=3.9).alpha.any()
 
 
 def test_background_per_view_shows_through():
     scene = random_scene(8, views=2, seed=8)
-    background = torch.rand(2, 3, dtype=DOUBLE)
-    plain, over = draw(scene), draw(scene, background=background)
-    expected = plain.image + (1 - plain.alpha[..., None]) * background[:, None, None]
+    backgrounds = torch.rand(2, 3, dtype=DOUBLE)
+    plain, over = render(scene), render(scene, backgrounds=backgrounds)
+    expected = plain.image + (1 - plain.alpha[..., None]) * backgrounds[:, None, None]
     torch.testing.assert_close(over.image, expected)
     assert torch.equal(plain.depth, over.depth)
 
 
 def test_views_together_equal_views_alone():
     scene = random_scene(30, views=3, seed=9)
-    together = draw(scene)
+    together = render(scene)
     for view in range(3):
         single = scene | {k: scene[k][view : view + 1] for k in ("viewmats", "Ks")}
-        assert_same(Rendered(*(t[view : view + 1] for t in together)), draw(single), atol=0, rtol=0)
+        alone = Rendered(*(t[view : view + 1] for t in together))
+        assert_same(alone, render(single), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("channels", [1, 4, 40])
 def test_any_number_of_channels(channels):
     scene = random_scene(20, channels=channels, seed=10)
-    image = draw(scene).image
+    image = render(scene).image
     assert image.shape == (1, HEIGHT, WIDTH, channels)
-    alone = draw(scene | {"colors": scene["colors"][:, -1:]}).image
+    alone = render(scene | {"colors": scene["colors"][:, -1:]}).image
     torch.testing.assert_close(image[..., -1:], alone)
 
 
@@ -316,14 +309,14 @@ def test_any_number_of_channels(channels):
 def test_order_of_the_input_does_not_matter(seed):
     scene = random_scene(25, seed=seed)
     order = torch.randperm(25, generator=torch.Generator().manual_seed(seed))
-    assert_same(draw(scene), draw(select(scene, order)), atol=1e-12, rtol=0)
+    assert_same(render(scene), render(select(scene, order)), atol=1e-12, rtol=0)
 
 
 def test_equal_depths_blend_in_input_order():
     front, back = one_gaussian(colors=[[1.0, 0, 0]]), one_gaussian(colors=[[0.0, 1, 0]])
     pair = {k: torch.cat([front[k], back[k]]) if k in GAUSSIAN_FIELDS else front[k] for k in front}
     expected = torch.tensor([0.8, 0.2 * 0.8, 0], dtype=DOUBLE)
-    torch.testing.assert_close(draw(pair).image[0, 6, 9], expected)
+    torch.testing.assert_close(render(pair).image[0, 6, 9], expected)
 
 
 @pytest.mark.parametrize("tile", [1, 3, 8, 32])
@@ -333,15 +326,7 @@ def test_sizes_of_the_pieces_change_nothing(tile, block_values, segment, monkeyp
     scene = random_scene(60, seed=11)
     scene["opacities"] = scene["opacities"].clamp(min=0.9)  # so that some pixels end early
     scene["scales"] = 1.5 * scene["scales"]
-    seen = project_gaussians(
-        *(scene[k] for k in ("means", "quats", "scales", "opacities")),
-        scene["viewmats"][0],
-        scene["Ks"][0],
-        WIDTH,
-        HEIGHT,
-        near=0.01,
-        far=1e10,
-    )
+    seen = project(scene)
     fields = [seen.means2d, seen.conics, scene["opacities"][seen.ids], scene["colors"][seen.ids]]
     fields = [t.clone().requires_grad_() for t in fields]
 

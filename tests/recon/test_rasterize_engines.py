@@ -4,29 +4,29 @@ import math
 
 import pytest
 import torch
-from small_scenes import GAUSSIAN_FIELDS, assert_same, draw, random_scene
+from small_scenes import GAUSSIAN_FIELDS, assert_same, random_scene, render
 
 
 def test_autocast_does_not_reach_the_renderer():
     scene = {name: t.float() for name, t in random_scene(20, seed=12).items()}
     with torch.autocast("cpu", torch.bfloat16):
-        rendered = draw(scene)
-    assert_same(rendered, draw(scene), atol=0, rtol=0)
+        rendered = render(scene)
+    assert_same(rendered, render(scene), atol=0, rtol=0)
 
 
-def test_auto_draws_on_the_cpu():
+def test_auto_renders_on_the_cpu():
     scene = random_scene(5)
-    assert_same(draw(scene, engine="auto"), draw(scene))
+    assert_same(render(scene, engine="auto"), render(scene))
 
 
 def test_unknown_engine_lists_the_valid_ones():
     with pytest.raises(ValueError, match="valid: auto, cpu, torch, gsplat"):
-        draw(random_scene(2), engine="opengl")
+        render(random_scene(2), engine="opengl")
 
 
 def test_gsplat_engine_refuses_the_cpu_in_a_sentence():
     with pytest.raises(ValueError, match="float32 tensors on CUDA"):
-        draw(random_scene(2), engine="gsplat")
+        render(random_scene(2), engine="gsplat")
 
 
 @pytest.mark.parametrize(
@@ -42,28 +42,28 @@ def test_gsplat_engine_refuses_the_cpu_in_a_sentence():
         ({"colors": torch.zeros(4, 0)}, "at least one channel"),
         ({"Ks": torch.zeros(2, 3, 3)}, r"Ks is \(2, 3, 3\).*viewmats \(1, 4, 4\)"),
         ({"viewmats": torch.zeros(4, 4)}, r"viewmats is \(4, 4\)"),
-        ({"background": torch.zeros(4)}, r"background is \(4,\), expected \(3,\)"),
+        ({"backgrounds": torch.zeros(4)}, r"backgrounds is \(4,\), expected \(3,\)"),
         ({"means": torch.zeros(4, 3).double()}, "quats is torch.float32.*but means is"),
         ({"viewmats": torch.full((1, 4, 4), math.nan)}, "must be finite"),
         ({"width": 0}, "must have pixels"),
-        ({"near": 0.0}, "0 < near < far"),
+        ({"near_plane": 0.0}, "0 < near_plane < far_plane"),
     ],
 )
 def test_wrong_input_is_named(change, message):
     scene = {name: t.float() for name, t in random_scene(4).items()}
     with pytest.raises(ValueError, match=message):
-        draw(scene | change)
+        render(scene | change)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="gsplat's rasteriser needs CUDA")
-def test_gsplat_draws_the_same_picture_and_gradients():
+def test_gsplat_renders_the_same_picture_and_gradients():
     scene = {name: t.float().cuda() for name, t in random_scene(60, views=2, seed=13).items()}
-    scene["background"] = torch.tensor([0.1, 0.5, 0.9], device="cuda")
+    scene["backgrounds"] = torch.tensor([0.1, 0.5, 0.9], device="cuda")
     for name in [*GAUSSIAN_FIELDS, "viewmats"]:
         scene[name].requires_grad_()
 
     def run(engine: str):
-        rendered = draw(scene, engine=engine)
+        rendered = render(scene, engine=engine)
         loss = rendered.image.square().sum() + rendered.depth.mean() + rendered.alpha.mean()
         names = [*GAUSSIAN_FIELDS, "viewmats"]
         return rendered, torch.autograd.grad(loss, [scene[name] for name in names])

@@ -255,8 +255,6 @@ def test_rates_for_parameters_that_are_not_there_are_refused(tiny, tmp_path: Pat
         ({"lr": float("nan")}, "train.lr is nan: it must be finite and 0 or more"),
         ({"lr": float("inf")}, "train.lr is inf: it must be finite and 0 or more"),
         ({"ema_decay": 1.0}, "train.ema_decay"),
-        ({"schedule": "cosin"}, "valid: constant, cosine"),
-        ({"precision": "fp16"}, "valid: auto, bf16, fp32"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, words):

@@ -1,4 +1,4 @@
-"""The parts of the loop: order of samples, schedule, averages, checkpoints."""
+"""The parts of the loop: order of samples, averages, gradients, checkpoints."""
 
 import copy
 import json
@@ -17,8 +17,9 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.training import TrainConfig, checkpoints, load_model
 from mmdiff_video.training.checkpoint import load_moments, save_checkpoint
 from mmdiff_video.training.data import Shares, sample_at
+from mmdiff_video.training.ema import make_ema, update_ema
+from mmdiff_video.training.gradients import sum_gradients
 from mmdiff_video.training.means import Means
-from mmdiff_video.training.optim import make_ema, make_optimizer, sum_gradients, update_ema
 
 small = st.integers(1, 5)
 
@@ -51,16 +52,6 @@ def test_processes_share_out_what_one_would_read(size, batch, rounds, processes,
     together = [list(chain(*forward)) for forward in zip(*parts, strict=True)]
     assert together == shares(0, 1, batch * processes, first)
     assert together == shares(0, 1, batch * processes, 0)[first * rounds :]
-
-
-@given(warmup=st.integers(0, 50), extra=st.integers(1, 200))
-def test_the_rate_rises_then_falls_to_nothing(warmup, extra):
-    config = TrainConfig(steps=warmup + extra, warmup_steps=warmup, schedule="cosine")
-    rates = [config.lr_scale(step) for step in range(1, config.steps + 1)]
-    assert all(0 < rate <= 1 for rate in rates[:-1])
-    assert rates[:warmup] == pytest.approx([(i + 1) / warmup for i in range(warmup)])
-    assert rates[-1] == pytest.approx(0, abs=1e-12)
-    assert sorted(rates[warmup:], reverse=True) == rates[warmup:]
 
 
 @settings(max_examples=30)
@@ -106,30 +97,6 @@ def test_the_average_follows_its_formula_and_copies_buffers():
         assert ema.module.num_batches_tracked == step
 
 
-def test_biases_and_norms_are_not_decayed_and_frozen_tensors_are_left_out():
-    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
-    model[2].requires_grad_(False)
-    optimizer = make_optimizer(model, TrainConfig(weight_decay=0.1), {})
-    decay = {
-        name: group["weight_decay"]
-        for group in optimizer.param_groups
-        for name in group["param_names"]
-    }
-    assert decay == {"0.weight": 0.1, "0.bias": 0.0, "1.weight": 0.0, "1.bias": 0.0}
-
-
-def test_the_longest_matching_start_gives_the_rate():
-    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
-    factors = {"a": 0.5, "a.bias": 2.0}
-    optimizer = make_optimizer(model, TrainConfig(), factors)
-    found = {
-        name: group["lr_factor"]
-        for group in optimizer.param_groups
-        for name in group["param_names"]
-    }
-    assert found == {"a.weight": 0.5, "a.bias": 2.0, "b.weight": 1.0, "b.bias": 1.0}
-
-
 def test_gradients_nobody_has_stay_absent():
     used, unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
     used.grad = torch.tensor([1.0, 2.0, 3.0])
@@ -151,7 +118,7 @@ class Tied(nn.Module):
 
 
 def _save(run: Path, step: int, model: nn.Module, keep: int = 2):
-    optimizer = make_optimizer(model, TrainConfig(), {})
+    optimizer = TrainConfig().make_optimizer(model, {})
     model(torch.randn(4, 3)).square().mean().backward()
     optimizer.step()
     save_checkpoint(run, step, model, copy.deepcopy(model), optimizer, {"seed": 0}, keep)
@@ -166,7 +133,7 @@ def test_weights_and_moments_come_back_exactly(tmp_path: Path):
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
 
-    restored = make_optimizer(other, TrainConfig(), {})
+    restored = TrainConfig().make_optimizer(other, {})
     load_moments(checkpoints(tmp_path)[-1], restored)
     expected, found = optimizer.state_dict()["state"], restored.state_dict()["state"]
     assert found.keys() == expected.keys()  # the unused parameter has none
@@ -184,7 +151,7 @@ def test_moments_of_another_kind_are_refused(tmp_path: Path):
     moments["momentum.0.weight"] = moments.pop("exp_avg.0.weight")
     save_file(moments, checkpoint / "optimizer.safetensors")
     with pytest.raises(InputError, match="treated some parameters otherwise"):
-        load_moments(checkpoint, make_optimizer(model, TrainConfig(), {}))
+        load_moments(checkpoint, TrainConfig().make_optimizer(model, {}))
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path):

@@ -22,7 +22,6 @@ from mmdiff_video.backbones.concepts.reader import (
     Wanted,
     attention_share,
     output_of,
-    own_words,
 )
 
 
@@ -73,7 +72,7 @@ class CrossWordAttention(ConceptReader):
 
     Args:
         attentions: as for :class:`CrossAttentionConcepts`.
-        words: [N] or [1], how many tokens of each text are the prompt's own.
+        words: bool [N, text tokens] or [1, text tokens], which tokens are the prompt's own.
     """
 
     def __init__(self, attentions: Sequence[Any], words: Tensor):
@@ -95,10 +94,9 @@ class CrossWordAttention(ConceptReader):
             def read(keys: Tensor) -> None:
                 nonlocal queries
                 if queries is not None:
-                    chosen = own_words(self.words, keys.shape[1])
                     q, k = (heads_first(attention, x) for x in (queries, keys))
                     queries = None  # or those of all blocks would be held at once
-                    add(attention_share(q, k, chosen))
+                    add(attention_share(q, k, self.words))
 
             keep(output_of(attention.norm_q, note))
             # the keys are normed after the queries

@@ -1,8 +1,7 @@
 """Concept maps: where in a picture the words of a list lie, read from a transformer's attention.
 
-Transformers whose text and picture attend jointly (FLUX) are read by ``joint_attention.py``, those
-whose text enters by cross-attention (Wan) by ``cross_attention.py``. This module holds what both
-share. A leaf like ``types.py``: torch only.
+Transformers whose text and picture attend jointly (FLUX) are read by ``joint.py``, those whose text
+enters by cross-attention (Wan) by ``cross.py``. This module holds what both share.
 """
 
 from abc import ABC, abstractmethod
@@ -115,11 +114,6 @@ def attention_share(queries: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
     values = F.pad(chosen.to(queries.dtype)[:, None, :, None], (0, queries.shape[-1] - 1))
     shares = F.scaled_dot_product_attention(queries, keys, values.expand_as(keys).contiguous())
     return shares[..., 0].float().mean(dim=1, keepdim=True)
-
-
-def own_words(words: Tensor, length: int) -> Tensor:
-    """Mask of the first ``words`` [N] tokens of each text: bool [N, length]."""
-    return torch.arange(length, device=words.device) < words[:, None]
 
 
 def output_of(module: nn.Module, take: Sink) -> Any:

@@ -1,140 +1,119 @@
-"""Wan 2.1 text-to-video (diffusers' WanPipeline): 1.3B, 14B and nano."""
+"""Wan 2.1 text-to-video: 1.3B, 14B and nano."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.backbones.cards import BackboneCard, load_card
 from mmdiff_video.backbones.concepts.cross import CrossAttentionConcepts, CrossWordAttention
 from mmdiff_video.backbones.concepts.reader import PROMPT_WORDS, ConceptReader
-from mmdiff_video.backbones.features import TapSpec
-from mmdiff_video.backbones.noise import predicts_sample, velocity_to
-from mmdiff_video.backbones.types import LatentGeometry, Layout, TextEmbedding
+from mmdiff_video.backbones.family import (
+    Components,
+    Concepts,
+    Config,
+    EncodeText,
+    Family,
+    Picture,
+    Stream,
+    Text,
+    TextPart,
+    sampled_video,
+    thousandths,
+)
+from mmdiff_video.backbones.latents import CLIPS, STATISTICS, WHOLE, Latents
+from mmdiff_video.backbones.types import LatentGeometry, TextEmbedding, first_words
 
 
-class WanBackbone(Backbone):
-    """Wan: one stream of blocks over picture tokens; text enters by cross-attention."""
-
-    family = "wan"
-    concept_stream = "block"
-    # Its decoder loses detail in bf16.
-    cuda_dtypes: ClassVar = {"vae": torch.float32}
-
-    @classmethod
-    def layout(cls, transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> Layout:
-        """Read blocks and geometry off the two diffusers configs."""
-        width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
-        return Layout(
-            geometry=LatentGeometry(
-                channels=transformer["in_channels"],
-                time_stride=vae.get("scale_factor_temporal", 4),
-                space_stride=vae.get("scale_factor_spatial", 8),
-                patch=transformer["patch_size"][-1],
-                is_video=True,
-            ),
-            taps=tuple(
-                TapSpec(f"block.{i}", "block", i, width) for i in range(transformer["num_layers"])
-            ),
-            default_stream="block",
-        )
-
-    def _blocks(self) -> Mapping[str, nn.ModuleList]:
-        return {"block": self.pipeline.transformer.blocks}
-
-    def picture_tokens(self, block_output: Any) -> Tensor:
-        """Pick the picture tokens, which are the whole output."""
-        return block_output
-
-    def _vae_encode(self, pictures: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        latent = _paired(lambda x: vae.encode(x).latent_dist.mode(), pictures)
-        mean, std = self._statistics(latent)
-        return (latent - mean) / std
-
-    def _vae_decode(self, latent: Tensor) -> Tensor:
-        mean, std = self._statistics(latent)
-        return _paired(lambda z: self.pipeline.vae.decode(z).sample, latent * std + mean)
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.pipeline.vae.config
-        mean, std = (
-            torch.tensor(values).to(like).reshape(1, -1, 1, 1, 1)
-            for values in (config.latents_mean, config.latents_std)
-        )
-        return mean, std
-
-    def _encode_prompt(self, prompt: str) -> TextEmbedding:
-        tokens, _ = self.pipeline.encode_prompt(
-            prompt,
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.defaults.text_tokens,
-            device=self.device,
-        )
-        # the stock method zeroes what lies behind the prompt
-        written = (tokens != 0).any(dim=2).sum(dim=1)
-        return TextEmbedding(tokens.to(self.dtype), words=(written - 1).clamp_min(1))
-
-    def velocity(
-        self, noisy: Tensor, t: Tensor, text: TextEmbedding, guidance: float | None
-    ) -> Tensor:
-        """Run the transformer once; see :meth:`Backbone.velocity`."""
-        predicted = self.pipeline.transformer(
-            hidden_states=noisy.to(self.dtype),
-            timestep=t * 1000,
-            encoder_hidden_states=text.tokens,
-            return_dict=False,
-        )[0]
-        if predicts_sample(self.pipeline.scheduler):
-            return velocity_to(predicted, noisy, t).to(predicted.dtype)
-        return predicted
-
-    def concept_reader(
-        self, concepts: Sequence[str], blocks: Sequence[int], text: TextEmbedding
-    ) -> ConceptReader:
-        """Cross-attention maps of the concepts; see :meth:`Backbone.concept_reader`."""
-        transformer = self.pipeline.transformer
-        attentions = [transformer.blocks[i].attn2 for i in blocks]
-        if PROMPT_WORDS in concepts:
-            return CrossWordAttention(attentions, text.words)
-        encoded = self.encode_text(concepts)
-        return CrossAttentionConcepts(
-            attentions,
-            transformer.condition_embedder.text_embedder,
-            [
-                tokens[:count]
-                for tokens, count in zip(encoded.tokens, encoded.words.tolist(), strict=True)
-            ],
-        )
-
-    def _call_arguments(
-        self, text: TextEmbedding, negative_prompt: str | None, guidance: float, frames: int
-    ) -> dict[str, Any]:
-        arguments = {
-            "prompt_embeds": text.tokens,
-            "guidance_scale": guidance,
-            "num_frames": frames,
-        }
-        if guidance > 1:
-            arguments["negative_prompt_embeds"] = self.encode_text([negative_prompt or ""]).tokens
-        return arguments
-
-    def sampled_latent(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """See :meth:`Backbone.sampled_latent`."""
-        return latents
-
-    def sampled_video(self, output: Any) -> Tensor:
-        """See :meth:`Backbone.sampled_video`."""
-        return output.frames.transpose(1, 2)
+def _geometry(transformer: Config, vae: Config) -> LatentGeometry:
+    return LatentGeometry(
+        channels=transformer["in_channels"],
+        time_stride=vae.get("scale_factor_temporal", 4),
+        space_stride=vae.get("scale_factor_spatial", 8),
+        patch=transformer["patch_size"][-1],
+        is_video=True,
+    )
 
 
-def _paired(run: Any, batch: Tensor) -> Tensor:
-    """Run a 3D convolution network on at least two samples on a CPU.
+def _encode(pipeline: Any, prompt: str, length: int, device: torch.device) -> TextEmbedding:
+    tokens, _ = pipeline.encode_prompt(
+        prompt, do_classifier_free_guidance=False, max_sequence_length=length, device=device
+    )
+    # the stock method zeroes what lies behind the prompt and its end token
+    written = (tokens != 0).any(dim=2).sum(dim=1)
+    return TextEmbedding({"tokens": tokens}, first_words(written - 1, tokens.shape[1]))
 
-    PyTorch gives a lone sample with few channels to a naive kernel; with a twin it takes oneDNN and
-    is nearly twice as fast, twin included.
-    """
-    if batch.device.type == "cpu" and batch.shape[0] == 1:
-        return run(batch.expand(2, *batch.shape[1:]))[:1]
-    return run(batch)
+
+def _concept_reader(
+    pipeline: Any,
+    encode: EncodeText,
+    concepts: Sequence[str],
+    blocks: Sequence[int],
+    text: TextEmbedding,
+) -> ConceptReader:
+    """Cross-attention maps: the text has no attention output of its own."""
+    transformer = pipeline.transformer
+    attentions = [transformer.blocks[i].attn2 for i in blocks]
+    if PROMPT_WORDS in concepts:
+        return CrossWordAttention(attentions, text.words)
+    encoded = encode(concepts)
+    return CrossAttentionConcepts(
+        attentions,
+        transformer.condition_embedder.text_embedder,
+        [tokens[words] for tokens, words in zip(encoded.tokens, encoded.words, strict=True)],
+    )
+
+
+def _tiny() -> BackboneCard:
+    card = load_card("nano-wan")
+    sizes = {
+        "num_layers": 4,
+        "num_attention_heads": 2,
+        "attention_head_dim": 24,
+        "text_dim": 32,
+        "ffn_dim": 64,
+        "freq_dim": 32,
+    }
+    taps = ("block.0", "block.2")
+    return replace(
+        card,
+        transformer=card.transformer | sizes,
+        vae=card.vae | {"base_dim": 4, "decoder_base_dim": 8},
+        defaults=replace(
+            card.defaults, taps=taps, text_tokens=16, steps=12, height=32, width=48, frames=5
+        ),
+        build=card.build | {"text_layers": 1},
+    )
+
+
+FAMILY = Family(
+    name="Wan",
+    pipelines=("WanPipeline",),
+    card="wan",
+    # one stream over picture tokens; text enters by cross-attention
+    streams=(Stream(name="block", blocks="blocks", depth="num_layers", picture=Picture()),),
+    default_stream="block",
+    geometry=_geometry,
+    latents=Latents(CLIPS, STATISTICS, WHOLE),
+    text=Text(
+        encode=_encode,
+        transformer={"tokens": "encoder_hidden_states"},
+        pipeline={"tokens": "prompt_embeds"},
+        negative={"tokens": "negative_prompt_embeds"},
+    ),
+    told=thousandths,
+    sampled=sampled_video,
+    concepts=Concepts(stream="block", reader=_concept_reader),
+    # its decoder loses detail in bf16
+    cuda_dtypes={"vae": torch.float32},
+    components=Components(
+        transformer="WanTransformer3DModel",
+        vae="AutoencoderKLWan",
+        scheduler="UniPCMultistepScheduler",
+        text_encoders={
+            "text_encoder": TextPart(kind="umt5", width=lambda card: card.transformer["text_dim"])
+        },
+    ),
+    tiny=_tiny,
+)

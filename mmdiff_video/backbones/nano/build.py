@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.bars import bars_on_terminals_only
-from mmdiff_video.backbones.cards import FOLDER_CARD, RANDOM, BackboneCard, load_card
+from mmdiff_video.backbones.cards import RANDOM, BackboneCard, load_card
+from mmdiff_video.backbones.hub import FOLDER_CARD
 from mmdiff_video.backbones.nano.parts import (
     make_pipeline,
     new_text_encoders,
@@ -128,13 +129,13 @@ def _initialised(module: Module) -> Module:
 
 def _normalize_latents(vae: Any) -> None:
     """Give the latents of synthetic pictures the scale that the family's config promises."""
-    if vae.config.get("latents_mean") is not None:  # Wan: every channel's own mean and deviation
+    if vae.config.get("latents_mean") is not None:  # every channel's own mean and deviation
         pictures = _pictures(16, 96)
         clips = torch.stack([pictures.roll(4 * f, dims=-1) for f in range(5)], dim=2)
         mean, std = _latent_statistics(vae, clips)
         vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
         return
-    # FLUX has one scale and shift: the encoder's last layer gives them to every channel
+    # one scale and shift for all: the encoder's last layer gives them to every channel
     mean, std = _latent_statistics(vae, _pictures(16, 96))
     gain = 1 / (vae.config.scaling_factor * std)
     convolution = vae.encoder.conv_out

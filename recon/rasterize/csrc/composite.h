@@ -5,7 +5,7 @@
 // The pixel ends before the splat that would leave T_{i+1} <= 1e-4. T only ever falls, so that
 // comparing it with the limit ends a pixel for good, and the next T waits for a single product.
 // Alpha is summed from the weights: 1 - T would go on past the end, and has lost the digits that
-// the expected depth, a ratio, needs where little is drawn.
+// the expected depth, a ratio, needs where little is blended.
 //
 // A tile works through its splats in rounds. In each, every block of pixels goes through the splats
 // that reach its cell, with its sums in registers; it ends when no light is left.
@@ -26,12 +26,12 @@ RECON_INLINE void composite_block(const TileList& tile, const Round& round, cons
   for (int c = 0; c < kChannels; ++c) sums[c] = load(plane(block, kValues + c));
 
   const auto blend = [&](const Group& group) {
-    mask drawn;
+    mask blended;
     for (int k = 0; k < kQuads; ++k) {
       const Entry& entry = *group.entries[k];
       const vf alpha = group.alpha[k], after = light - light * alpha;
-      drawn = above(after, all(kTransmittanceMin));
-      const vf weight = keep_product(drawn, light, alpha);
+      blended = above(after, all(kTransmittanceMin));
+      const vf weight = keep_product(blended, light, alpha);
       light = after;
       alphas += weight;
       depths += weight * entry.depth;
@@ -45,7 +45,7 @@ RECON_INLINE void composite_block(const TileList& tile, const Round& round, cons
         }
       }
     }
-    return any(drawn);
+    return any(blended);
   };
   for_each_group(tile, round, block, blend, [](const Group&) {});
 

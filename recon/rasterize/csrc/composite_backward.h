@@ -113,12 +113,12 @@ RECON_INLINE void composite_block_backward(const TileList& tile, const Round& ro
   vf light = load(plane(block, kLight)), behind = load(plane(block, kBehind));
   vf flow[kQuads], weight[kQuads];
   const auto blend = [&](const Group& group) RECON_INLINE_LAMBDA {
-    mask drawn;
+    mask blended;
     for (int k = 0; k < kQuads; ++k) {
       const Entry& entry = *group.entries[k];
       const vf alpha = group.alpha[k], after = light - light * alpha;
-      drawn = above(after, all(kTransmittanceMin));
-      weight[k] = keep_product(drawn, light, alpha);
+      blended = above(after, all(kTransmittanceMin));
+      weight[k] = keep_product(blended, light, alpha);
       light = after;
       const float* color = kChannels ? entry.color : tile.colors + (int64_t)entry.id * channels;
       vf worth = load(plane(block, kValues)) * color[0];
@@ -127,10 +127,10 @@ RECON_INLINE void composite_block_backward(const TileList& tile, const Round& ro
       worth *= weight[k];
       behind -= worth;
       // d loss / d log alpha; where alpha is clamped it does not move.
-      const mask moves = both(drawn, above(all(kAlphaMax), alpha));
+      const mask moves = both(blended, above(all(kAlphaMax), alpha));
       flow[k] = keep(moves, worth - behind * (alpha / (1.0f - alpha)));
     }
-    return any(drawn);
+    return any(blended);
   };
   const auto add_up = [&](const Group& group) RECON_INLINE_LAMBDA {
     float* at[kQuads];

@@ -87,8 +87,8 @@ TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras&
   return list;
 }
 
-View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCameras& cameras,
-               int index, const TileGrid& grid, const Picture& picture, int threads) {
+View render_view(const Kernels& kernels, const Gaussians& scene, const ReconCameras& cameras,
+                 int index, const TileGrid& grid, const Picture& picture, int threads) {
   const Camera camera = make_camera(cameras, index);
   const int64_t tiles = int64_t{grid.across} * grid.down;
   View view;
@@ -126,11 +126,11 @@ View draw_view(const Kernels& kernels, const Gaussians& scene, const ReconCamera
   return view;
 }
 
-void draw_view_backward(const Kernels& kernels, const View& view, const Gaussians& scene,
-                        const ReconCameras& cameras, int index, const TileGrid& grid,
-                        const Picture& picture, const PictureGradient& gradient,
-                        bool add, const GaussianGradients& to_scene, CameraGradient* to_camera,
-                        float* to_background, int threads) {
+void render_view_backward(const Kernels& kernels, const View& view, const Gaussians& scene,
+                          const ReconCameras& cameras, int index, const TileGrid& grid,
+                          const Picture& picture, const PictureGradient& gradient,
+                          bool add, const GaussianGradients& to_scene, CameraGradient* to_camera,
+                          float* to_background, int threads) {
   const int64_t tiles = int64_t{grid.across} * grid.down;
   const int64_t scratch_size = tile_scratch(grid.shift, scene.channels);
   Array<float> scratch(scratch_size * threads);
@@ -244,9 +244,10 @@ int recon_render(const ReconScene* scene, const ReconCameras* cameras,
     std::vector<View> views;
     views.reserve(static_cast<size_t>(frame ? cameras->views : 0));
     for (int view = 0; view < cameras->views; ++view) {
-      View drawn = draw_view(kernels, gaussians, *cameras, view, grid,
-                             picture_of(*pictures, *cameras, scene->channels, view), threads);
-      if (frame) views.push_back(std::move(drawn));
+      View rendered =
+          render_view(kernels, gaussians, *cameras, view, grid,
+                      picture_of(*pictures, *cameras, scene->channels, view), threads);
+      if (frame) views.push_back(std::move(rendered));
     }
     if (frame) *frame = new ReconFrame{&kernels, grid, std::move(views)};
   });
@@ -265,14 +266,14 @@ int recon_render_backward(const ReconFrame* frame, const ReconScene* scene,
     for (int view = 0; view < cameras->views; ++view) {
       const Picture g = picture_of(*gradients, *cameras, scene->channels, view);
       CameraGradient to_camera;
-      draw_view_backward(*frame->kernels, frame->views[static_cast<size_t>(view)], gaussians,
-                         *cameras, view, frame->grid,
-                         picture_of(*pictures, *cameras, scene->channels, view),
-                         {g.image, g.depth, g.alpha}, view > 0, to_scene,
-                         out->viewmats ? &to_camera : nullptr,
-                         out->backgrounds ? out->backgrounds + int64_t{view} * scene->channels
-                                          : nullptr,
-                         threads);
+      render_view_backward(*frame->kernels, frame->views[static_cast<size_t>(view)], gaussians,
+                           *cameras, view, frame->grid,
+                           picture_of(*pictures, *cameras, scene->channels, view),
+                           {g.image, g.depth, g.alpha}, view > 0, to_scene,
+                           out->viewmats ? &to_camera : nullptr,
+                           out->backgrounds ? out->backgrounds + int64_t{view} * scene->channels
+                                            : nullptr,
+                           threads);
       if (out->viewmats) write_camera_gradient(to_camera, view, *out);
     }
   });

@@ -51,8 +51,8 @@ RECON_API const char *const *recon_instruction_sets(void);
 /* Bytes of memory kept to be used again by later calls. */
 RECON_API int64_t recon_stored_bytes(void);
 
-/* Draws every view. ``instruction_set`` is an index into recon_instruction_sets(). With ``frame``,
-   keeps there what recon_render_backward needs; give it back with recon_release. */
+/* Renders every view. ``instruction_set`` is an index into recon_instruction_sets(). With
+   ``frame``, keeps there what recon_render_backward needs; give it back with recon_release. */
 RECON_API int recon_render(const ReconScene *, const ReconCameras *, const ReconPictures *,
                            int threads, int instruction_set, ReconFrame **frame);
 

@@ -41,7 +41,7 @@ RECON_INLINE V reach(V log2_opacity, V covariance) {
   return square_root(budget * covariance) * (S)kReachShare + (S)kReachSlack;
 }
 
-// One half of the lanes, in double. What is not drawn has an empty box.
+// One half of the lanes, in double. What is not rendered has an empty box.
 RECON_INLINE SplatLanes<vd> splats_in_double(const Lanes<vd>& g, const Place<vd>& p, vl visible,
                                              const Camera& camera) {
   const Shape<vd> e = shape_of(g, p, camera);
@@ -55,11 +55,11 @@ RECON_INLINE SplatLanes<vd> splats_in_double(const Lanes<vd>& g, const Place<vd>
   const vd right = round_down(clamp(p.mean_x + reach_x - 0.5, -1.0, width - 1));
   const vd top = round_up(clamp(p.mean_y - reach_y - 0.5, 0.0, height));
   const vd bottom = round_down(clamp(p.mean_y + reach_y - 0.5, -1.0, height - 1));
-  const vl drawn = visible & (left <= right) & (top <= bottom);
-  s.left = drawn ? left : all(1.0);
-  s.right = drawn ? right : vd{};
-  s.top = drawn ? top : all(1.0);
-  s.bottom = drawn ? bottom : vd{};
+  const vl rendered = visible & (left <= right) & (top <= bottom);
+  s.left = rendered ? left : all(1.0);
+  s.right = rendered ? right : vd{};
+  s.top = rendered ? top : all(1.0);
+  s.bottom = rendered ? bottom : vd{};
   s.x = p.mean_x - left;
   s.y = p.mean_y - top;
   const Conic<vd> conic(e);
@@ -93,11 +93,11 @@ RECON_INLINE SplatLanes<vf> splats_in_single(const Lanes<vf>& g, const Place<vd>
   s.log2_opacity = log2_normal(visible ? g.opacity : all(1.0f));
   const Span x({p[0].mean_x, p[1].mean_x}, reach(s.log2_opacity, e.cov_xx), (float)camera.width);
   const Span y({p[0].mean_y, p[1].mean_y}, reach(s.log2_opacity, e.cov_yy), (float)camera.height);
-  const vi drawn = visible & (x.first <= x.last) & (y.first <= y.last);
-  s.left = drawn ? x.first : all(1.0f);
-  s.right = drawn ? x.last : vf{};
-  s.top = drawn ? y.first : all(1.0f);
-  s.bottom = drawn ? y.last : vf{};
+  const vi rendered = visible & (x.first <= x.last) & (y.first <= y.last);
+  s.left = rendered ? x.first : all(1.0f);
+  s.right = rendered ? x.last : vf{};
+  s.top = rendered ? y.first : all(1.0f);
+  s.bottom = rendered ? y.last : vf{};
   s.x = x.centre;
   s.y = y.centre;
   const Conic<vf> conic(e);

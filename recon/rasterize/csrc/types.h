@@ -8,11 +8,11 @@
 
 namespace recon {
 
-// A contribution below one step of an 8-bit picture is not drawn.
+// A contribution below one step of an 8-bit picture is not blended.
 constexpr double kAlphaMin = 1.0 / 255.0;
 constexpr float kExponentMin = -7.9943534f;  // log2 of that
 constexpr float kAlphaMax = 0.999f;
-// A Gaussian that would leave no more light than this ends the pixel and is not drawn itself.
+// A Gaussian that would leave no more light than this ends the pixel and is not blended itself.
 constexpr float kTransmittanceMin = 1e-4f;
 // Pixels^2 added to both axes of every footprint, so that none falls between pixel centres.
 constexpr double kBlur = 0.3;
@@ -150,7 +150,7 @@ struct Kernels {
   // Each has a slot for its gradient in every tile of its box, from first_slots[splat] on.
   void (*enter)(const TileList&, const Splat*, const uint32_t* first_slots,
                 const uint64_t* sorted);
-  // Draws one tile; returns how many of its entries were looked at before all its pixels were full.
+  // Blends one tile; returns how many of its entries were read before all its pixels were full.
   int64_t (*composite)(const TileList&, const float* background, float* scratch, const Picture&);
   // Writes the slots of one tile's splats, and the tile's part of the background's gradient
   // [channels], unless that is null; ``used`` is what composite returned.

@@ -137,7 +137,7 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
 
 
 def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> None:
-    """Write columns of equal length, bit by bit, as the properties of a ``vertex`` element.
+    """Write columns of equal length, bit for bit, as the properties of a ``vertex`` element.
 
     The file appears complete or not at all: it is written beside its place and then renamed. Its
     folder is made.
@@ -151,7 +151,7 @@ def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> 
     properties = [f"property {_NAMES[c.dtype.str[1:]]} {name}" for name, c in fields.items()]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}", *properties]
     path.parent.mkdir(parents=True, exist_ok=True)
-    # not tempfile's: that would keep the file from everybody else
+    # Not by tempfile, whose files only their owner may read.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with aside.open("xb") as file:
@@ -163,7 +163,7 @@ def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> 
 
 
 def read_vertices(path: str | os.PathLike[str]) -> dict[str, NDArray]:
-    """Read the columns of the ``vertex`` element of a binary PLY, bit by bit.
+    """Read the columns of the ``vertex`` element of a binary PLY, bit for bit.
 
     It must be the first element and hold no lists; elements after it are left aside.
 

@@ -1,0 +1,155 @@
+"""What is known of a backbone before its weights: its card, or a folder's own config files."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmdiff_video.backbones.cards import (
+    BackboneCard,
+    backbone_names,
+    cards,
+    check_scale,
+    load_card,
+    shipped_weights,
+)
+from mmdiff_video.backbones.families import family_of
+from mmdiff_video.backbones.family import Family
+from mmdiff_video.backbones.hub import FOLDER_CARD, INDEX, fetch, is_hub_id
+from mmdiff_video.backbones.taps import resolve_taps, spread
+from mmdiff_video.backbones.types import BackboneDefaults, Layout
+from mmdiff_video.config import load_config
+from mmdiff_video.errors import InputError, unknown_name
+
+_LAPTOP_WIDTH = 256
+"""A folder of version 0.1 whose aggregator was to be wider than this holds a full-size model."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A backbone's facts, read without loading weights.
+
+    Attributes:
+        family: the row of the table that describes it.
+        layout: blocks and geometry.
+        defaults: see :class:`BackboneDefaults`.
+        scale: see :class:`BackboneCard`.
+        untrained: whether its weights are random.
+    """
+
+    family: Family
+    layout: Layout
+    defaults: BackboneDefaults
+    scale: str
+    untrained: bool
+
+
+def describe(name_or_path: str) -> Description:
+    """Describe a registered name from its shipped card, a hub id or folder from its config files.
+
+    Raises:
+        InputError: an unknown name, a folder that is no diffusers pipeline, an unreachable hub id.
+    """
+    if name_or_path in backbone_names():
+        if shipped := shipped_weights(name_or_path):
+            return describe_folder(shipped)
+        card = load_card(name_or_path)
+        family = family_of(card.pipeline, name_or_path)
+        layout = family.layout(card.transformer, card.vae)
+        return Description(family, layout, card.defaults, card.scale, untrained=card.source is None)
+    if Path(name_or_path).is_dir():
+        return describe_folder(Path(name_or_path))
+    if is_hub_id(name_or_path):
+        folder = fetch(name_or_path, [INDEX, FOLDER_CARD, "transformer/config.json", "vae/*.json"])
+        return describe_folder(folder, hub_id=name_or_path)
+    raise unknown_name(
+        "backbone", name_or_path, [*backbone_names(), "a hub id (org/name)", "a diffusers folder"]
+    )
+
+
+def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
+    """Describe a diffusers folder; ``hub_id`` says where it was fetched from.
+
+    Raises:
+        InputError: no readable model_index.json or config.json, or a pipeline of no known family.
+    """
+    index = _read_json(folder / INDEX)
+    where = hub_id or str(folder)
+    family = family_of(str(index.get("_class_name")), where)
+    if (index.get("transformer_2") or [None])[0] is not None:  # Wan 2.2 A14B
+        raise InputError(
+            f"'{where}' denoises with two transformers in turn; give a pipeline that has one"
+        )
+    transformer = _read_json(folder / "transformer" / "config.json")
+    try:
+        layout = family.layout(transformer, _read_json(folder / "vae" / "config.json"))
+    except KeyError as error:
+        raise InputError(f"{folder}: transformer/config.json lacks {error}") from None
+    own = _read_json(folder / FOLDER_CARD) if (folder / FOLDER_CARD).is_file() else {}
+    if "defaults" in own:
+        # version 0.1 wrote no scale, but the width of an aggregator, which is none of a backbone's
+        given = dict(own["defaults"])
+        scale = "gpu" if given.pop("hidden_width", 0) > _LAPTOP_WIDTH else "laptop"
+        defaults = load_config(BackboneDefaults, base=given)
+    else:
+        card = _card_of(hub_id, transformer, family.card)
+        defaults, scale = card.defaults, card.scale
+    return Description(
+        family,
+        layout,
+        _fitting(defaults, layout),
+        check_scale(str(own.get("scale", scale)), f"'scale' in '{folder / FOLDER_CARD}'"),
+        untrained=bool(own.get("untrained", False)),
+    )
+
+
+def load_defaults(name_or_path: str) -> BackboneDefaults:
+    """Read a backbone's defaults without loading its weights."""
+    return describe(name_or_path).defaults
+
+
+def _card_of(hub_id: str | None, transformer: Mapping[str, Any], family: str) -> BackboneCard:
+    """Find the card of a model: its own, that of the model it is a copy of, or the family's.
+
+    Args:
+        hub_id: where it was fetched from, if it was.
+        transformer: what its transformer/config.json says; copies and fine-tuned models agree with
+            their model's card.
+        family: name of the card whose defaults fit any model with this pipeline.
+    """
+    known = cards()
+    for card in known.values():
+        if card.source is not None and card.source == hub_id:
+            return card
+    # the family's first, should others have the same transformer
+    for card in (known[family], *known.values()):
+        agrees = card.transformer.items() <= transformer.items()
+        if agrees and card.pipeline == known[family].pipeline:
+            return card
+    return known[family]
+
+
+def _fitting(defaults: BackboneDefaults, layout: Layout) -> BackboneDefaults:
+    """Spread as many taps over the depth where the family's own do not exist in this model."""
+    try:
+        resolve_taps(defaults.taps, layout.taps, layout.default_stream)
+    except InputError:
+        stream = [spec.name for spec in layout.taps if spec.stream == layout.default_stream]
+        chosen = spread(len(defaults.taps), len(stream))
+        return replace(defaults, taps=tuple(stream[i] for i in chosen))
+    return defaults
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(
+            f"'{path.parent}' is not a complete diffusers folder: it has no {path.name}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return content

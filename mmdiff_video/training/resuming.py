@@ -1,0 +1,62 @@
+"""Where a run starts: with nothing, or at its newest checkpoint if that is of the same run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmdiff_video.errors import InputError
+from mmdiff_video.process import processes
+from mmdiff_video.training.checkpoint import checkpoints, load_state, remove_unfinished
+
+
+def newest_checkpoint(run: Path, *, resume: bool) -> Path | None:
+    """Find the checkpoint that a run goes on from; None where it starts with the first step.
+
+    Called on every process. What a killed process had half written is deleted first.
+
+    Args:
+        run: the run folder.
+        resume: whether to go on with what is there.
+
+    Raises:
+        InputError: the folder holds checkpoints and ``resume`` is False, or it is True and no run
+            was started there.
+    """
+    world = processes()
+    if world.is_main_process:
+        remove_unfinished(run)
+    world.wait_for_everyone()
+    found = checkpoints(run)
+    if not resume:
+        if found:
+            raise InputError(
+                f"{run} holds a run of {load_state(found[-1])['step']} steps already;"
+                " resume it (--resume), or choose another folder"
+            )
+        return None
+    if found:
+        return found[-1]
+    if not (run / "metrics.jsonl").exists():
+        raise InputError(f"nothing to resume in {run}: no run was started there")
+    return None  # killed before its first checkpoint
+
+
+def refuse_other_run(
+    checkpoint: Path, state: Mapping[str, Any], identity: Mapping[str, Any]
+) -> None:
+    """Refuse to go on with other settings than those a run must keep.
+
+    Args:
+        checkpoint: to go on from.
+        state: its ``state.json``; what it lacks, as one of an older version may, is not compared.
+        identity: name of a setting -> its value now.
+
+    Raises:
+        InputError: the first setting that differs, with both values.
+    """
+    for name, now in identity.items():
+        if (then := state.get(name, now)) != now:
+            raise InputError(
+                f"{checkpoint}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
+                f" started with {then}: go on with that, or train in another folder"
+            )

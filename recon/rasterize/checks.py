@@ -1,0 +1,75 @@
+"""Refuses tensors and cameras that do not belong together, before an engine sees them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .contract import Cameras, Splats
+
+
+def check_scene(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> None:
+    """Check one scene.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or numbers that no engine can render.
+    """
+    means, colors, viewmats = splats.means, splats.colors, cameras.viewmats
+    _check_shape("means", means, (None, 3))
+    _check_shape("viewmats", viewmats, (None, 4, 4))
+    _check_shape("colors", colors, (len(means), None), "means", means)
+    _check_shape("quats", splats.quats, (len(means), 4), "means", means)
+    _check_shape("scales", splats.scales, (len(means), 3), "means", means)
+    _check_shape("opacities", splats.opacities, (len(means),), "means", means)
+    _check_shape("Ks", cameras.Ks, (len(viewmats), 3, 3), "viewmats", viewmats)
+    if colors.shape[1] == 0:
+        raise ValueError(f"colors {tuple(colors.shape)} must have at least one channel")
+    tensors = {**splats._asdict(), "viewmats": viewmats, "Ks": cameras.Ks}
+    if backgrounds is not None:
+        channels = colors.shape[1]
+        allowed = (channels,) if backgrounds.ndim == 1 else (len(viewmats), channels)
+        _check_shape("backgrounds", backgrounds, allowed, "colors", colors)
+        tensors["backgrounds"] = backgrounds
+    for name, tensor in tensors.items():
+        if tensor.dtype != means.dtype or tensor.device != means.device:
+            raise ValueError(
+                f"{name} is {tensor.dtype} on {tensor.device} but means is {means.dtype} on "
+                f"{means.device}: all tensors must agree"
+            )
+    if means.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"tensors must be float32 or float64, not {means.dtype}")
+    _check_numbers(cameras)
+
+
+def _check_numbers(cameras: Cameras) -> None:
+    # As lists: for a few cameras, tensor operations take longer than all else here.
+    poses, lenses = cameras.viewmats.flatten().tolist(), cameras.Ks.flatten().tolist()
+    if not all(map(math.isfinite, poses + lenses)):
+        raise ValueError("viewmats and Ks must be finite, but hold NaN or infinity")
+    if not all(focal > 0 for focal in lenses[0::9] + lenses[4::9]):
+        raise ValueError("Ks must have focal lengths above 0 in entries [0, 0] and [1, 1]")
+    if cameras.width < 1 or cameras.height < 1:
+        raise ValueError(f"the image must have pixels, not {cameras.width} x {cameras.height}")
+    near_plane, far_plane = cameras.near_plane, cameras.far_plane
+    if not 0 < near_plane < far_plane:
+        raise ValueError(
+            "near_plane and far_plane must satisfy 0 < near_plane < far_plane, "
+            f"not {near_plane} and {far_plane}"
+        )
+
+
+def _check_shape(
+    name: str,
+    tensor: Tensor,
+    expected: tuple[int | None, ...],
+    other: str | None = None,
+    beside: Tensor | None = None,
+) -> None:
+    """Compare with ``expected`` (None = any), naming the tensor that sets the expectation."""
+    fits = tensor.ndim == len(expected) and all(
+        want in (None, got) for want, got in zip(expected, tensor.shape, strict=True)
+    )
+    if not fits:
+        shape = str(expected).replace("None", "*")
+        reason = f" to fit {other} {tuple(beside.shape)}" if beside is not None else ""
+        raise ValueError(f"{name} is {tuple(tensor.shape)}, expected {shape}{reason}")
