@@ -89,7 +89,7 @@ def read_label(path: Path) -> StoredLabel:
     if path.suffix.lower() == ".npy":
         return StoredLabel(path.name, ARRAY, _read_array(path), None)
     image = _open(path, "")
-    if _is_deep_rgb(path):
+    if image.mode == "RGB" and _is_deep_rgb(path):
         return StoredLabel(path.name, DEEP_RGB, _read_deep_rgb(path), image)
     return StoredLabel(path.name, image.mode, np.array(image), image)
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.checks import check_least
-from mmdiff_video.datasets.pictures.loading import load_images
+from mmdiff_video.datasets.loading import load_images
 from mmdiff_video.datasets.pictures.views import DenseSample, EvaluationViews, collate
 from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import picture_row
@@ -118,17 +118,15 @@ def eval_dense(
 
 
 def eval_table(report: dict[str, Any]) -> str:
-    """Lay out an eval.json for reading; single classes stay in the file."""
+    """Lay out an eval.json for reading; what is more than the metrics stays in the file."""
     rows = [
         [f"head on {report['input']}", report["scores"]],
         [report["constant"]["label"], report["constant"]["scores"]],
     ]
-    names = [
-        name for name in report["scores"] if not name.startswith("IoU ") and name != "pictures"
-    ]
-    decimals = task_named(report["task"]).decimals
+    task = task_named(report["task"])
+    names = list(task.metrics)
     body = [
-        [label, *("n/a" if s[name] is None else f"{s[name]:.{decimals}f}" for name in names)]
+        [label, *("n/a" if s[name] is None else f"{s[name]:.{task.decimals}f}" for name in names)]
         for label, s in rows
     ]
     title = (

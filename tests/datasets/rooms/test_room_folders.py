@@ -10,8 +10,9 @@ from PIL import Image
 
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.clips.card import load_card
-from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.datasets.pictures.card import load_image_card
+from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms import CLASSES, make, make_room, on_the_spot, render_room
 from mmdiff_video.rooms.check import check_any
@@ -236,6 +237,17 @@ def test_rooms_are_made_on_the_spot_once(monkeypatch, tmp_path):
         before = manifest.stat().st_mtime_ns
         assert find_or_make_root(card, None) == root
         assert manifest.stat().st_mtime_ns == before
+
+
+def test_looking_for_a_data_set_makes_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("MMDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MMDIFF_DATA", raising=False)
+    for card in (load_card("rooms"), load_image_card("rooms")):
+        with pytest.raises(InputError, match="needs a data root"):
+            find_root(card, None)
+    monkeypatch.setenv("MMDIFF_DATA", str(tmp_path))
+    assert find_root(load_image_card("duts"), None) == tmp_path / "duts"
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_sheet_shows_four_pictures_a_room(tmp_path):
