@@ -12,17 +12,11 @@ from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone
 from mmdiff_video.config import record_config
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.source import FeatureSource, ReadsFeatures
+from mmdiff_video.process import processes
 from mmdiff_video.runs import CONFIG, RunFacts
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.tables import format_bytes, format_count, format_table
-from mmdiff_video.training import (
-    TrainConfig,
-    Trainer,
-    TrainingSet,
-    TrainResult,
-    load_model,
-    processes,
-)
+from mmdiff_video.training import TrainConfig, Trainer, TrainingSet, TrainResult, load_model
 from mmdiff_video.training.loop import LossFn, Preview
 from mmdiff_video.version import __version__
 

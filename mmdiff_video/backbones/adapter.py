@@ -121,7 +121,7 @@ class Adapter:
         """Make what reads concept maps during forwards.
 
         Args:
-            concepts: as :attr:`Reading.concepts`; not empty.
+            concepts: as :class:`Reading` has them; not empty.
             blocks: indices in the stream that concepts are read from, ascending.
             text: the text of the forwards, one row or as many as theirs.
         """

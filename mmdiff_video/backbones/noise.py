@@ -14,7 +14,7 @@ def keyed_noise(keys: Sequence[str], seed: int, shape: Sequence[int]) -> Tensor:
     Neither the batch a sample sits in, nor chunking, nor the process that draws it matters.
 
     Returns:
-        float32 [len(keys), *shape] on the CPU.
+        float32 [N, ...] of N keys and ``shape``, on the CPU.
     """
     out = []
     for key in keys:

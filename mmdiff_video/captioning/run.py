@@ -19,8 +19,8 @@ from mmdiff_video.datasets.captions import CaptionFile
 from mmdiff_video.datasets.clips.clip import ClipError
 from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.errors import InputError
+from mmdiff_video.process import processes, this_device
 from mmdiff_video.skipped import Skipped
-from mmdiff_video.training import processes, this_device
 
 _REASONS_SHOWN = 20
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train and score."""
     from mmdiff_video.dense.run import train_and_score
-    from mmdiff_video.training import processes
+    from mmdiff_video.process import processes
 
     for table in train_and_score(
         args.task, args.config, overrides(args), args.out, resume=args.resume

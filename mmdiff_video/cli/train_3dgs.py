@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     """Train."""
     from mmdiff_video.nvs.setup import resolve_config
     from mmdiff_video.nvs.train import train_3dgs
-    from mmdiff_video.training import processes
+    from mmdiff_video.process import processes
 
     train_3dgs(resolve_config(args.config, overrides(args)), args.out, resume=args.resume)
     processes().destroy_process_group()

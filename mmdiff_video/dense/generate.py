@@ -18,7 +18,7 @@ from mmdiff_video.dense.predict import check_frames_folder, write_picture, write
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.pictures import save_png, save_video, to_uint8
-from mmdiff_video.training import this_device
+from mmdiff_video.process import this_device
 
 logger = logging.getLogger(__name__)
 

@@ -131,7 +131,7 @@ class Fusion(nn.Module):
         self.out = nn.Conv2d(width, width, 1)
 
     def forward(self, here: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """[N, C, H, W], and the deeper stages' at the same size, to [N, C, *size]."""
+        """[N, C, H, W], and the deeper stages' at the same size, to [N, C, size]."""
         if self.lateral is not None:
             assert deeper is not None
             here = self.lateral(here) + deeper
@@ -187,6 +187,7 @@ class DPT(DenseHead):
 
 
 HEADS: dict[str, type[DeepLabV3Plus] | type[DPT]] = {"deeplab": DeepLabV3Plus, "dpt": DPT}
+"""Heads by name."""
 
 
 def build_head(

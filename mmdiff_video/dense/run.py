@@ -12,9 +12,9 @@ from mmdiff_video.dense.setup import resolve_dense_config
 from mmdiff_video.dense.task_data import TaskData
 from mmdiff_video.dense.train import train_dense
 from mmdiff_video.errors import InputError
+from mmdiff_video.process import processes
 from mmdiff_video.runs import CONFIG, Run, open_run
 from mmdiff_video.tasks import join_tasks
-from mmdiff_video.training import processes
 
 
 def train_and_score(

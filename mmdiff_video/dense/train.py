@@ -19,9 +19,10 @@ from mmdiff_video.dense.pictures import PictureRow, picture_row
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup, Net, set_up_dense
 from mmdiff_video.pictures import side_by_side
+from mmdiff_video.process import processes
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.tasks import labels_of
-from mmdiff_video.training import TrainResult, processes
+from mmdiff_video.training import TrainResult
 
 _PREVIEWED = 3
 """Views of a task that a preview shows."""

@@ -34,15 +34,12 @@ class Bf16Form(CacheForm):
     name = "bf16"
 
     def pack(self, tap: str, features: Tensor) -> dict[str, Tensor]:
-        """See :class:`CacheForm`."""
         return {f"maps.{tap}": features.to(torch.bfloat16)}
 
     def unpack(self, tap: str, tensors: Mapping[str, Tensor]) -> Tensor:
-        """See :class:`CacheForm`."""
         return tensors[f"maps.{tap}"]
 
     def nbytes(self, times: int, width: int, places: int) -> int:
-        """See :class:`CacheForm`."""
         return 2 * times * width * places
 
 
@@ -51,13 +48,12 @@ class Fp8Form(CacheForm):
 
     The scale is the largest magnitude of a (timestep, channel) over 448, the format's largest
     number. A value x of a channel with the largest magnitude m comes back with an error of at most
-    max(|x| / 16, m * 2.2e-6), and one of bf16 where the backbone computes in it.
+    ``max(abs(x) / 16, m * 2.2e-6)``, and one of bf16 where the backbone computes in it.
     """
 
     name = "fp8"
 
     def pack(self, tap: str, features: Tensor) -> dict[str, Tensor]:
-        """See :class:`CacheForm`."""
         features = features.float()
         largest = features.abs().amax(dim=(2, 3, 4))  # [T, C]
         scale = (largest / torch.finfo(torch.float8_e4m3fn).max).clamp_min(1e-30)
@@ -65,11 +61,9 @@ class Fp8Form(CacheForm):
         return {f"maps.{tap}": scaled.to(torch.float8_e4m3fn), f"scales.{tap}": scale}
 
     def unpack(self, tap: str, tensors: Mapping[str, Tensor]) -> Tensor:
-        """See :class:`CacheForm`."""
         return tensors[f"maps.{tap}"].float() * tensors[f"scales.{tap}"][..., None, None, None]
 
     def nbytes(self, times: int, width: int, places: int) -> int:
-        """See :class:`CacheForm`."""
         return times * width * (places + 4)
 
 

@@ -53,7 +53,6 @@ class CachedExtractor:
         concepts: Sequence[str] | None = None,
         concept_blocks: Sequence[str | int] | None = None,
     ) -> DiTFeatures:
-        """See :meth:`Backbone.extract`."""
         names = [spec.name for spec in self.backbone.resolve_taps(taps)]
         times = tuple(self.backbone.defaults.timesteps if timesteps is None else timesteps)
         if prompt is None:

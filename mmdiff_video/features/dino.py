@@ -37,7 +37,7 @@ class DinoFeatures:
 
     Attributes:
         layers: blocks that are read, counted from 0; layer 11 of ViT-B is its last.
-        channels: C of what :meth:`__call__` returns: the width times the number of layers.
+        channels: C of what a call returns: the width times the number of layers.
         fingerprint: identifies the weights, for the feature cache.
     """
 
@@ -125,7 +125,6 @@ class CachedDino:
 
     @torch.no_grad()
     def __call__(self, video: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        """See :meth:`DinoFeatures.__call__`."""
         ingredients = {
             "dino": self.dino.fingerprint,
             "dtype": str(self.dino.model.dtype),

@@ -15,9 +15,10 @@ from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.objective import RenderLoss, render
 from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.pictures import colorize_depth, depth_range, side_by_side, to_uint8
+from mmdiff_video.process import processes
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.tables import format_count
-from mmdiff_video.training import TrainResult, count_parameters, processes
+from mmdiff_video.training import TrainResult, count_parameters
 from recon.decoder import gaussian_count
 
 

@@ -35,8 +35,9 @@ from mmdiff_video.pretraining.reports import (
 from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae import reconstruction_scores
+from mmdiff_video.process import processes, this_device
 from mmdiff_video.seeds import stable_seed
-from mmdiff_video.training import Trainer, processes, this_device
+from mmdiff_video.training import Trainer
 from mmdiff_video.training.precision import takes_bf16
 from mmdiff_video.version import __version__
 

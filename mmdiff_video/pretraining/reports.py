@@ -10,7 +10,8 @@ import torch
 
 from mmdiff_video.files import write_json
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
-from mmdiff_video.training import checkpoints, processes
+from mmdiff_video.process import processes
+from mmdiff_video.training import checkpoints
 from mmdiff_video.training.checkpoint import load_state
 
 REPORT = "report.json"

@@ -13,7 +13,8 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
 from mmdiff_video.pretraining.corpus import CorpusConfig, make_corpus
 from mmdiff_video.pretraining.rooms import RoomClips
-from mmdiff_video.training import Trainer, checkpoints, load_model, processes
+from mmdiff_video.process import processes
+from mmdiff_video.training import Trainer, checkpoints, load_model
 from mmdiff_video.training.checkpoint import load_state
 
 logger = logging.getLogger(__name__)

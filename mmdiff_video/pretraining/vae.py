@@ -28,8 +28,9 @@ from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stag
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae_loss import VAELoss, to_video
 from mmdiff_video.pretraining.widening import widen
+from mmdiff_video.process import processes, this_device
 from mmdiff_video.seeds import stable_seed
-from mmdiff_video.training import Trainer, processes, this_device
+from mmdiff_video.training import Trainer
 from mmdiff_video.training.precision import takes_bf16
 from mmdiff_video.version import __version__
 from recon.metrics import psnr, ssim, to_8bit

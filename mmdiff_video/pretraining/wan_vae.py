@@ -1,6 +1,6 @@
 """Wan's causal VAE on a whole clip at once, for training.
 
-diffusers feeds its :class:`AutoencoderKLWan` four frames at a time through a cache of features,
+diffusers feeds its ``AutoencoderKLWan`` four frames at a time through a cache of features,
 which bounds the memory of long videos. Every layer is causal, so running all frames at once gives
 the same numbers with larger convolutions, and gradients need no cache. Two layers tell the first
 frame from the rest: the temporal down- and upsampling leave it alone.

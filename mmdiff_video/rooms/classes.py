@@ -35,5 +35,6 @@ CLASSES: tuple[RoomClass, ...] = (
     RoomClass("ball", (255, 80, 120)),
     RoomClass("vase", (0, 128, 128)),
 )
+"""What things in a room can be; the place of a class is its label."""
 
 CLASS_IDS: dict[str, int] = {entry.name: i for i, entry in enumerate(CLASSES)}

@@ -122,6 +122,7 @@ LAYOUTS: dict[str, RoomLayout] = {
     "duts": Stills(DUTSLayout()),
     "folders": Stills(FolderLayout()),
 }
+"""How rooms may lie on disk, by name."""
 
 
 def picture_names(key: str, frames: int) -> list[str]:

@@ -360,3 +360,4 @@ PATTERNS: dict[str, Callable[[Canvas, Array], Array]] = {
     "fabric": _fabric, "knit": _knit, "leather": _leather, "foliage": _foliage,
     "cardboard": _cardboard, "art": _art, "view": _view, "show": _show,
 }  # fmt: skip
+"""Patterns of materials by name."""

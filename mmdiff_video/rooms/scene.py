@@ -85,7 +85,7 @@ class Thing:
         at: the middle of the bottom of that box.
         yaw: turned about z, radians.
         parts: in its own frame, whose origin is ``at``.
-        on: place in :attr:`Room.things` of what it stands on, where that is not the floor.
+        on: place in ``Room.things`` of what it stands on, where that is not the floor.
         spot: where it stands: "floor", "back wall", "left wall", "right wall", "corner"...
     """
 

@@ -35,6 +35,7 @@ _FILES = (
 TASKS: dict[str, type[Task]] = {
     task.name: task for task in (import_module(f"{__name__}.{file}").TASK for file in _FILES)
 }
+"""Tasks by name."""
 
 _AND = "+"
 """Between the names of tasks that share a run."""

@@ -68,7 +68,7 @@ class Scores(Protocol):
         ...
 
     def compute(self) -> dict[str, float]:
-        """Name -> figure, in the order of :attr:`Task.metrics`, then whatever else there is."""
+        """Name -> figure, in the order of ``Task.metrics``, then whatever else there is."""
         ...
 
 
@@ -114,7 +114,7 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def build(cls, loss: Any, data: DataFacts) -> Self:
-        """Build the task of a run; ``loss`` is of the class :attr:`losses`.
+        """Build the task of a run; ``loss`` is of the class ``losses``.
 
         Raises:
             InputError: facts of the data that make no sense for it.

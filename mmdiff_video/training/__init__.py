@@ -1,6 +1,5 @@
 """The training loop that every task shares, with its checkpoints and records."""
 
-from mmdiff_video.process import processes, this_device
 from mmdiff_video.training.checkpoint import checkpoints, load_model
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.data import TrainingSet
@@ -15,6 +14,4 @@ __all__ = [
     "checkpoints",
     "count_parameters",
     "load_model",
-    "processes",
-    "this_device",
 ]

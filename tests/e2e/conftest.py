@@ -19,3 +19,9 @@ def runs(stills, tmp_path_factory) -> dict[str, Path]:
     for task in TASKS:
         assert dense(task, stills, base / task) == 0
     return {task: base / task for task in TASKS}
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clips") / "rooms"
+    return make_rooms(out, scenes=4, frames=14, width=64, height=48, jobs=1)

@@ -61,7 +61,7 @@ def _in_two_processes(body: str, folder: Path) -> None:
     """Run lines of Python that may fail."""
     program = folder / "program.py"
     program.write_text(
-        f"import torch\nfrom mmdiff_video.training import processes\n{textwrap.dedent(body)}"
+        f"import torch\nfrom mmdiff_video.process import processes\n{textwrap.dedent(body)}"
         "processes().destroy_process_group()\n"
     )
     done = subprocess.run(

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.process import processes
 from mmdiff_video.skipped import Skipped
-from mmdiff_video.training import TrainConfig, Trainer, processes
+from mmdiff_video.training import TrainConfig, Trainer
 
 
 class Samples:

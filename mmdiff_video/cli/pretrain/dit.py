@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     """Train."""
     from mmdiff_video.pretraining.config import dit_config
     from mmdiff_video.pretraining.dit import train_dit
-    from mmdiff_video.training import processes
+    from mmdiff_video.process import processes
 
     config = dit_config(args.backbone, args.config, args.overrides)
     train_dit(config, args.out, resume=args.resume, init=args.init)

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     """Train."""
     from mmdiff_video.pretraining.config import vae_config
     from mmdiff_video.pretraining.vae import train_vae
-    from mmdiff_video.training import processes
+    from mmdiff_video.process import processes
 
     config = vae_config(args.backbone, args.config, args.overrides)
     train_vae(config, args.out, resume=args.resume, init=args.init)

@@ -7,6 +7,7 @@ from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.resources import resource_dir
 
 EVAL_CROPS = ("none", "eigen")
+"""Where depth is scored: everywhere, or inside Eigen's crop of NYU."""
 
 
 @dataclass(frozen=True, kw_only=True)

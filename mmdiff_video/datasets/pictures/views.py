@@ -93,7 +93,7 @@ def collate(samples: Sequence[DenseSample]) -> DenseBatch:
 
 
 class TrainingViews:
-    """Augmented views of pictures, all H x W: a :class:`mmdiff_video.training.TrainingSet`.
+    """Augmented views of pictures, all H x W: a :class:`TrainingSet`.
 
     A view is a crop of the output's shape, resized, perhaps mirrored, with brightness and contrast
     changed; a function of (seed, key, view) alone. What a crop or a mirror does to the target is

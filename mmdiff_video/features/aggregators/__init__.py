@@ -35,6 +35,7 @@ AGGREGATORS: dict[str, type[AggregatorConfig]] = {
     "mean": MeanConfig,
     "single": SingleConfig,
 }
+"""Name -> the config, which builds the module."""
 
 
 AGGREGATOR_VARIANTS = Variants.of("aggregation", lambda: AGGREGATORS, "aggregator")
