@@ -29,7 +29,7 @@ from rasterizer import processor_name
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone, load_defaults
 from mmdiff_video.backbones.describe import describe
-from mmdiff_video.dense.multitask import parse_task
+from mmdiff_video.dense.task_data import TaskData
 from mmdiff_video.files import write_json, write_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--real",
         nargs="+",
-        type=parse_task,
+        type=TaskData.parse,
         default=[],
         metavar="TASK=DATA:DIR",
         help="real sets for the section `tasks`",

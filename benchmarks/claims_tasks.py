@@ -9,8 +9,9 @@ from typing import Any
 from mmdiff_video.backbones import Backbone, load_backbone
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.evaluate import eval_dense
-from mmdiff_video.dense.multitask import TaskData, train_joint
+from mmdiff_video.dense.joint import train_joint
 from mmdiff_video.dense.setup import resolve_dense_config
+from mmdiff_video.dense.task_data import TaskData
 from mmdiff_video.dense.train import train_dense
 from mmdiff_video.errors import InputError
 from mmdiff_video.training import TrainResult

@@ -4,6 +4,7 @@ make docs builds it, strictly: a link or a reference that leads nowhere ends the
 """
 
 import os
+import re
 import sys
 from importlib import metadata
 
@@ -41,12 +42,13 @@ apidoc_modules = [
     {"path": "../recon", "destination": "reference/recon", **_pages},
 ]
 
+autodoc_default_options = {"ignore-module-all": True}
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_use_ivar = False
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
 # A reference into this project must lead somewhere. What other projects document is not looked up,
@@ -74,6 +76,9 @@ def _before_napoleon(app, what, name, obj, options, lines):
 
 def _after_napoleon(app, what, name, obj, options, lines):
     lines[:] = _set_aside.pop(name, lines)
+    for number, line in enumerate(lines):
+        if named := re.match(r":ivar [\w, ]+:", line):  # in "near, far" no type comes first
+            lines[number] = named[0].replace(", ", ",") + line[named.end() :]
 
 
 def _resolve_short_name(app, env, node, contnode):

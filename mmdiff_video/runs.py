@@ -1,16 +1,38 @@
-"""A run: its config, from the shipped one that suits its backbone."""
+"""A run: the config that suits its backbone, and its folder.
 
+Whatever was trained, the folder has ``config.yaml`` and ``run.json`` (:class:`RunFacts`) beside
+what the training loop writes; :func:`open_run` reads them.
+"""
+
+import dataclasses
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mmdiff_video.backbones.describe import describe
-from mmdiff_video.config import ConfigSource, Override
+from mmdiff_video.config import ConfigSource, Override, load_config
+from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.files import write_json
 from mmdiff_video.resources import find_config
+from mmdiff_video.skipped import Skipped
 
 logger = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
+
+CONFIG, FACTS = "config.yaml", "run.json"
+"""The files of every run folder."""
+
+KINDS = {
+    "3dgs": "a run of `mmdiff-video train-3dgs`: `eval` and `render` take it",
+    "dense": "a run of `mmdiff-video dense`: `eval`, `predict` and `generate` take it",
+    "joint": "a run of `mmdiff-video dense` for several tasks: `eval` and `predict` take it, and"
+    " what takes a run of one task takes the folder of that task in it",
+}
+"""Kind of run -> what it is, and which commands take it."""
 
 _SUFFIXES = {"laptop": "-nano", "gpu": ""}
 """Scale of a backbone -> end of the name of the config that suits it."""
@@ -49,3 +71,129 @@ def resolve_run_config(
         "backbone": {"name": str(name)},
     }
     return source.build(schema, base)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What ``run.json`` says of a run.
+
+    Attributes:
+        kind: a key of :data:`KINDS`.
+        version: of mmdiff-video, which trained it.
+        backbone: name of the frozen backbone.
+        backbone_fingerprint: of its weights; None where an older version did not record it.
+        untrained_backbone: whether they are random.
+        parameters: trainable parameters of each part, and in ``total``.
+        samples: clips or pictures that it trains on.
+        skipped: those that it leaves out, with reasons.
+        note: what else must be known of the choice of samples; empty for nothing.
+        details: what only this kind has, as plain JSON values. Of ``joint``: ``tasks``, in their
+            order, ``task_weights`` and ``pictures`` of each.
+    """
+
+    kind: str
+    version: str
+    backbone: str
+    backbone_fingerprint: str | None
+    untrained_backbone: bool
+    parameters: Mapping[str, int]
+    samples: int
+    skipped: Sequence[Skipped] = ()
+    note: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json``."""
+        skipped = [entry._asdict() for entry in self.skipped]
+        write_json(folder / FACTS, {**dataclasses.asdict(self), "skipped": skipped})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened with :func:`open_run`."""
+
+    folder: Path
+    facts: RunFacts
+
+    def read_config(self, schema: type[Config]) -> Config:
+        """Read its config.
+
+        Raises:
+            InputError: the config is damaged, or of another schema.
+        """
+        return load_config(schema, self.folder / CONFIG)
+
+
+def open_run(folder: Path | str, *kinds: str) -> Run:
+    """Open a run folder of this version or of 0.1.0.
+
+    Args:
+        folder: written by ``train-3dgs`` or ``dense``, or a saved model of the latter.
+        kinds: those that will do; none: any.
+
+    Raises:
+        InputError: no run there, a damaged ``run.json``, or a run of another kind.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"'{folder}' is not a run folder: it has no {CONFIG}; train there first")
+    facts = _read_facts(folder)
+    if kinds and facts.kind not in kinds:
+        raise InputError(f"'{folder}' is {KINDS[facts.kind]}")
+    return Run(folder, facts)
+
+
+def _read_facts(folder: Path) -> RunFacts:
+    path = folder / FACTS
+    config = ConfigSource(folder / CONFIG)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        kind = found.get("kind") or _kind_before_0_2(folder, found, config)
+        if "kind" not in found:
+            found = {**found, **_facts_before_0_2(found)}
+        if kind not in KINDS:
+            raise unknown_name(f"kind of run in '{path}'", kind, KINDS)
+        details = dict(found.get("details", {}))
+        if kind == "joint" and not details.get("tasks"):
+            raise ValueError("a joint run has tasks")
+        return RunFacts(
+            kind=kind,
+            version=found.get("version", ""),
+            backbone=str(found.get("backbone") or config.get("backbone.name")),
+            backbone_fingerprint=found.get("backbone_fingerprint"),
+            untrained_backbone=bool(found.get("untrained_backbone")),
+            parameters=dict(found.get("parameters", {})),
+            samples=int(found.get("samples", 0)),
+            skipped=tuple(Skipped(**entry) for entry in found.get("skipped", ())),
+            note=found.get("note", ""),
+            details=details,
+        )
+    except InputError:
+        raise
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(f"'{path}' is damaged: delete it, or train anew") from None
+
+
+def _kind_before_0_2(folder: Path, found: Mapping[str, Any], config: ConfigSource) -> str:
+    """Tell the kind of a run of version 0.1.0, or of a model that was saved without its run."""
+    if "tasks" in found:
+        return "joint"
+    if (folder / "dense.json").is_file() or config.get("task") is not None:
+        return "dense"
+    if config.get("decoder") is not None:
+        return "3dgs"
+    raise InputError(
+        f"'{folder}' is neither a run of `mmdiff-video train-3dgs` nor one of `dense`: its {CONFIG}"
+        " has no decoder and no task"
+    )
+
+
+def _facts_before_0_2(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what version 0.1.0 called otherwise in ``run.json``."""
+    number = found.get("clips", found.get("pictures", 0))
+    details = {key: found[key] for key in ("tasks", "task_weights") if key in found}
+    if isinstance(number, dict):  # of a joint run
+        details["pictures"] = number
+        number = sum(number.values())
+    skipped = found.get("skipped_clips", found.get("skipped_pictures", ()))
+    return {"samples": number, "skipped": skipped, "details": details}

@@ -1,19 +1,24 @@
-"""The ``mmdiff-video`` command: one thin function per verb, in modules by subject, no logic.
+"""The ``mmdiff-video`` command.
 
-Heavy imports happen inside the verbs, so that ``--help`` answers at once.
+A verb is one file here, found by its name: ``train_3dgs.py`` is ``train-3dgs``; a folder is a verb
+with actions. Its docstring is its help text (the first line in the list of commands, the rest below
+the arguments), ``add_arguments`` declares what it takes and ``run`` calls what does the work. Names
+that start with an underscore are no verbs, and a verb with ``HIDDEN`` is not listed. Heavy imports
+happen inside ``run``, so that ``--help`` answers at once.
 """
 
 import argparse
 import errno
+import importlib
 import logging
+import pkgutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from mmdiff_video import __version__
-from mmdiff_video.cli import backbones, data, dense, pretrain, reconstruction
-from mmdiff_video.cli.arguments import out_folder, verb
 from mmdiff_video.errors import InputError
+from mmdiff_video.version import __version__
 
 _OF_FILES = {
     errno.EACCES,
@@ -75,36 +80,31 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Start with `mmdiff-video demo`, which needs no download, or `mmdiff-video doctor`.",
     )
     parser.add_argument("--version", action="version", version=f"mmdiff-video {__version__}")
-    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for subject in (reconstruction, dense, backbones, data, pretrain):
-        subject.add_verbs(verbs)
-    verb(verbs, "doctor", _doctor, "say what works on this machine and how to mend what does not")
-    demo = verb(
-        verbs,
-        "demo",
-        _demo,
-        "the main job on procedural rooms: no download, no GPU, minutes",
-        "Leaves a metrics table, a PLY, an mp4 and side-by-side pictures in --out.",
-    )
-    demo.add_argument(
-        "--out",
-        type=out_folder,
-        default=Path("demo-output"),
-        metavar="DIR",
-        help="(default: demo-output)",
-    )
+    _add_verbs(parser, sys.modules[__name__], "commands")
     return parser
 
 
-def _doctor(args: argparse.Namespace) -> int:
-    from mmdiff_video.doctor import run_doctor
-
-    report, healthy = run_doctor()
-    print(report)
-    return 0 if healthy else 1
-
-
-def _demo(args: argparse.Namespace) -> None:
-    from mmdiff_video.demo import run_demo
-
-    run_demo(args.out)
+def _add_verbs(parser: argparse.ArgumentParser, package: ModuleType, title: str) -> None:
+    verbs = parser.add_subparsers(
+        title=title, required=True, metavar=title.removesuffix("s").upper()
+    )
+    for found in pkgutil.iter_modules(package.__path__):
+        if found.name.startswith("_"):
+            continue
+        module = importlib.import_module(f"{package.__name__}.{found.name}")
+        summary, _, details = (module.__doc__ or "").partition("\n")
+        listed: dict[str, Any] = {"help": summary[:1].lower() + summary[1:].removesuffix(".")}
+        if getattr(module, "HIDDEN", False):
+            listed.clear()
+        verb = verbs.add_parser(
+            found.name.replace("_", "-"),
+            description=summary,
+            epilog=details.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **listed,
+        )
+        if found.ispkg:
+            _add_verbs(verb, module, "actions")
+        else:
+            module.add_arguments(verb)
+            verb.set_defaults(run=module.run)

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.pictures.loading import load_images
@@ -22,6 +21,7 @@ from mmdiff_video.pictures import save_png, side_by_side
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.tables import format_table
 from mmdiff_video.tasks import Constant, task_named
+from mmdiff_video.version import __version__
 
 _PICTURES = 24
 """Pictures that get a row of input, truth, prediction and error."""

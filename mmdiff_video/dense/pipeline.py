@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,13 +19,11 @@ from mmdiff_video.config import load_config, save_config
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.views import fit
 from mmdiff_video.dense.config import DenseConfig
+from mmdiff_video.dense.saved import CONFIG, FACTS, WEIGHTS, find_saved, push_to_hub
 from mmdiff_video.dense.setup import DenseSetup, set_up_dense
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.source import CacheConfig, warn_of_other_weights
 from mmdiff_video.files import write_aside, write_json
-
-CONFIG, FACTS, WEIGHTS = "config.yaml", "dense.json", "model.safetensors"
-"""The files of a saved model; a finished run folder has them too."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class DenseModel:
         Raises:
             InputError: no such folder or repository, an unfinished run, weights that do not fit.
         """
-        folder = _find(folder)
+        folder = find_saved(folder)
         # what is predicted for is seen once: no cache of the training run fills up with it
         config = replace(load_config(DenseConfig, folder / CONFIG), cache=CacheConfig())
         try:
@@ -100,19 +99,11 @@ class DenseModel:
         )
         save_config(self.setup.config, folder / CONFIG)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = True) -> None:
-        """Upload what :meth:`save_pretrained` writes, without the path of the training data."""
-        import tempfile
-
-        from huggingface_hub import HfApi
-
-        api = HfApi()
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        data = replace(self.setup.config.data, root=None)
-        config = replace(self.setup.config, data=data)
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:
+        """Upload what :meth:`save_pretrained` writes; see :func:`push_to_hub`."""
         with tempfile.TemporaryDirectory() as folder:
-            replace(self, setup=replace(self.setup, config=config)).save_pretrained(folder)
-            api.upload_folder(repo_id=repo_id, folder_path=folder)
+            self.save_pretrained(folder)
+            return push_to_hub(Path(folder), repo_id, private=private)
 
     def predict(
         self,
@@ -209,32 +200,6 @@ class DenseModel:
     def _decode(self, output: Tensor, size: Sequence[int]) -> Tensor:
         output = F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)
         return self.setup.task.decode(output).cpu()
-
-
-def _find(folder: Path | str) -> Path:
-    path = Path(folder)
-    if not path.is_dir():
-        if str(folder).count("/") != 1:
-            raise InputError(f"'{folder}' is no folder, and no id of a repository (OWNER/NAME)")
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-        )
-
-        try:
-            path = Path(snapshot_download(str(folder), allow_patterns=[CONFIG, FACTS, WEIGHTS]))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"'{folder}' is no folder, nor on the Hub: {reason}") from None
-    missing = [name for name in (CONFIG, FACTS, WEIGHTS) if not (path / name).is_file()]
-    if missing:
-        raise InputError(
-            f"'{folder}' is not a finished run of `mmdiff-video dense`: it has no"
-            f" {' and no '.join(missing)}"
-        )
-    return path
 
 
 def _classes(facts: dict | None) -> Classes | None:

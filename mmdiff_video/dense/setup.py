@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE
+from mmdiff_video.assembly import RunSetup
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.config import Override
@@ -22,34 +22,26 @@ from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.runs import resolve_run_config
 from mmdiff_video.tasks import DataFacts, Task, build_task
 
-T = TypeVar("T")
-
 Net = Callable[..., Tensor]
 """A :class:`DenseNet`, or what is called like one."""
 
 
-@dataclass(frozen=True)
-class DenseSetup:
+@dataclass(frozen=True, kw_only=True)
+class DenseSetup(RunSetup):
     """Everything but the pictures.
 
     Attributes:
-        config: complete: no field is left to a default that may change.
-        backbone: frozen.
         card: of the data set.
         task: what is predicted.
-        source: reads features.
         dino: reads DINO features, where the run has them.
-        model: fresh weights, on the backbone's device.
         height, width: pixels of training views.
     """
 
     config: DenseConfig
-    backbone: Backbone
+    model: DenseNet
     card: ImageCard
     task: Task
-    source: FeatureSource
     dino: DinoFeatures | CachedDino | None
-    model: DenseNet
     height: int
     width: int
 
@@ -60,21 +52,15 @@ class DenseSetup:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the model's input depends on; see :attr:`FeatureSource.identity`."""
         dino = self.dino.dino if isinstance(self.dino, CachedDino) else self.dino
         return {
-            **self.source.identity,
+            **super().identity,
             "aggregation": self.config.aggregation,
             "dino_weights": dino and dino.fingerprint,
             "dino_layers": list(dino.layers) if dino else [],
             "data": self.config.data.name,
             "size": [self.height, self.width],
         }
-
-    @property
-    def notice(self) -> str:
-        """What every table, picture and log line must say about the backbone; empty for nothing."""
-        return UNTRAINED_NOTICE if self.backbone.untrained else ""
 
     def read(
         self,
@@ -133,17 +119,32 @@ def set_up_dense(
     card = load_image_card(config.data.name)
     if backbone is None:
         backbone = config.backbone.load()
-    config = _complete(config, backbone, card)
-    data = config.data
-    height, width = _set(data.height), _set(data.width)
-    backbone.geometry.check_size(1, height, width)
+    data, defaults = config.data, backbone.defaults
+    height = defaults.height if data.height is None else data.height
+    width = defaults.width if data.width is None else data.width
     facts = DataFacts(
         card=card,
         classes=classes,
-        min_depth=_set(data.min_depth),
-        max_depth=_set(data.max_depth),
-        eval_crop=_set(data.eval_crop),
+        min_depth=card.min_depth if data.min_depth is None else data.min_depth,
+        max_depth=card.max_depth if data.max_depth is None else data.max_depth,
+        eval_crop=data.eval_crop or card.eval_crop,
     )
+    config = replace(
+        config,
+        backbone=config.backbone.completed(backbone),
+        cache=config.cache.absolute(),
+        data=replace(
+            data,
+            train_split=data.train_split or card.train,
+            eval_split=data.eval_split or card.held_out,
+            height=height,
+            width=width,
+            min_depth=facts.min_depth,
+            max_depth=facts.max_depth,
+            eval_crop=facts.eval_crop,
+        ),
+    )
+    backbone.geometry.check_size(1, height, width)
     task = build_task(config.task, config.loss, facts)
     source = FeatureSource(backbone, config, concepts_of(config, task))
     source.check_memory(1, height, width)
@@ -163,29 +164,14 @@ def set_up_dense(
             dino_channels=dino.channels if dino else 0,
         )
     model.to(backbone.device)
-    return DenseSetup(config, backbone, card, task, source, dino, model, height, width)
-
-
-def _complete(config: DenseConfig, backbone: Backbone, card: ImageCard) -> DenseConfig:
-    defaults, data = backbone.defaults, config.data
-    return replace(
-        config,
-        backbone=config.backbone.completed(backbone),
-        cache=config.cache.absolute(),
-        data=replace(
-            data,
-            train_split=data.train_split or card.train,
-            eval_split=data.eval_split or card.held_out,
-            height=defaults.height if data.height is None else data.height,
-            width=defaults.width if data.width is None else data.width,
-            min_depth=card.min_depth if data.min_depth is None else data.min_depth,
-            max_depth=card.max_depth if data.max_depth is None else data.max_depth,
-            eval_crop=data.eval_crop or card.eval_crop,
-        ),
+    return DenseSetup(
+        config=config,
+        backbone=backbone,
+        source=source,
+        model=model,
+        card=card,
+        task=task,
+        dino=dino,
+        height=height,
+        width=width,
     )
-
-
-def _set(value: T | None) -> T:
-    """Narrow a field that :func:`_complete` has filled."""
-    assert value is not None
-    return value

@@ -1,6 +1,5 @@
 """``mmdiff-video dense``: train a head on labelled pictures, and score it."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video import __version__
+from mmdiff_video.assembly import CacheUse, Training, train_run
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import record_config
 from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages
 from mmdiff_video.datasets.pictures.loading import load_images
@@ -20,14 +18,10 @@ from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import PictureRow, picture_row
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup, Net, set_up_dense
-from mmdiff_video.files import write_json
 from mmdiff_video.pictures import side_by_side
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
-from mmdiff_video.tables import format_bytes, format_count, format_table
 from mmdiff_video.tasks import labels_of
-from mmdiff_video.training import Trainer, TrainResult, load_model, processes
-
-logger = logging.getLogger(__name__)
+from mmdiff_video.training import TrainResult, processes
 
 _PREVIEWED = 3
 """Views of a task that a preview shows."""
@@ -49,45 +43,25 @@ def train_dense(
     """
     config, loaded = load_training_images(config, load_image_card(config.data.name))
     setup = set_up_dense(config, loaded.classes, backbone)
-    config = setup.config
     views = training_views(setup, loaded)
-    trainer = Trainer(
-        out,
-        setup.model,
-        views,
-        _Loss(setup),
-        config.train,
+    training = Training(
+        kind="dense",
+        setup=setup,
+        model=setup.model,
+        samples=views,
         collate=collate,
+        loss=_Loss(setup),
         preview=_Preview(setup, views),
         lr_factors={"head": config.head_lr_factor},
-        identity=setup.identity,
-        notice=setup.notice,
-        resume=resume,
+        parameters=parameter_counts(setup.model),
+        number=len(loaded.images),
+        skipped=loaded.skipped,
+        note=loaded.note,
+        summary=_summary(setup, loaded),
+        caches=caches_of(setup, views),
+        finish=lambda step: DenseModel(setup, loaded.classes, step).save_pretrained(out),
     )
-    if processes().is_main_process:
-        record_config(config, out / "config.yaml")
-        write_json(
-            out / "run.json",
-            {
-                "version": __version__,
-                "backbone_fingerprint": setup.backbone.fingerprint,
-                "untrained_backbone": setup.backbone.untrained,
-                "parameters": {
-                    name.strip(): n for name, n in parameter_counts(setup.model).items()
-                },
-                "pictures": len(loaded.images),
-                "note": loaded.note,
-                "skipped_pictures": [{"key": s.key, "reason": s.reason} for s in loaded.skipped],
-            },
-        )
-        logger.info("%s", _summary(setup, loaded, views))
-    result = trainer.fit()
-    if processes().is_main_process:
-        if setup.source.cache is not None:
-            logger.info("feature cache: %s", setup.source.cache.stats)
-        step = load_model(out, setup.model, ema=True)
-        DenseModel(setup, loaded.classes, step).save_pretrained(out)
-    return result
+    return train_run(training, out, resume=resume)
 
 
 def load_training_images(config: DenseConfig, card: ImageCard) -> tuple[DenseConfig, LoadedImages]:
@@ -173,33 +147,29 @@ def save_preview(rows: Sequence[PictureRow], step: int, path: Path, notice: str)
         side_by_side(rows, titles, note=notice).save(path)
 
 
-def _summary(setup: DenseSetup, loaded: LoadedImages, views: TrainingViews) -> str:
-    """Say before the run what it trains on and what it will take."""
-    config, data = setup.config, setup.config.data
+def caches_of(setup: DenseSetup, views: TrainingViews) -> list[CacheUse]:
+    """How a task's training uses the feature cache; nothing where it has none."""
+    if setup.source.cache is None:
+        return []
+    drawn = setup.config.data.views
+    return [
+        CacheUse(
+            cache=setup.source.cache,
+            bytes_per_sample=setup.bytes_per_view(),
+            samples=len(views) * (drawn or 1),
+            fixed=drawn is not None,
+            fixed_by="data.views",
+        )
+    ]
+
+
+def _summary(setup: DenseSetup, loaded: LoadedImages) -> list[str]:
+    """Say what the run trains on."""
     grid = setup.backbone.geometry.token_grid(1, setup.height, setup.width)[1:]
     captions = sum(image.caption is not None for image in loaded.images)
-    rows = [[name, format_count(n)] for name, n in parameter_counts(setup.model).items()]
-    lines = [
-        f"{setup.card.title}, {setup.task.name}: {len(views)} pictures, {captions} with a caption,"
-        f" {len(loaded.skipped)} left out (see run.json)",
+    return [
+        f"{setup.card.title}, {setup.task.name}: {len(loaded.images)} pictures, {captions} with a"
+        f" caption, {len(loaded.skipped)} left out (see run.json)",
         f"{setup.backbone.name}: {setup.width}x{setup.height}, tokens {grid[0]} x {grid[1]},"
-        f" input {config.input}",
-        format_table(["trainable parameters", ""], rows),
+        f" input {setup.config.input}",
     ]
-    if loaded.note:
-        lines.append(loaded.note)
-    if setup.notice:
-        lines.insert(0, setup.notice)
-    if setup.source.cache is not None:
-        each = setup.bytes_per_view()
-        size = each * len(views) * (data.views or 1)
-        lines.append(
-            f"feature cache in {config.cache.dir}: {format_bytes(each)} a view, up to"
-            f" {format_bytes(size)} of a budget of {format_bytes(config.cache.budget_gb * 2**30)}"
-            + (
-                ""
-                if data.views
-                else " per epoch, with fresh views each epoch: set data.views to make it serve"
-            )
-        )
-    return "\n".join(lines)

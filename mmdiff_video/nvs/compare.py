@@ -14,19 +14,15 @@ from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSSample, coll
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json, write_text
 from mmdiff_video.nvs.config import NVSConfig
-from mmdiff_video.nvs.evaluate import (
-    eval_3dgs,
-    evaluation_set,
-    format_metric,
-    report_name,
-    shown_metrics,
-)
+from mmdiff_video.nvs.evaluate import eval_3dgs, evaluation_set
 from mmdiff_video.nvs.model import widen_to
 from mmdiff_video.nvs.objective import render
 from mmdiff_video.nvs.pipeline import Reconstructor
+from mmdiff_video.nvs.report import format_metric, report_name, shown_metrics
 from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.nvs.train import train_3dgs
 from mmdiff_video.pictures import save_png, side_by_side, to_uint8
+from mmdiff_video.runs import open_run
 from mmdiff_video.tables import format_count, format_table
 from mmdiff_video.training import count_parameters
 
@@ -86,7 +82,7 @@ def compare_3dgs(
             if not protocols[split].holds(path, arm.train.steps):
                 eval_3dgs(run, split=split, backbone=backbone)
             report = json.loads(path.read_text())
-            report["parameters"] = json.loads((run / "run.json").read_text())["parameters"]
+            report["parameters"] = dict(open_run(run, "3dgs").facts.parameters)
             reports[split][name] = report
     tables = "\n\n".join(_table(found) for found in reports.values())
     write_json(out / "comparison.json", reports)
@@ -120,7 +116,7 @@ class _Protocol:
     def holds(self, path: Path, steps: int) -> bool:
         """Whether there is a report, of this and of a model of so many steps.
 
-        ``eval-3dgs`` writes to the same file, of any step and of fewer clips or other frames.
+        ``eval`` writes to the same file, of any step and of fewer clips or other frames.
         """
         if not path.exists():
             return False

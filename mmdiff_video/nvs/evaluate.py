@@ -1,17 +1,12 @@
-"""``mmdiff-video eval-3dgs``: score held-out views of a trained run."""
+"""Score held-out views of a run of ``mmdiff-video train-3dgs``."""
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.clips.clip import PosedClip
@@ -22,56 +17,16 @@ from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSBatch, NVSSa
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.objective import lpips_or_reason, render
 from mmdiff_video.nvs.pipeline import Reconstructor
+from mmdiff_video.nvs.report import EQUAL_PSNR, Scores, make_report, report_name, table
 from mmdiff_video.nvs.setup import Setup
-from mmdiff_video.pictures import (
-    colorize_depth,
-    depth_range,
-    save_png,
-    side_by_side,
-    to_uint8,
-)
+from mmdiff_video.pictures import colorize_depth, depth_range, save_png, side_by_side, to_uint8
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
-from mmdiff_video.tables import format_table
 from recon.metrics import score_views
 from recon.perceptual import LpipsUnavailable
 from recon.shift_tolerant import MIN_SIZE, load_st_lpips
 
-ROWS = {
-    "held_out": "held-out views",
-    "nearest_input": "copy of the nearest input frame",
-    "inputs": "input views",
-}
-"""What is scored: name in eval.json -> label in the table."""
-
-METRICS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "st_lpips": "ST-LPIPS"}
-"""Name in eval.json -> heading in the table. ST-LPIPS stands in where LPIPS has no weights."""
-
-_EQUAL_PSNR = 100.0
-"""dB counted for a view that equals its truth to the last bit, such as a copied frame of a still
-camera; its PSNR is infinite and would leave no mean."""
-
 _PICTURES = 24
 """Scenes that get a side-by-side picture."""
-
-
-@dataclass
-class Scores:
-    """Per-scene means of the metrics, gathered scene by scene.
-
-    Attributes:
-        scenes: row -> clip key -> metric -> mean over the scene's views.
-        views: how many held-out views were scored.
-    """
-
-    scenes: dict[str, dict[str, dict[str, float]]] = field(
-        default_factory=lambda: {row: {} for row in ROWS}
-    )
-    views: int = 0
-
-    def mean(self, row: str, metric: str) -> float | None:
-        """Mean over scenes; None where the metric was not computed."""
-        values = [scores[metric] for scores in self.scenes[row].values() if metric in scores]
-        return statistics.fmean(values) if values else None
 
 
 def eval_3dgs(
@@ -120,44 +75,17 @@ def eval_3dgs(
         _score_scene(
             reconstructor, sample, perceptual, scores, picture if index < _PICTURES else None
         )
-    report = {
-        **_report(reconstructor, scores, choices),
-        "split": split,
-        "skipped": skipped,
-        "lpips_reason": f"LPIPS n/a: {reason}" if reason else "",
-    }
+    report = make_report(
+        setup,
+        reconstructor.step,
+        scores,
+        choices,
+        split=split,
+        skipped=skipped,
+        no_lpips=reason,
+    )
     write_json(run / f"{name}.json", report)
     return table(report)
-
-
-def report_name(split: str) -> str:
-    """Stem of the JSON file, and name of the folder of pictures, that scoring a split leaves."""
-    return "eval" if split == "test" else f"eval-{split}"
-
-
-def table(report: dict[str, Any]) -> str:
-    """Lay out an eval.json for reading."""
-    metrics = shown_metrics([report])
-    rows = [
-        [label, *(format_metric(report[name].get(metric), metric) for metric in metrics)]
-        for name, label in ROWS.items()
-    ]
-    title = (
-        f"{report['data']}, {report['split']}: {report['scenes']} scenes, {report['views']}"
-        f" held-out views, {len(report['skipped'])} scenes skipped; {report['input']} of"
-        f" {report['backbone']}, {report['steps']} steps"
-    )
-    notes = [report["notice"], report["protocol"], report["lpips_reason"]]
-    if report["split"] == "train":
-        notes.insert(0, "these clips were trained on: no view of theirs is new to the model")
-    lines = [format_table(["", *metrics.values()], rows, title=title)]
-    return "\n".join(lines + [note for note in notes if note])
-
-
-def shown_metrics(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The metrics that a table of some eval.json needs: ST-LPIPS only where one has it."""
-    with_st = any(report["held_out"].get("st_lpips") is not None for report in reports)
-    return {name: title for name, title in METRICS.items() if name != "st_lpips" or with_st}
 
 
 def _perceptual_metrics(setup: Setup) -> tuple[dict[str, nn.Module], str]:
@@ -169,11 +97,6 @@ def _perceptual_metrics(setup: Setup) -> tuple[dict[str, nn.Module], str]:
     if isinstance(stand_in, LpipsUnavailable) or min(setup.height, setup.width) < MIN_SIZE:
         return {}, reason
     return {"st_lpips": stand_in}, reason
-
-
-def format_metric(value: float | None, metric: str) -> str:
-    """Write a metric with the digits that papers give; ``n/a`` where there is none."""
-    return "n/a" if value is None else f"{value:.2f}" if metric == "psnr" else f"{value:.3f}"
 
 
 def evaluation_set(
@@ -239,7 +162,7 @@ def _score_scene(
     }
     for row, (images, references) in pairs.items():
         values = score_views(images, references, perceptual)
-        values["psnr"] = values["psnr"].clamp(max=_EQUAL_PSNR)
+        values["psnr"] = values["psnr"].clamp(max=EQUAL_PSNR)
         scores.scenes[row][sample.clip_key] = {m: float(v.mean()) for m, v in values.items()}
     scores.views += len(truth)
     if picture is not None:
@@ -260,46 +183,6 @@ def _nearest_inputs(batch: NVSBatch) -> Tensor:
     """For each held-out frame, the position of the input frame nearest in time."""
     gaps = (batch.target_indices[0][:, None] - batch.input_indices[0][None]).abs()
     return gaps.argmin(1)
-
-
-def _report(reconstructor: Reconstructor, scores: Scores, choices: FrameChoices) -> dict[str, Any]:
-    setup = reconstructor.setup
-    means = {row: {m: _finite(scores.mean(row, m)) for m in METRICS} for row in ROWS}
-    return {
-        **means["held_out"],
-        **means,
-        "scenes": len(scores.scenes["held_out"]),
-        "views": scores.views,
-        "counts": choices.counts,
-        "protocol": choices.note,
-        "data": setup.card.title,
-        "input": setup.config.input,
-        "backbone": setup.backbone.name,
-        "untrained_backbone": setup.backbone.untrained,
-        "notice": setup.notice,
-        "steps": reconstructor.step,
-        "settings": {
-            "size": [setup.height, setup.width],
-            "input_frames": setup.frames,
-            "psnr": "on renders clipped to [0, 1] and rounded to 8 bits; equal pictures count as"
-            f" {_EQUAL_PSNR:.0f} dB",
-            "ssim": "Gaussian window 11x11, sigma 1.5, range 1",
-            "lpips": "VGG, lpips package, inputs in [-1, 1]",
-            "st_lpips": "AlexNet, weights of stlpips_pytorch",
-            "mean": "over the views of a scene, then over scenes",
-            "mmdiff_video": __version__,
-            "torch": torch.__version__,
-        },
-        "per_scene": {
-            row: {key: {m: _finite(v) for m, v in found.items()} for key, found in scenes.items()}
-            for row, scenes in scores.scenes.items()
-        },
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no NaN: what could not be scored is written as null."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _file_name(key: str) -> str:

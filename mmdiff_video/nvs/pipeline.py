@@ -1,7 +1,6 @@
 """A trained run, opened for use: clips in, 3D Gaussians out."""
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import load_config
 from mmdiff_video.datasets.clips.views import NVSBatch
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.source import warn_of_other_weights
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.setup import Setup, set_up
+from mmdiff_video.runs import open_run
 from mmdiff_video.training import load_model
 from recon.cameras import invert_rigid, relative_to_first
 from recon.gaussians import Gaussians
@@ -52,23 +51,16 @@ class Reconstructor:
             backbone: the run's, if it is loaded already.
 
         Raises:
-            InputError: no run there, or its checkpoint does not fit its config.
+            InputError: no run there, one of another kind, or a checkpoint that does not fit its
+                config.
         """
-        run = Path(run)
-        if not (run / "config.yaml").is_file():
-            raise InputError(
-                f"'{run}' is not a run folder: it has no config.yaml; train there first"
-            )
-        if (run / "dense.json").is_file():
-            raise InputError(
-                f"'{run}' is a run of `mmdiff-video dense`: eval-dense scores it, predict uses it"
-            )
-        config = load_config(NVSConfig, run / "config.yaml")
+        opened = open_run(run, "3dgs")
+        config = opened.read_config(NVSConfig)
         if data_root is not None:
             config = replace(config, data=replace(config.data, root=str(data_root)))
         setup = set_up(config, backbone)
-        warn_of_other_weights(run, _trained_on(run / "run.json"), setup.backbone)
-        step = load_model(run, setup.model, ema=True)
+        warn_of_other_weights(opened.folder, opened.facts.backbone_fingerprint, setup.backbone)
+        step = load_model(opened.folder, setup.model, ema=True)
         return cls(setup, setup.model.eval(), step)
 
     @torch.no_grad()
@@ -123,13 +115,3 @@ class Reconstructor:
         found = self.model(features, local[None], Ks[None], height, width)[0]
         in_first = replace(found, means=found.means / scale, scales=found.scales / scale)
         return in_first.transform(invert_rigid(viewmats[0]))
-
-
-def _trained_on(facts: Path) -> str | None:
-    """The fingerprint of a run's backbone, where it was recorded."""
-    if not facts.is_file():
-        return None
-    try:
-        return json.loads(facts.read_text(encoding="utf-8")).get("backbone_fingerprint")
-    except (ValueError, AttributeError):
-        raise InputError(f"'{facts}' is damaged: delete it, or train anew") from None

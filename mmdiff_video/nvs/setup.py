@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import nn
 
-from mmdiff_video.backbones import UNTRAINED_NOTICE
+from mmdiff_video.assembly import RunSetup
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import Override
 from mmdiff_video.datasets.clips.card import DatasetCard, load_card
@@ -19,61 +18,33 @@ from mmdiff_video.nvs.model import build_model
 from mmdiff_video.runs import resolve_run_config
 from recon.decoder import SceneSpace
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Setup:
+@dataclass(frozen=True, kw_only=True)
+class Setup(RunSetup):
     """Everything but the clips.
 
     Attributes:
-        config: complete: no field is left to a default that may change.
-        backbone: frozen.
-        card: of the data set.
-        source: reads features of clips.
-        model: fresh weights, on the backbone's device.
+        card: of the data set; its spans are the config's.
+        space: where Gaussians may lie and how large they may be.
+        frames: input frames of a clip.
+        height, width: pixels of input and target frames.
     """
 
     config: NVSConfig
-    backbone: Backbone
     card: DatasetCard
-    source: FeatureSource
-    model: nn.Module
-
-    @property
-    def frames(self) -> int:
-        """Input frames of a clip."""
-        return _set(self.config.data.frames)
-
-    @property
-    def height(self) -> int:
-        """Pixel rows of input and target frames."""
-        return _set(self.config.data.height)
-
-    @property
-    def width(self) -> int:
-        """Pixel columns of input and target frames."""
-        return _set(self.config.data.width)
-
-    @property
-    def space(self) -> SceneSpace:
-        """Where Gaussians may lie and how large they may be."""
-        return scene_space(self.card)
+    space: SceneSpace
+    frames: int
+    height: int
+    width: int
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the model's input depends on; see :attr:`FeatureSource.identity`."""
         return {
-            **self.source.identity,
+            **super().identity,
             "aggregation": self.config.aggregation,
             "data": self.config.data.name,
             "size": [self.frames, self.height, self.width],
         }
-
-    @property
-    def notice(self) -> str:
-        """What every table, picture and log line must say about the backbone; empty for nothing."""
-        return UNTRAINED_NOTICE if self.backbone.untrained else ""
 
 
 def resolve_config(file: str | None, overrides: Sequence[Override]) -> NVSConfig:
@@ -98,48 +69,47 @@ def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
     card = load_card(config.data.name)
     if backbone is None:
         backbone = config.backbone.load()
-    config = _complete(config, backbone, card)
-    data = config.data
-    backbone.geometry.check_size(_set(data.frames), _set(data.height), _set(data.width))
-    least, most = _set(data.span)
-    card = replace(card, min_span=least, max_span=most)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.train.seed)
-            model = build_model(config, backbone, scene_space(card))
-    except InputError:
-        raise
-    except ValueError as error:  # recon knows no InputError: strides that do not fit
-        raise InputError(str(error)) from None
-    source = FeatureSource(backbone, config)
-    source.check_memory(_set(data.frames), _set(data.height), _set(data.width))
-    model.to(backbone.device)
-    return Setup(config, backbone, card, source, model)
-
-
-def scene_space(card: DatasetCard) -> SceneSpace:
-    """Read the decoder's limits off a dataset card."""
-    return SceneSpace(near=card.near, far=card.far, scale_cap=card.scale_cap)
-
-
-def _complete(config: NVSConfig, backbone: Backbone, card: DatasetCard) -> NVSConfig:
-    defaults, data = backbone.defaults, config.data
-    return replace(
+    data, defaults = config.data, backbone.defaults
+    frames = defaults.frames if data.frames is None else data.frames
+    height = defaults.height if data.height is None else data.height
+    width = defaults.width if data.width is None else data.width
+    least, most = (card.min_span, card.max_span) if data.span is None else data.span
+    index = None if data.eval_index is None else str(Path(data.eval_index).resolve())
+    config = replace(
         config,
         backbone=config.backbone.completed(backbone),
         cache=config.cache.absolute(),
         data=replace(
             data,
-            eval_index=None if data.eval_index is None else str(Path(data.eval_index).resolve()),
-            frames=defaults.frames if data.frames is None else data.frames,
-            height=defaults.height if data.height is None else data.height,
-            width=defaults.width if data.width is None else data.width,
-            span=(card.min_span, card.max_span) if data.span is None else data.span,
+            frames=frames,
+            height=height,
+            width=width,
+            span=(least, most),
+            eval_index=index,
         ),
     )
-
-
-def _set(value: T | None) -> T:
-    """Narrow a field that :func:`_complete` has filled."""
-    assert value is not None
-    return value
+    backbone.geometry.check_size(frames, height, width)
+    card = replace(card, min_span=least, max_span=most)
+    space = SceneSpace(near=card.near, far=card.far, scale_cap=card.scale_cap)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.train.seed)
+            model = build_model(config, backbone, space)
+    except InputError:
+        raise
+    except ValueError as error:  # recon knows no InputError: strides that do not fit
+        raise InputError(str(error)) from None
+    source = FeatureSource(backbone, config)
+    source.check_memory(frames, height, width)
+    model.to(backbone.device)
+    return Setup(
+        config=config,
+        backbone=backbone,
+        source=source,
+        model=model,
+        card=card,
+        space=space,
+        frames=frames,
+        height=height,
+        width=width,
+    )

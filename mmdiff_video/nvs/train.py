@@ -1,6 +1,5 @@
 """``mmdiff-video train-3dgs``: train a reconstructor on posed clips."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,28 +7,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video import __version__
+from mmdiff_video.assembly import CacheUse, Training, train_run
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import record_config
 from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.views import NVSBatch, NVSSample, PosedVideoDataset, collate
-from mmdiff_video.files import write_json
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.objective import RenderLoss, render
 from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.pictures import colorize_depth, depth_range, side_by_side, to_uint8
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
-from mmdiff_video.tables import format_bytes, format_count
-from mmdiff_video.training import (
-    Trainer,
-    TrainResult,
-    count_parameters,
-    describe_parameters,
-    processes,
-)
+from mmdiff_video.tables import format_count
+from mmdiff_video.training import TrainResult, count_parameters, processes
 from recon.decoder import gaussian_count
-
-logger = logging.getLogger(__name__)
 
 
 def train_3dgs(
@@ -63,39 +52,24 @@ def train_3dgs(
         seed=config.train.seed,
         samplings_per_clip=data.samplings_per_clip,
     )
+    # absolute, so that the run can be evaluated from another folder
+    setup = replace(setup, config=replace(config, data=replace(data, root=str(root.resolve()))))
     skipped = [*loaded.skipped, *samples.skipped]
-    trainer = Trainer(
-        out,
-        setup.model,
-        samples,
-        _Loss(setup),
-        config.train,
+    training = Training(
+        kind="3dgs",
+        setup=setup,
+        model=setup.model,
+        samples=samples,
         collate=collate,
+        loss=_Loss(setup),
         preview=_Preview(setup, samples),
-        identity=setup.identity,
-        notice=setup.notice,
-        resume=resume,
+        parameters=count_parameters(setup.model),
+        number=len(samples.clips),
+        skipped=skipped,
+        summary=_summary(setup, samples, len(skipped)),
+        caches=_caches(setup, samples),
     )
-    if processes().is_main_process:
-        # absolute, so that the run can be evaluated from another folder
-        recorded = replace(config, data=replace(data, root=str(root.resolve())))
-        record_config(recorded, out / "config.yaml")
-        write_json(
-            out / "run.json",
-            {
-                "version": __version__,
-                "backbone_fingerprint": setup.backbone.fingerprint,
-                "untrained_backbone": setup.backbone.untrained,
-                "parameters": count_parameters(setup.model),
-                "clips": len(samples.clips),
-                "skipped_clips": [{"key": s.key, "reason": s.reason} for s in skipped],
-            },
-        )
-        logger.info("%s", _summary(setup, samples, len(skipped)))
-    result = trainer.fit()
-    if setup.source.cache is not None and processes().is_main_process:
-        logger.info("feature cache: %s", setup.source.cache.stats)
-    return result
+    return train_run(training, out, resume=resume)
 
 
 class _Loss:
@@ -150,32 +124,29 @@ class _Preview:
         picture.save(path)
 
 
-def _summary(setup: Setup, samples: PosedVideoDataset, skipped: int) -> str:
-    """Say before the run what it trains on and what it will take."""
-    config, geometry = setup.config, setup.backbone.geometry
+def _summary(setup: Setup, samples: PosedVideoDataset, skipped: int) -> list[str]:
+    """Say what the run trains on."""
     frames, height, width = setup.frames, setup.height, setup.width
-    grid = geometry.token_grid(frames, height, width)
-    gaussians = gaussian_count(config.decoder, frames=frames, height=height, width=width)
-    lines = [
+    grid = setup.backbone.geometry.token_grid(frames, height, width)
+    gaussians = gaussian_count(setup.config.decoder, frames=frames, height=height, width=width)
+    return [
         f"{setup.card.title}: {len(samples.clips)} clips, {skipped} left out (see run.json)",
         f"{setup.backbone.name}: {frames} frames of {width}x{height},"
-        f" tokens {' x '.join(map(str, grid))}, input {config.input}",
+        f" tokens {' x '.join(map(str, grid))}, input {setup.config.input}",
         f"{format_count(gaussians)} Gaussians a clip",
-        describe_parameters(setup.model),
     ]
-    if setup.notice:
-        lines.insert(0, setup.notice)
-    if setup.source.cache is not None:
-        size = setup.source.bytes_per_sample(frames, height, width) * len(samples)
-        budget = config.cache.budget_gb * 2**30
-        lines.append(
-            f"feature cache in {config.cache.dir}: up to {format_bytes(size)}"
-            f" of a budget of {format_bytes(budget)}"
-            + (
-                ""
-                if config.data.samplings_per_clip
-                else " per epoch, with fresh frames each epoch:"
-                " set data.samplings_per_clip to make it serve"
-            )
+
+
+def _caches(setup: Setup, samples: PosedVideoDataset) -> list[CacheUse]:
+    if setup.source.cache is None:
+        return []
+    size = setup.source.bytes_per_sample(setup.frames, setup.height, setup.width)
+    return [
+        CacheUse(
+            cache=setup.source.cache,
+            bytes_per_sample=size,
+            samples=len(samples),
+            fixed=setup.config.data.samplings_per_clip is not None,
+            fixed_by="data.samplings_per_clip",
         )
-    return "\n".join(lines)
+    ]

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video import __version__
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.cards import BackboneCard, load_card
 from mmdiff_video.backbones.families import family_of
@@ -39,6 +38,7 @@ from mmdiff_video.pretraining.vae import reconstruction_scores
 from mmdiff_video.seeds import stable_seed
 from mmdiff_video.training import Trainer, processes, this_device
 from mmdiff_video.training.precision import takes_bf16
+from mmdiff_video.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video import __version__
 from mmdiff_video.backbones.cards import load_card
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import remove_folder, write_folder_aside, write_json
@@ -32,6 +31,7 @@ from mmdiff_video.pretraining.widening import widen
 from mmdiff_video.seeds import stable_seed
 from mmdiff_video.training import Trainer, processes, this_device
 from mmdiff_video.training.precision import takes_bf16
+from mmdiff_video.version import __version__
 from recon.metrics import psnr, ssim, to_8bit
 from recon.perceptual import LpipsUnavailable
 

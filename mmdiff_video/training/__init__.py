@@ -5,7 +5,7 @@ from mmdiff_video.training.checkpoint import checkpoints, load_model
 from mmdiff_video.training.config import TrainConfig
 from mmdiff_video.training.data import TrainingSet
 from mmdiff_video.training.loop import Trainer, TrainResult
-from mmdiff_video.training.parameters import count_parameters, describe_parameters
+from mmdiff_video.training.parameters import count_parameters
 
 __all__ = [
     "TrainConfig",
@@ -14,7 +14,6 @@ __all__ = [
     "TrainingSet",
     "checkpoints",
     "count_parameters",
-    "describe_parameters",
     "load_model",
     "processes",
     "this_device",

@@ -17,6 +17,7 @@ from mmdiff_video.datasets.formats.re10k import write_video
 from mmdiff_video.datasets.video_reader import count_frames, read_frames
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.rooms.make import make_rooms
+from mmdiff_video.runs import open_run
 from recon.io.ply import load_ply
 
 TINY = [
@@ -63,7 +64,11 @@ def lines(path: Path) -> list[dict]:
 def test_training_leaves_a_complete_run_folder(run: Path):
     assert [line["step"] for line in lines(run / "metrics.jsonl")] == [1, 2, 3, 4]
     assert all("untrained" in line["notice"] for line in lines(run / "metrics.jsonl"))
-    assert json.loads((run / "run.json").read_text())["untrained_backbone"] is True
+    facts = open_run(run).facts
+    assert (facts.kind, facts.backbone) == ("3dgs", "nano-wan-random")
+    assert facts.untrained_backbone
+    assert (facts.samples, facts.skipped) == (3, ())
+    assert facts.parameters["total"] == facts.parameters["aggregator"] + facts.parameters["decoder"]
     assert (run / "config.yaml").is_file()
     assert Image.open(run / "previews" / "step-000004.png").size[0] > 3 * 48
 
@@ -82,6 +87,25 @@ def test_evaluation_writes_table_json_and_pictures(run: Path, capsys: pytest.Cap
     assert report["psnr"] == report["held_out"]["psnr"]
     assert (report["lpips"] is None) == bool(report["lpips_reason"])
     assert len(list((run / "eval").glob("*.png"))) == 1
+
+
+def test_eval_scores_by_the_kind_of_the_run(run: Path, tmp_path: Path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    assert main(["eval-3dgs", str(copy)]) == 0
+    before = json.loads((copy / "eval.json").read_text())
+    (copy / "eval.json").unlink()
+    assert main(["eval", str(copy)]) == 0
+    assert "held-out views" in capsys.readouterr().out
+    assert json.loads((copy / "eval.json").read_text()) == before
+    assert main(["eval", str(copy), "--split", "train"]) == 0
+    assert (copy / "eval-train.json").is_file()
+    assert main(["eval", str(copy), "--max-images", "3"]) == 2
+    printed = capsys.readouterr().err
+    assert "--max-images has no meaning here" in printed
+    assert "`eval` takes --data-root, --split, --max-clips, --eval-index for it" in printed
+    assert main(["predict", str(copy), str(copy / "eval"), "--out", str(tmp_path / "o")]) == 2
+    assert "`eval` and `render` take it" in capsys.readouterr().err
 
 
 def test_evaluation_by_an_index_says_that_it_is_another_protocol(
@@ -161,7 +185,8 @@ def test_resuming_on_other_features_is_refused_and_changes_nothing(
     kept = [(out / name).read_text() for name in ("run.json", "config.yaml")]
     command = ["train-3dgs", "--data", "rooms", "--data-root", str(root), "--out", str(out)]
     command += ["--backbone", "nano-wan-random"]
-    assert main([*command, "--resume", "train.steps=6", *TINY, *change]) == 2
+    tiny = [word for word in TINY if word not in ("aggregator.depth=1", "aggregator.heads=4")]
+    assert main([*command, "--resume", "train.steps=6", *tiny, *change]) == 2
     assert f"cannot resume with {named}" in capsys.readouterr().err
     assert [(out / name).read_text() for name in ("run.json", "config.yaml")] == kept
 

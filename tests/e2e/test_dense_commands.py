@@ -12,10 +12,11 @@ from tiny_dense import SHORT, dense
 
 from mmdiff_video.cli import main
 from mmdiff_video.dense.generate import SampleConfig, draw
+from mmdiff_video.dense.joint import give_share, members_of
 from mmdiff_video.dense.model import build_model
-from mmdiff_video.dense.multitask import TaskData, give_share, members_of
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import resolve_dense_config
+from mmdiff_video.dense.task_data import TaskData
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
     assert main([*command, "--out", str(joint), "train.steps=4"]) == 0
     assert "head on features" in capsys.readouterr().out
     facts = json.loads((joint / "run.json").read_text())
-    weights = facts["task_weights"]
+    weights = facts["details"]["task_weights"]
     # three views of each task, one below the other
     assert list(weights) == ["seg", "depth", "saliency", "normals"]
     single, together = (
@@ -139,6 +140,15 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
     sample = SampleConfig(height=32, width=48, frames=1, steps=6)
     assert draw(nano_wan, models, "A chair.", sample).features.concepts is not None
 
+    for verb in ("eval", "eval-dense"):
+        assert main([verb, str(joint), "--data-root", str(stills)]) == 0
+        assert capsys.readouterr().out.count("head on features") == len(weights)
+    picture = str(stills / "test/images/test00000.jpg")
+    assert main(["predict", str(joint), picture, "--out", str(tmp_path / "found")]) == 0
+    assert all((tmp_path / "found" / t / "test00000.png").is_file() for t in weights)
+    assert main(["generate", "--prompt", "x", "--heads", str(joint), "--out", str(tmp_path)]) == 2
+    assert "the folder of that task in it" in capsys.readouterr().err
+
     shutil.rmtree(joint / "checkpoints" / "step-000004")
     before = (joint / "metrics.jsonl").read_text()
     assert main([*command, "--out", str(joint), "--resume", "train.steps=4"]) == 0
@@ -147,6 +157,19 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
         for text in (before, (joint / "metrics.jsonl").read_text())
     ]
     assert losses[0] == losses[1]
+
+
+def test_one_data_root_cannot_serve_tasks_with_different_sets(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("task: seg\n")
+    (tmp_path / "run.json").write_text(
+        json.dumps({"kind": "joint", "details": {"tasks": ["seg", "depth"]}})
+    )
+    for task, data in {"seg": "voc", "depth": "nyu"}.items():
+        (tmp_path / task).mkdir()
+        config = f"task: {task}\ndata: {{name: {data}}}\n"
+        (tmp_path / task / "config.yaml").write_text(config)
+    assert main(["eval", str(tmp_path), "--data-root", str(tmp_path)]) == 2
+    assert "data sets of their own (nyu, voc)" in capsys.readouterr().err
 
 
 def test_a_joint_model_gives_each_task_what_it_computes(stills, nano_wan, tmp_path):

@@ -94,7 +94,6 @@ def test_the_same_seed_gives_the_same_fresh_weights(nano_wan, config):
         ({"data": DataConfig(frames=17, height=36, width=48)}, "height 36"),
         ({"backbone": BackboneConfig(taps=("block.99",))}, r"block\.99"),
         ({"decoder": DecoderConfig(output_space_stride=5)}, "output_space_stride 5"),
-        ({"aggregation": "median"}, "unknown aggregator 'median'"),
     ],
 )
 def test_what_does_not_fit_is_refused(nano_wan, config, change, message):

@@ -5,7 +5,6 @@ task's share of it makes an ordinary single-task model. Training leaves one of t
 in a folder of its own, which evaluation, ``predict`` and ``generate`` open like any other.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video import __version__
+from mmdiff_video.assembly import Training, train_run
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.config import record_config
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages
 from mmdiff_video.datasets.pictures.views import DenseBatch, DenseSample, TrainingViews, collate
@@ -23,66 +21,26 @@ from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import DenseNet, build_model, concepts_of, parameter_counts
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup, Net, set_up_dense
+from mmdiff_video.dense.task_data import TaskData
 from mmdiff_video.dense.train import (
+    caches_of,
     load_training_images,
     preview_rows,
     save_preview,
-    train_dense,
     training_views,
 )
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped
-from mmdiff_video.tables import format_count, format_table
+from mmdiff_video.tables import format_table
 from mmdiff_video.tasks import task_named
-from mmdiff_video.training import Trainer, TrainResult, load_model, processes
+from mmdiff_video.training import TrainResult
 from mmdiff_video.training.data import sample_at
-
-logger = logging.getLogger(__name__)
 
 _HEAD = "dpt"
 """The shared decoder unless the config names one (the paper does not say which)."""
 
 _WEIGHT_SAMPLES = 16
 """Samples of each task whose losses under fresh weights set the tasks' weights."""
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """A task and where its pictures come from; None: what the config says."""
-
-    task: str
-    name: str | None = None
-    root: str | None = None
-
-
-def parse_task(text: str) -> TaskData:
-    """Read ``TASK``, ``TASK=DATA`` or ``TASK=DATA:ROOT``.
-
-    Raises:
-        InputError: an unknown task.
-    """
-    task, _, data = text.partition("=")
-    task_named(task)
-    name, _, root = data.partition(":")
-    return TaskData(task, name or None, root or None)
-
-
-def train_tasks(
-    config: DenseConfig, tasks: Sequence[TaskData], out: Path, *, resume: bool = False
-) -> tuple[TrainResult, list[Path]]:
-    """Train a head for one task, or one decoder for several; see :func:`train_joint`."""
-    if len(tasks) == 1:
-        return train_dense(_of_task(config, tasks[0]), out, resume=resume), [out]
-    return train_joint(config, tasks, out, resume=resume)
-
-
-def _of_task(config: DenseConfig, member: TaskData) -> DenseConfig:
-    """The config of a task alone, with its data in place of the whole's."""
-    data = config.data
-    if member.name is not None:
-        data = replace(data, name=member.name, root=member.root)
-    return config.of_task(member.task, data=data)
 
 
 @dataclass(frozen=True)
@@ -157,47 +115,37 @@ def train_joint(
         )
     model.to(first.backbone.device)
     weights = _task_weights(members, model, config.train.seed)
-    views = _JointViews(members)
-    trainer = Trainer(
-        out,
-        model,
-        views,
-        _JointLoss(members, weights),
-        config.train,
+    folders = {name: out / name for name in names}
+
+    def finish(step: int) -> None:
+        for name, member in members.items():
+            give_share(model, member)
+            DenseModel(member.setup, member.loaded.classes, step).save_pretrained(folders[name])
+
+    pictures = {name: len(member.loaded.images) for name, member in members.items()}
+    training = Training(
+        kind="joint",
+        setup=first,
+        model=model,
+        samples=_JointViews(members),
         collate=_collate,
+        loss=_JointLoss(members, weights),
         preview=_JointPreview(members),
         lr_factors={"head": config.head_lr_factor},
-        identity=first.identity,
-        notice=first.notice,
-        resume=resume,
+        parameters=parameter_counts(model),
+        number=sum(pictures.values()),
+        skipped=[
+            Skipped(f"{name}:{entry.key}", entry.reason)
+            for name, member in members.items()
+            for entry in member.loaded.skipped
+        ],
+        note=" ".join(dict.fromkeys(m.loaded.note for m in members.values() if m.loaded.note)),
+        details={"tasks": names, "task_weights": weights, "pictures": pictures},
+        summary=[_summary(members, weights)],
+        caches=[use for m in members.values() for use in caches_of(m.setup, m.views)],
+        finish=finish,
     )
-    if processes().is_main_process:
-        record_config(first.config, out / "config.yaml")
-        counts = {name.strip(): n for name, n in parameter_counts(model).items()}
-        write_json(
-            out / "run.json",
-            {
-                "version": __version__,
-                "tasks": names,
-                "task_weights": weights,
-                "parameters": counts,
-                "pictures": {name: len(m.views) for name, m in members.items()},
-                "skipped_pictures": [
-                    {"key": s.key, "reason": s.reason}
-                    for m in members.values()
-                    for s in m.loaded.skipped
-                ],
-            },
-        )
-        logger.info("%s", _summary(members, weights, counts))
-    result = trainer.fit()
-    folders = [out / name for name in names]
-    if processes().is_main_process:
-        step = load_model(out, model, ema=True)
-        for folder, member in zip(folders, members.values(), strict=True):
-            give_share(model, member)
-            DenseModel(member.setup, member.loaded.classes, step).save_pretrained(folder)
-    return result, folders
+    return train_run(training, out, resume=resume), list(folders.values())
 
 
 def members_of(
@@ -210,7 +158,7 @@ def members_of(
     members: dict[str, Member] = {}
     start = 0
     for member in tasks:
-        own = replace(_of_task(config, member), head=config.head or _HEAD)
+        own = replace(member.config_of(config), head=config.head or _HEAD)
         own, loaded = load_training_images(own, load_image_card(own.data.name))
         setup = set_up_dense(own, loaded.classes, backbone)
         backbone = setup.backbone
@@ -318,17 +266,9 @@ def give_share(joint: DenseNet, member: Member) -> None:
     member.setup.model.load_state_dict(own)
 
 
-def _summary(
-    members: Mapping[str, Member], weights: Mapping[str, float], counts: Mapping[str, int]
-) -> str:
+def _summary(members: Mapping[str, Member], weights: Mapping[str, float]) -> str:
     rows = [
         [task, m.setup.card.title, str(len(m.views)), f"{weights[task]:.3f}"]
         for task, m in members.items()
     ]
-    parts = [[name, format_count(n)] for name, n in counts.items()]
-    first = next(iter(members.values())).setup
-    lines = [
-        format_table(["task", "data", "pictures", "weight"], rows),
-        format_table(["trainable parameters", ""], parts),
-    ]
-    return "\n\n".join([first.notice, *lines] if first.notice else lines)
+    return format_table(["task", "data", "pictures", "weight"], rows)

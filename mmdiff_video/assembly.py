@@ -1,0 +1,194 @@
+"""How every run is trained, whatever it trains: the parts in, a run folder out."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone
+from mmdiff_video.config import record_config
+from mmdiff_video.features.cache import FeatureCache
+from mmdiff_video.features.source import FeatureSource, ReadsFeatures
+from mmdiff_video.runs import CONFIG, RunFacts
+from mmdiff_video.skipped import Skipped
+from mmdiff_video.tables import format_bytes, format_count, format_table
+from mmdiff_video.training import (
+    TrainConfig,
+    Trainer,
+    TrainingSet,
+    TrainResult,
+    load_model,
+    processes,
+)
+from mmdiff_video.training.loop import LossFn, Preview
+from mmdiff_video.version import __version__
+
+logger = logging.getLogger(__name__)
+
+
+class RunConfig(ReadsFeatures, Protocol):
+    """What the configs of all kinds of run have."""
+
+    @property
+    def train(self) -> TrainConfig: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSetup:
+    """Everything of a run but its samples; a kind of run has a subclass.
+
+    Attributes:
+        config: complete: no field is left to a default that may change.
+        backbone: frozen.
+        source: reads its features.
+        model: what is trained, with fresh weights, on the backbone's device.
+    """
+
+    config: RunConfig
+    backbone: Backbone
+    source: FeatureSource
+    model: nn.Module
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the model's input depends on; see :attr:`FeatureSource.identity`."""
+        return self.source.identity
+
+    @property
+    def notice(self) -> str:
+        """What every table, picture and log line must say about the backbone; empty for nothing."""
+        return UNTRAINED_NOTICE if self.backbone.untrained else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheUse:
+    """How a run will use a feature cache.
+
+    Attributes:
+        cache: one of its readers'.
+        bytes_per_sample: on disk.
+        samples: that an epoch reads.
+        fixed: whether every epoch reads the same ones.
+        fixed_by: the key of the config that makes it so.
+    """
+
+    cache: FeatureCache
+    bytes_per_sample: int
+    samples: int
+    fixed: bool
+    fixed_by: str
+
+    def __str__(self) -> str:
+        whole = format_bytes(self.bytes_per_sample * self.samples)
+        varying = f" per epoch, with other samples each epoch: set {self.fixed_by} to make it serve"
+        return (
+            f"feature cache in {self.cache.root}: {format_bytes(self.bytes_per_sample)} a sample,"
+            f" up to {whole} of a budget of {format_bytes(self.cache.budget)}"
+            + ("" if self.fixed else varying)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The parts of a training.
+
+    Attributes:
+        kind: a key of :data:`KINDS`.
+        setup: its config is written into the run folder.
+        model: what is trained.
+        samples, collate, loss, preview, lr_factors: see :class:`Trainer`.
+        parameters: see :class:`RunFacts`; names that begin with a blank are shares of the part
+            above them.
+        number: of clips or pictures behind the samples.
+        skipped, note, details: see :class:`RunFacts`.
+        summary: lines on what is trained and on what, logged before the first step.
+        caches: of features; none where the run has none.
+        finish: what is left to do with the model, which has the averaged weights of the step that
+            is given, when training has ended.
+    """
+
+    kind: str
+    setup: RunSetup
+    model: nn.Module
+    samples: TrainingSet
+    collate: Callable[[list[Any]], Any]
+    loss: LossFn
+    preview: Preview
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, int]
+    number: int
+    skipped: Sequence[Skipped] = ()
+    note: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    summary: Sequence[str] = ()
+    caches: Sequence[CacheUse] = ()
+    finish: Callable[[int], None] | None = None
+
+    def facts(self) -> RunFacts:
+        """What ``run.json`` will say."""
+        backbone = self.setup.backbone
+        return RunFacts(
+            kind=self.kind,
+            version=__version__,
+            backbone=backbone.name,
+            backbone_fingerprint=backbone.fingerprint,
+            untrained_backbone=backbone.untrained,
+            parameters={name.strip(): count for name, count in self.parameters.items()},
+            samples=self.number,
+            skipped=self.skipped,
+            note=self.note,
+            details=self.details,
+        )
+
+    def describe(self) -> str:
+        """Say before the run what is trained, on what, and what it will take."""
+        rows = [[name, format_count(count)] for name, count in self.parameters.items()]
+        lines = [
+            self.setup.notice,
+            *self.summary,
+            format_table(["trainable parameters", ""], rows),
+            self.note,
+            *map(str, self.caches),
+        ]
+        return "\n".join(line for line in lines if line)
+
+
+def train_run(training: Training, out: Path, *, resume: bool = False) -> TrainResult:
+    """Train, and leave a run folder that :func:`open_run` opens.
+
+    Args:
+        training: its parts.
+        out: the run folder.
+        resume: go on from its newest checkpoint.
+
+    Raises:
+        InputError: as :class:`Trainer` and its :meth:`~Trainer.fit`.
+    """
+    setup = training.setup
+    trainer = Trainer(
+        out,
+        training.model,
+        training.samples,
+        training.loss,
+        setup.config.train,
+        collate=training.collate,
+        preview=training.preview,
+        lr_factors=training.lr_factors,
+        identity=setup.identity,
+        notice=setup.notice,
+        resume=resume,
+    )
+    if processes().is_main_process:
+        record_config(setup.config, out / CONFIG)
+        training.facts().save(out)
+        logger.info("%s", training.describe())
+    result = trainer.fit()
+    if processes().is_main_process:
+        for use in training.caches:
+            logger.info("feature cache: %s", use.cache.stats)
+        if training.finish is not None:
+            training.finish(load_model(out, training.model, ema=True))
+    return result

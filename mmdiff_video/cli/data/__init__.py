@@ -1,0 +1,1 @@
+"""List, check and make data sets."""

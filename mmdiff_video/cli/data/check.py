@@ -1,0 +1,24 @@
+"""Validate every clip's cameras and video, or every picture and its labels.
+
+Draws the camera paths of clips. Exit status 2 when nothing is usable.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmdiff_video.cli._arguments import data_root_argument, out_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the action takes."""
+    parser.add_argument("name", metavar="NAME", help="a data set, for instance re10k")
+    data_root_argument(parser)
+    out_argument(parser, "folder for the report and the picture", default=Path("data-check"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check."""
+    from mmdiff_video.rooms.check import check_any
+
+    report = check_any(args.name, args.data_root, args.out)
+    return 0 if report.usable else 2

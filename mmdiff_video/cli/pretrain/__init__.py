@@ -1,0 +1,1 @@
+"""Train the nano backbones from nothing, on rooms."""

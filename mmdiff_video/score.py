@@ -1,0 +1,42 @@
+"""``mmdiff-video eval``: score a run, whatever it is a run of."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmdiff_video.dense.run import score_dense
+from mmdiff_video.errors import InputError
+from mmdiff_video.nvs.evaluate import eval_3dgs
+from mmdiff_video.runs import KINDS, open_run
+
+_DENSE = (score_dense, ("data_root", "max_images"))
+
+SCORERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
+    "3dgs": (eval_3dgs, ("data_root", "split", "max_clips", "eval_index")),
+    "dense": _DENSE,
+    "joint": _DENSE,
+}
+"""Kind of run -> what scores it, and the options that this takes."""
+
+
+def score_run(run: Path, **options: Any) -> str:
+    """Score a run and write the report into its folder; returns the table.
+
+    Args:
+        run: a run folder.
+        options: of :func:`eval_3dgs` or :func:`score_dense`; None: not given.
+
+    Raises:
+        InputError: no run there, an option that says nothing of its kind, or as what scores it.
+    """
+    kind = open_run(run).facts.kind
+    score, takes = SCORERS[kind]
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in takes:
+            flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in takes)
+            raise InputError(
+                f"--{name.replace('_', '-')} has no meaning here: '{run}' is {KINDS[kind]};"
+                f" `eval` takes {flags} for it"
+            )
+    return score(run, **given)
