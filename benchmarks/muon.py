@@ -30,8 +30,8 @@ from torch.optim import AdamW, Optimizer
 
 from mmdiff_video.backbones.cards import load_card
 from mmdiff_video.backbones.features import DiTFeatures
-from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.views import PosedVideoDataset, collate
+from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.nvs.objective import RenderLoss
 from mmdiff_video.nvs.setup import resolve_config, set_up
 from mmdiff_video.pretraining.coders import new_coder

@@ -157,7 +157,7 @@ class Training:
 
 
 def train_run(training: Training, out: Path, *, resume: bool = False) -> TrainResult:
-    """Train, and leave a run folder that :func:`open_run` opens.
+    """Train, and leave a run folder that :func:`mmdiff_video.runs.open_run` opens.
 
     Args:
         training: its parts.

@@ -24,7 +24,8 @@ def score_run(run: Path, **options: Any) -> str:
 
     Args:
         run: a run folder.
-        options: of :func:`eval_3dgs` or :func:`score_dense`; None: not given.
+        options: of :func:`mmdiff_video.nvs.evaluate.eval_3dgs` or :func:`score_dense`; None: not
+            given.
 
     Raises:
         InputError: no run there, an option that says nothing of its kind, or as what scores it.

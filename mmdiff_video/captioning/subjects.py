@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from mmdiff_video.datasets.catalogue import card_of
 from mmdiff_video.datasets.clips.clip import PosedClip
-from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.loading import load_images, load_split
 from mmdiff_video.datasets.pictures.card import ImageCard
-from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.skipped import Skipped

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.checks import check_least
-from mmdiff_video.datasets.pictures.loading import load_images
+from mmdiff_video.datasets.loading import load_images
 from mmdiff_video.datasets.pictures.views import DenseSample, EvaluationViews, collate
 from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import picture_row

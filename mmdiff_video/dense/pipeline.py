@@ -167,7 +167,10 @@ class DenseModel:
         return self.decode_video(output[0].float(), video.shape[2], video.shape[3:])
 
     def decode_video(self, output: Tensor, count: int, size: Sequence[int]) -> Tensor:
-        """Turn the output of F latent frames [K, F, h, w] into predictions [count, C, *size]."""
+        """Turn the output of F latent frames [K, F, h, w] into predictions [count, C, H, W].
+
+        ``size``: H and W.
+        """
         output = output.transpose(0, 1)
         stride = self.setup.backbone.geometry.time_stride
         # latent frame 0 is frame 0, latent frame i the stride frames up to frame i * stride

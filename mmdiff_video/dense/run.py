@@ -58,10 +58,11 @@ def score_dense(run: Path, *, data_root: Path | None = None, max_images: int | N
     Args:
         run: a run folder.
         data_root: where the data lies now, if it moved.
-        max_images: see :func:`eval_dense`.
+        max_images: see :func:`mmdiff_video.dense.evaluate.eval_dense`.
 
     Raises:
-        InputError: as :func:`eval_dense`; or a ``data_root`` for tasks with different data sets.
+        InputError: as :func:`mmdiff_video.dense.evaluate.eval_dense`; or a ``data_root`` for tasks
+            with different data sets.
     """
     folders = _folders(open_run(run, "dense", "joint"))
     opened = [open_run(folder, "dense") for folder in folders]

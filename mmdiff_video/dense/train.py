@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mmdiff_video.assembly import CacheUse, Training, train_run
 from mmdiff_video.backbones.base import Backbone
+from mmdiff_video.datasets.loading import load_images
 from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages
-from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.datasets.pictures.views import DenseBatch, DenseSample, TrainingViews, collate
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import parameter_counts

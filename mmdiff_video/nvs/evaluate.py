@@ -11,9 +11,9 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.checks import check_least
 from mmdiff_video.datasets.clips.clip import PosedClip
 from mmdiff_video.datasets.clips.eval_index import index_choices, load_eval_index
-from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.sampling import FrameChoices, even_choices
 from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSBatch, NVSSample, collate
+from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.files import write_json
 from mmdiff_video.nvs.objective import lpips_or_reason, render
 from mmdiff_video.nvs.pipeline import Reconstructor

@@ -10,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
-from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.views import collate, make_sample
+from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.nvs.evaluate import frame_choices
 from mmdiff_video.nvs.objective import render

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mmdiff_video.assembly import CacheUse, Training, train_run
 from mmdiff_video.backbones.base import Backbone
-from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.clips.views import NVSBatch, NVSSample, PosedVideoDataset, collate
+from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.objective import RenderLoss, render
 from mmdiff_video.nvs.setup import Setup, set_up

@@ -12,9 +12,8 @@ from mmdiff_video.captioning.subjects import find_subjects
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.captions import CAPTIONS_FILE, read_captions
 from mmdiff_video.datasets.clips.card import load_card
-from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.loading import load_images, load_split
 from mmdiff_video.datasets.pictures.card import load_image_card
-from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.rooms.make import make_rooms
 from mmdiff_video.tasks import labels_of
 

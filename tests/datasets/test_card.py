@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from mmdiff_video.datasets.clips.card import card_names, load_card
-from mmdiff_video.datasets.clips.loading import READERS, load_split
+from mmdiff_video.datasets.loading import CLIP_READERS, load_split
 from mmdiff_video.errors import InputError
 
 
@@ -11,7 +11,7 @@ from mmdiff_video.errors import InputError
 def test_shipped_cards_load_and_name_a_reader(name):
     card = load_card(name)
     assert card.name == name
-    assert card.reader in READERS
+    assert card.reader in CLIP_READERS
     assert {"train", "test"} <= set(card.splits)
 
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from mmdiff_video.cli import main
+from mmdiff_video.datasets.loading import PICTURE_READERS, load_images
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
 from mmdiff_video.datasets.pictures.card import image_card_names, load_image_card
 from mmdiff_video.datasets.pictures.labelled import read_classes, voc_colors
-from mmdiff_video.datasets.pictures.loading import READERS, load_images
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms.check import check_any
 from mmdiff_video.rooms.classes import CLASSES
@@ -52,7 +52,7 @@ def problem(image) -> str:
 def test_shipped_cards_load_and_name_a_reader(name):
     card = load_image_card(name)
     assert card.name == name
-    assert card.reader in READERS
+    assert card.reader in PICTURE_READERS
     assert set(card.tasks) <= TASKS.keys()
 
 

@@ -8,8 +8,8 @@ import torch
 
 from mmdiff_video.datasets.clips.card import load_card
 from mmdiff_video.datasets.clips.clip import ClipError
-from mmdiff_video.datasets.clips.loading import load_split
 from mmdiff_video.datasets.formats.re10k import load_re10k
+from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.errors import InputError
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from mmdiff_video.datasets.loading import load_images
 from mmdiff_video.datasets.picture_files import PictureError, read_label
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.labelled import LabelledImage
-from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.datasets.pictures.views import AugmentConfig, EvaluationViews, TrainingViews
 from mmdiff_video.rooms import draw_room, make_room
 from mmdiff_video.rooms.check import check_any

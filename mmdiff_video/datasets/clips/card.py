@@ -19,7 +19,7 @@ class DatasetCard:
     Attributes:
         name: how the user asks for it.
         title: its full name, for tables.
-        reader: the file format, a key of :data:`mmdiff_video.datasets.clips.loading.READERS`.
+        reader: the file format, a key of :data:`mmdiff_video.datasets.loading.CLIP_READERS`.
         splits: split name -> how many clips are used unless the user says otherwise; None: all.
         world_scale: ``unit_baseline`` divides by the distance between the first and the last input
             camera (as pixelSplat does with its two contexts); ``metric`` leaves the file units.

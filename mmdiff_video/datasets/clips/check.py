@@ -1,6 +1,7 @@
 """Look at a whole data set before training on it: every camera, every frame, and a picture."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,8 +10,7 @@ from tqdm import tqdm
 
 from mmdiff_video.datasets.clips.camera_picture import draw_cameras
 from mmdiff_video.datasets.clips.card import DatasetCard
-from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
-from mmdiff_video.datasets.clips.loading import reader_of
+from mmdiff_video.datasets.clips.clip import ClipError, LoadedClips, PosedClip
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped
@@ -99,23 +99,25 @@ class DatasetReport:
         return "\n".join(lines)
 
 
-def check_dataset(card: DatasetCard, root: Path, out: Path) -> DatasetReport:
+def check_dataset(
+    card: DatasetCard, root: Path, out: Path, read: Callable[[Path, str], LoadedClips]
+) -> DatasetReport:
     """Check every clip of every split, decode all frames, print a table, write a report.
 
     Args:
         card: of the data set.
         root: the data root.
+        read: the card's reader: (root, split) -> clips.
         out: folder that receives ``report.json`` and ``cameras.png``.
 
     Raises:
         InputError: a root in which no split can be looked into.
     """
-    reader = reader_of(card)
     reports: list[SplitReport] = []
     drawn: list[PosedClip] = []
     for split in card.splits:
         try:
-            loaded = reader(root, split)
+            loaded = read(root, split)
         except InputError as error:
             reports.append(SplitReport(split=split, clips=[], skipped=[], problem=str(error)))
             continue

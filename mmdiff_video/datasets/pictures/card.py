@@ -16,7 +16,7 @@ class ImageCard:
     Attributes:
         name: how the user asks for it.
         title: its full name, for tables.
-        reader: the file layout, a key of :data:`mmdiff_video.datasets.pictures.loading.READERS`.
+        reader: the file layout, a key of :data:`mmdiff_video.datasets.loading.PICTURE_READERS`.
         tasks: what it is labelled with, keys of :data:`mmdiff_video.tasks.TASKS`.
         splits: their names.
         train, held_out: the splits that are trained on and scored, unless the user says otherwise.

@@ -1,7 +1,7 @@
 """Look at every labelled picture of a data set before training on it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import LabelledImage, LoadedImages
 from mmdiff_video.datasets.pictures.labels import Labels
-from mmdiff_video.datasets.pictures.loading import load_images
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped
@@ -103,7 +102,11 @@ class ImageDatasetReport:
 
 
 def check_images(
-    card: ImageCard, root: Path, out: Path, kinds: Sequence[Labels]
+    card: ImageCard,
+    root: Path,
+    out: Path,
+    kinds: Sequence[Labels],
+    load: Callable[[ImageCard, Path, str, Labels], LoadedImages],
 ) -> ImageDatasetReport:
     """Decode every picture and label of every split, print a table, write ``report.json``.
 
@@ -112,6 +115,7 @@ def check_images(
         root: the data root.
         out: folder that receives the report.
         kinds: what the card says the pictures are labelled with.
+        load: (card, root, split, labels) -> pictures.
 
     Raises:
         InputError: a root in which no split can be looked into.
@@ -122,7 +126,7 @@ def check_images(
         for labels in kinds:
             task = labels.name
             try:
-                loaded = load_images(card, root, split, labels)
+                loaded = load(card, root, split, labels)
             except InputError as error:
                 problem = str(error)
                 reports.append(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.clips.card import load_card
-from mmdiff_video.datasets.clips.loading import load_split
+from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
