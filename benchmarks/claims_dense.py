@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mmdiff_video.backbones import Backbone
 from mmdiff_video.features.aggregators import build_aggregator
 from mmdiff_video.files import write_aside
-from mmdiff_video.rooms import CLASSES, make_room, render_rooms
+from mmdiff_video.rooms import CLASSES, draw_rooms, make_room
 
 LABEL_SIZE = 64
 """Pixels a side at which the probes are trained and scored."""
@@ -81,7 +81,7 @@ def rooms_stills(folder: Path, split: str, count: int, size: int) -> Stills:
     path = folder / f"rooms-{split}-{count}-{size}.npz"
     if not path.is_file():
         rooms = [make_room(split, i) for i in range(count)]
-        clips = render_rooms(rooms, frames=1, height=size, width=size)
+        clips = draw_rooms(rooms, frames=1, height=size, width=size)
         rgb, labels, depth, captions = [], [], [], []
         for clip in tqdm(clips, total=count, desc=f"rooms {split}", unit="picture", disable=None):
             # the middle pixel of each cell: labels cannot be averaged

@@ -8,13 +8,13 @@ from tqdm import tqdm
 from mmdiff_video.backbones import Backbone
 from mmdiff_video.features.analysis import LayerStatistics, channel_entropy, layer_statistics
 from mmdiff_video.files import write_aside
-from mmdiff_video.rooms import make_room, render_rooms
+from mmdiff_video.rooms import draw_rooms, make_room
 
 
 def analyse(backbone: Backbone, samples: int) -> LayerStatistics:
     """Read every block on held-out rooms: stills for an image backbone, clips for a video one."""
     d = backbone.defaults
-    clips = render_rooms(
+    clips = draw_rooms(
         (make_room("test", i) for i in range(samples)),
         frames=d.frames,
         height=d.height,
@@ -72,7 +72,7 @@ def draw_entropy(backbone: Backbone, path: Path, rooms: int = 3) -> None:
     for i, row in enumerate(panels):
         clip = next(
             iter(
-                render_rooms(
+                draw_rooms(
                     [make_room("test", i)],
                     workers=1,
                     frames=d.frames,

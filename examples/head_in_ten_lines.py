@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from mmdiff_video import build_aggregator, load_backbone
-from mmdiff_video.rooms.layout import make_room
-from mmdiff_video.rooms.pool import render_rooms
+from mmdiff_video.rooms.furnishing import make_room
+from mmdiff_video.rooms.pool import draw_rooms
 
 parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
 parser.add_argument("--backbone", default="nano-flux", help="(default: nano-flux)")
@@ -26,7 +26,7 @@ def main() -> None:
     backbone = load_backbone(args.backbone, device=device)
 
     rooms = [make_room("train", index) for index in range(args.rooms)]
-    drawn = list(render_rooms(rooms, frames=1, height=args.size, width=args.size))
+    drawn = list(draw_rooms(rooms, frames=1, height=args.size, width=args.size))
     pictures = torch.stack([torch.from_numpy(room.rgb) for room in drawn])  # [B, 1, H, W, 3]
     video = pictures.permute(0, 4, 1, 2, 3).to(device).float() / 255
     keys = [f"room {index}" for index in range(args.rooms)]

@@ -36,9 +36,9 @@ class RoomClips:
     def render(
         self, split: str, indices: Sequence[int], config: CorpusConfig
     ) -> Iterator[tuple[NDArray[np.uint8], str]]:
-        from mmdiff_video.rooms import make_room, render_rooms
+        from mmdiff_video.rooms import draw_rooms, make_room
 
-        clips = render_rooms(
+        clips = draw_rooms(
             (make_room(split, index, config.seed) for index in indices),
             frames=config.frames,
             height=config.height,

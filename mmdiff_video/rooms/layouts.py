@@ -14,7 +14,7 @@ from mmdiff_video.datasets.formats.writing import PictureLayout, is_labelled, wr
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.labels import Labels
 from mmdiff_video.rooms.classes import CLASSES, VOID
-from mmdiff_video.rooms.render import RoomClip
+from mmdiff_video.rooms.drawing import RoomClip
 from mmdiff_video.tasks import TASKS
 
 _CLASSES = Classes(

@@ -16,9 +16,9 @@ from mmdiff_video.checks import check_least, check_seed
 from mmdiff_video.datasets.captions import CAPTIONS_FILE, write_captions
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.files import remove_partials, write_json
-from mmdiff_video.rooms.layout import make_room
+from mmdiff_video.rooms.drawing import DRAWING, draw_room
+from mmdiff_video.rooms.furnishing import make_room
 from mmdiff_video.rooms.layouts import LAYOUTS, RoomLayout, picture_names
-from mmdiff_video.rooms.render import DRAWING, render_room
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def _draw_all(out: Path, settings: _Settings, items: list[_Item], jobs: int) -> 
 
 def _draw(out: Path, settings: _Settings, item: _Item) -> None:
     room = make_room(item.split, item.number, settings.seed)
-    clip = render_room(room, settings.frames, settings.height, settings.width)
+    clip = draw_room(room, settings.frames, settings.height, settings.width)
     LAYOUTS[settings.layout].write(out, item.split, item.key, clip)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice, repeat
 
-from mmdiff_video.rooms.render import RoomClip, render_room
+from mmdiff_video.rooms.drawing import RoomClip, draw_room
 from mmdiff_video.rooms.scene import Room
 
 
-def render_rooms(
+def draw_rooms(
     rooms: Iterable[Room],
     *,
     workers: int | None = None,
@@ -29,11 +29,11 @@ def render_rooms(
     Args:
         rooms: from :func:`make_room`.
         workers: processes; None: one per core; 1 or less draws in this process.
-        frames, height, width: as in :func:`render_room`.
+        frames, height, width: as in :func:`draw_room`.
         spans: for each room, the part of its walk, 0..1; None: the whole walk.
 
     Raises:
-        InputError: as in :func:`render_room`.
+        InputError: as in :func:`draw_room`.
     """
     draw = functools.partial(_draw, frames=frames, height=height, width=width)
     whole = repeat((0.0, 1.0))
@@ -57,4 +57,4 @@ def _draw(
     job: tuple[Room, tuple[float, float]], *, frames: int, height: int, width: int
 ) -> RoomClip:
     room, span = job
-    return render_room(room, frames=frames, height=height, width=width, span=span)
+    return draw_room(room, frames=frames, height=height, width=width, span=span)

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_aside
 from mmdiff_video.rooms.classes import CLASSES
-from mmdiff_video.rooms.layout import make_room
-from mmdiff_video.rooms.pool import render_rooms
-from mmdiff_video.rooms.render import RoomClip
+from mmdiff_video.rooms.drawing import RoomClip
+from mmdiff_video.rooms.furnishing import make_room
+from mmdiff_video.rooms.pool import draw_rooms
 
 _FAR = 6.0  # metres; where the depth colours end
 _TEXT = 62
@@ -46,9 +46,7 @@ def draw_sheet(
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"'{path}' is no picture file; give a name that ends in .png or .jpg")
     rooms = [make_room(split, index, seed) for index in range(scenes)]
-    clips = render_rooms(
-        rooms, workers=1 if scenes < 4 else None, frames=1, height=size, width=size
-    )
+    clips = draw_rooms(rooms, workers=1 if scenes < 4 else None, frames=1, height=size, width=size)
     cells = [_cell(clip, size) for clip in clips]
     rows = -(-len(cells) // columns)
     height, width = cells[0].height + _GAP, cells[0].width + _GAP

@@ -12,7 +12,7 @@ from mmdiff_video.datasets.picture_files import PictureError, read_label
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.labelled import LabelledImage
 from mmdiff_video.datasets.pictures.views import AugmentConfig, EvaluationViews, TrainingViews
-from mmdiff_video.rooms import make_room, render_room
+from mmdiff_video.rooms import draw_room, make_room
 from mmdiff_video.rooms.check import check_any
 from mmdiff_video.rooms.make import make_rooms
 from mmdiff_video.tasks.normals import (
@@ -108,7 +108,7 @@ def test_a_mirror_changes_the_side_that_a_surface_looks_to():
 
 def test_a_view_of_a_mirrored_room_has_the_normals_of_its_depth():
     """What augmentation gives must be the normals of the surface that the view shows."""
-    frame = render_room(make_room("train", 0), 1, 48, 48).frame(0)
+    frame = draw_room(make_room("train", 0), 1, 48, 48).frame(0)
 
     class Pair:
         place = "room"
@@ -124,7 +124,7 @@ def test_a_view_of_a_mirrored_room_has_the_normals_of_its_depth():
                           void=255, augment=augment, seed=0, views=None)  # fmt: skip
     sample = views.sample(0, 0)
     mirrored = torch.from_numpy(frame.depth.copy()).flip(-1)
-    room = render_room(make_room("train", 0), 1, 48, 48)
+    room = draw_room(make_room("train", 0), 1, 48, 48)
     focal, middle = room.Ks[0, 0, 0], room.Ks[0, 0, 2]
     rows, columns = np.mgrid[0:48, 0:48] + 0.5
     rays = torch.from_numpy(
@@ -231,7 +231,7 @@ def stills(tmp_path_factory):
 def test_rooms_have_normals_and_the_check_tells_where_they_look(stills, tmp_path, capsys):
     card = load_image_card("rooms")
     (image,) = load_images(card, stills, "train", LABELS).images
-    drawn = render_room(make_room("train", 0), 1, 32, 48).normals[0]
+    drawn = draw_room(make_room("train", 0), 1, 32, 48).normals[0]
     np.testing.assert_allclose(image.read()[1], np.moveaxis(drawn, -1, 0), atol=5e-5)
     views = EvaluationViews([image], LABELS, height=32, width=48, void=255, unit=16)
     assert views[0].valid.all()

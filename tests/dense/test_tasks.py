@@ -13,7 +13,7 @@ from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.heads import HEADS
 from mmdiff_video.errors import InputError
-from mmdiff_video.rooms import CLASSES, make_room, render_room
+from mmdiff_video.rooms import CLASSES, draw_room, make_room
 from mmdiff_video.tasks import TASKS, DataFacts, build_task, join_tasks, loss_of
 from mmdiff_video.tasks.depth import DepthLossConfig
 from mmdiff_video.tasks.seg import SegLossConfig
@@ -29,7 +29,7 @@ def build(name: str):
 
 @pytest.fixture(scope="module")
 def frame():
-    return render_room(make_room("train", 3), 1, 24, 32).frame(0)
+    return draw_room(make_room("train", 3), 1, 24, 32).frame(0)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -106,11 +106,11 @@ def test_wrong_folders_are_named(tmp_path: Path):
 def test_every_clip_shows_the_middle_of_its_rooms_walk_at_a_speed_of_its_own(monkeypatch):
     seen: list[tuple[float, float]] = []
 
-    def render_rooms(rooms, *, spans, **_):
+    def draw_rooms(rooms, *, spans, **_):
         seen.extend(span for _, span in zip(rooms, spans, strict=True))
         return iter(())
 
-    monkeypatch.setattr("mmdiff_video.rooms.render_rooms", render_rooms)
+    monkeypatch.setattr("mmdiff_video.rooms.draw_rooms", draw_rooms)
     config = CorpusConfig(walk=(0.2, 0.9))
     list(RoomClips().render("val", range(3, 9), config))
     assert all(0 <= first < 0.5 < last <= 1 for first, last in seen)

@@ -14,7 +14,7 @@ from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
-from mmdiff_video.rooms import CLASSES, make, make_room, on_the_spot, render_room
+from mmdiff_video.rooms import CLASSES, draw_room, make, make_room, on_the_spot
 from mmdiff_video.rooms.check import check_any
 from mmdiff_video.rooms.make import make_rooms
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
@@ -38,7 +38,7 @@ def test_clips_read_back_as_drawn(clip_root):
     train, test = (load_split(card, clip_root, split).clips for split in ("train", "test"))
     assert [c.key for c in train] == ["train00000", "train00001"]
     assert [c.key for c in test] == ["test00000"]
-    drawn = render_room(make_room("train", 1), 20, 48, 64)
+    drawn = draw_room(make_room("train", 1), 20, 48, 64)
     clip = train[1]
     np.testing.assert_allclose(clip.viewmats.numpy(), drawn.viewmats, atol=1e-8)
     sizes = torch.tensor([64, 48, 64, 48])
@@ -64,7 +64,7 @@ def test_labels_in_voc_layout(tmp_path):
     assert (lists / "train.txt").read_text().split() == ["train00000", "train00001"]
     assert (lists / "val.txt").read_text().split() == ["val00000"]
     label = Image.open(root / "SegmentationClass" / "val00000.png")
-    drawn = render_room(make_room("val", 0), 1, 48, 64)
+    drawn = draw_room(make_room("val", 0), 1, 48, 64)
     assert label.mode == "P"
     np.testing.assert_array_equal(np.asarray(label), drawn.labels[0])
     first = int(drawn.labels[0, 0, 0])
@@ -78,7 +78,7 @@ def test_depth_in_nyu_layout(tmp_path):
     root = make_rooms(tmp_path / "nyu", layout="nyu", frames=2, **TINY)
     pairs = [line.split() for line in (root / "test.txt").read_text().splitlines()]
     assert [pair[0] for pair in pairs] == ["image/test00000.jpg", "image/test00000_001.jpg"]
-    drawn = render_room(make_room("test", 0), 2, 48, 64)
+    drawn = draw_room(make_room("test", 0), 2, 48, 64)
     for i, (image, depth) in enumerate(pairs):
         assert Image.open(root / image).size == (64, 48)
         values = np.asarray(Image.open(root / depth))
@@ -94,7 +94,7 @@ def test_saliency_in_duts_layout(tmp_path):
     }
     assert names == {"DUTS-TR": ["train00000", "train00001"], "DUTS-TE": ["test00000"]}
     mask = np.asarray(Image.open(root / "DUTS-TE" / "DUTS-TE-Mask" / "test00000.png"))
-    drawn = render_room(make_room("test", 0), 1, 48, 64)
+    drawn = draw_room(make_room("test", 0), 1, 48, 64)
     np.testing.assert_array_equal(mask, drawn.saliency[0] * 255)
     assert Image.open(root / "DUTS-TE" / "DUTS-TE-Image" / "test00000.jpg").size == (64, 48)
 
@@ -110,7 +110,7 @@ def test_every_layout_has_captions(tmp_path):
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     whole = make_rooms(tmp_path / "whole", frames=2, **TINY)
     out = tmp_path / "killed"
-    draw = make.render_room
+    draw = make.draw_room
     drawn = []
 
     def stop_at_second(room, *sizes):
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
         drawn.append(room.index)
         return draw(room, *sizes)
 
-    monkeypatch.setattr(make, "render_room", stop_at_second)
+    monkeypatch.setattr(make, "draw_room", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         make_rooms(out, frames=2, **TINY)
     assert not json.loads((out / "rooms.json").read_text())["complete"]
@@ -130,7 +130,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
         drawn.append(room.index)
         return draw(room, *sizes)
 
-    monkeypatch.setattr(make, "render_room", count)
+    monkeypatch.setattr(make, "draw_room", count)
     make_rooms(out, frames=2, **TINY)
     assert len(drawn) == 3  # the first room was not drawn again
     assert files_of(out) == files_of(whole)
@@ -176,7 +176,7 @@ def test_a_folder_whose_labels_are_all_there_is_left_alone(tmp_path, layout, mon
     del manifest["labels"]  # as version 0.1.0 wrote it
     (root / "rooms.json").write_text(json.dumps(manifest))
     before = {file: (root / file).read_bytes() for file in files_of(root)}
-    monkeypatch.setattr(make, "render_room", None)  # drawing would fail
+    monkeypatch.setattr(make, "draw_room", None)  # drawing would fail
     make_rooms(root, **settings)
     assert {file: (root / file).read_bytes() for file in files_of(root)} == before
 

@@ -9,9 +9,9 @@ import torch
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms import (
     CLASS_IDS,
+    draw_room,
+    draw_rooms,
     make_room,
-    render_room,
-    render_rooms,
 )
 from mmdiff_video.rooms.materials import Material
 from mmdiff_video.rooms.mesh import build_mesh
@@ -29,7 +29,7 @@ ORIGIN = (0.0, 0.0, 0.0)
 @pytest.fixture(scope="module")
 def clips():
     return {
-        index: render_room(make_room("train", index), 3, SIZE, SIZE, (0.0, 0.4))
+        index: draw_room(make_room("train", index), 3, SIZE, SIZE, (0.0, 0.4))
         for index in (0, 1, 5)
     }
 
@@ -181,25 +181,23 @@ def test_normals_of_a_globe_are_round_up_to_its_outline():
 
 def test_pictures_are_neither_dark_nor_flat():
     for index in range(40, 46):
-        rgb = render_room(make_room("train", index), 1, 32, 32).rgb
+        rgb = draw_room(make_room("train", index), 1, 32, 32).rgb
         assert 70 < rgb.mean() < 200
         assert rgb.std() > 20
         assert (rgb > 250).all(-1).mean() < 0.4
 
 
 def test_the_salient_thing_is_seen_unhindered():
-    shares = [
-        render_room(make_room("val", index), 1, 32, 32).saliency.mean() for index in range(12)
-    ]
+    shares = [draw_room(make_room("val", index), 1, 32, 32).saliency.mean() for index in range(12)]
     assert min(shares) > 0.008
     assert np.median(shares) > 0.04
 
 
 def test_pixels_repeat_whatever_the_other_frames_are(clips):
     room = make_room("train", 0)
-    again = render_room(room, 3, SIZE, SIZE, (0.0, 0.4))
+    again = draw_room(room, 3, SIZE, SIZE, (0.0, 0.4))
     np.testing.assert_array_equal(again.rgb, clips[0].rgb)
-    single = render_room(room, 1, SIZE, SIZE, (0.2, 0.2))
+    single = draw_room(room, 1, SIZE, SIZE, (0.2, 0.2))
     np.testing.assert_array_equal(single.labels[0], again.labels[1])
     np.testing.assert_array_equal(single.normals[0], again.normals[1])
     np.testing.assert_array_equal(single.depth[0], again.depth[1])
@@ -209,20 +207,20 @@ def test_pixels_repeat_whatever_the_other_frames_are(clips):
 
 def test_any_aspect_and_the_middle_for_a_still():
     room = make_room("train", 2)
-    wide = render_room(room, 1, 24, 48)
+    wide = draw_room(room, 1, 24, 48)
     assert wide.rgb.shape == (1, 24, 48, 3)
     assert wide.Ks[0, 0, 0] == pytest.approx(48 * room.walk.focal)
-    tall = render_room(room, 1, 48, 24)
+    tall = draw_room(room, 1, 48, 24)
     assert tall.Ks[0, 1, 1] == pytest.approx(48 * room.walk.focal)
     np.testing.assert_allclose(wide.viewmats, tall.viewmats)
-    middle = render_room(room, 3, 24, 48).viewmats[1]
+    middle = draw_room(room, 3, 24, 48).viewmats[1]
     np.testing.assert_allclose(wide.viewmats[0], middle)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_many_rooms_come_in_order(workers):
     rooms = [make_room("test", index) for index in range(5)]
-    clips = list(render_rooms(iter(rooms), workers=workers, frames=1, height=16, width=16))
+    clips = list(draw_rooms(iter(rooms), workers=workers, frames=1, height=16, width=16))
     assert [clip.caption for clip in clips] == [room.caption for room in rooms]
 
 
@@ -235,7 +233,7 @@ def test_rooms_draw_in_a_forked_worker():
 
 
 def _mean(index: int) -> float:
-    return float(render_room(make_room("train", index), 1, 16, 16).rgb.mean())
+    return float(draw_room(make_room("train", index), 1, 16, 16).rgb.mean())
 
 
 @pytest.mark.parametrize(
@@ -249,13 +247,13 @@ def _mean(index: int) -> float:
 )
 def test_impossible_pictures_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        render_room(make_room("train", 0), **settings)
+        draw_room(make_room("train", 0), **settings)
 
 
 def test_a_machine_without_embree_is_told_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "embreex", None)
     with pytest.raises(InputError, match=r"needs embreex.*pip install embreex"):
-        render_room(make_room("train", 0))
+        draw_room(make_room("train", 0))
 
 
 def test_normals_have_unit_length_and_uv_are_finite():

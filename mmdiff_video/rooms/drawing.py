@@ -67,7 +67,7 @@ class RoomClip:
         return RoomFrame(*(values[index] for values in maps))
 
 
-def render_room(
+def draw_room(
     room: Room,
     frames: int = 17,
     height: int = 128,
