@@ -1,4 +1,4 @@
-"""Forward noising of flow matching, with noise that depends on the sample alone."""
+"""Flow matching: noise that depends on the sample alone, noising, and velocities."""
 
 import hashlib
 from collections.abc import Sequence

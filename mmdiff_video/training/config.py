@@ -15,7 +15,7 @@ from mmdiff_video.training.schedules import SCHEDULES
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How to train. A node of a task's config.
+    """How to train. The part ``train`` of a run's config.
 
     The global batch of a step is ``batch_size x processes x grad_accumulation`` samples.
 

@@ -99,7 +99,8 @@ def test_latents_of_pictures_have_about_unit_scale(backbone: Backbone) -> None:
 def test_each_prompt_has_its_row_of_every_tensor(backbone: Backbone) -> None:
     prompts = ["a red ball", "a chair in a room"]
     both = backbone.encode_text(prompts)
-    assert set(both.tensors) == set(backbone.adapter.family.text.transformer)
+    told = backbone.adapter.family.text
+    assert set(both.tensors) == {*told.transformer, *told.pipeline, *told.negative}
     assert both.words.shape == both.tokens.shape[:2]
     for i, prompt in enumerate(prompts):
         alone = backbone.encode_text([prompt])

@@ -209,7 +209,7 @@ FAMILY = Family(
         pipeline={"tokens": "prompt_embeds", "pooled": "pooled_prompt_embeds"},
         negative={"tokens": "negative_prompt_embeds", "pooled": "negative_pooled_prompt_embeds"},
     ),
-    told=thousandths,
+    timestep=thousandths,
     concepts=Concepts(stream="joint", reader=_concept_reader),
     components=Components(
         transformer="SD3Transformer2DModel",
