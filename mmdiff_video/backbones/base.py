@@ -235,7 +235,7 @@ class Backbone:
         """Sample from a prompt and tap the run itself, on the conditional branch only.
 
         Args:
-            prompt: what to draw.
+            prompt: what the sample is to show.
             taps, timesteps, concepts, concept_blocks: as for :meth:`extract`.
             negative_prompt: what guidance leads away from; None: an empty prompt.
             height, width, frames: size in pixels and frames; None means the defaults.
@@ -266,7 +266,7 @@ class Backbone:
         check_least("steps", steps, 1)
         check_seed("seed", seed)
         if not self.geometry.is_video and frames != 1:
-            raise InputError(f"'{self.name}' draws single pictures: frames must be 1, not {frames}")
+            raise InputError(f"'{self.name}' makes single pictures: frames must be 1, not {frames}")
         guidance = d.guidance if guidance is None else guidance
         if not math.isfinite(guidance):
             raise InputError(f"guidance is {guidance}: it must be a finite number")

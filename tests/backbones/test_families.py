@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import diffusers
 import pytest
@@ -14,6 +15,7 @@ from mmdiff_video.backbones import Backbone
 from mmdiff_video.backbones.cards import load_card
 from mmdiff_video.backbones.families import families, family_of
 from mmdiff_video.backbones.family import Family, Picture, first_tokens, last_tokens
+from mmdiff_video.backbones.latents import SHIFT_AND_FACTOR
 from mmdiff_video.backbones.registry import fingerprint
 from mmdiff_video.errors import InputError
 
@@ -74,6 +76,13 @@ def test_normalising_and_packing_have_inverses(backbone: Backbone) -> None:
     torch.testing.assert_close(latents.scale.restore(vae, latents.scale.normalise(vae, x)), x)
     packed = latents.packing.pack(x)
     assert torch.equal(latents.packing.unpack(packed, (frames, 4, 6)), x)
+
+
+def test_an_autoencoder_without_a_shift_has_none_added() -> None:
+    vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=0.5, shift_factor=None))
+    x = torch.arange(4.0).reshape(1, 1, 1, 2, 2)
+    assert torch.equal(SHIFT_AND_FACTOR.normalise(vae, x), x / 2)
+    assert torch.equal(SHIFT_AND_FACTOR.restore(vae, x), x * 2)
 
 
 def test_latents_of_pictures_have_about_unit_scale(backbone: Backbone) -> None:
