@@ -64,7 +64,7 @@ class Gaussians:
         return self._map(lambda t: t[index])
 
     def transform(self, T: Tensor) -> Self:
-        """Move every scene by its rigid transform, new_from_old [..., 4, 4], into a new world."""
+        """Move by rigid transforms new_from_old [..., 4, 4], one for each scene of the batch."""
         rotation, translation = T[..., None, :3, :3], T[..., None, :3, 3]
         means = compose(rotation, self.means[..., None])[..., 0] + translation
         quats = multiply_quats(quats_from_matrices(T[..., :3, :3])[..., None, :], self.quats)

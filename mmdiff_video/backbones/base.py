@@ -127,7 +127,7 @@ class Backbone:
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """VAE-decode latents to ``[B, 3, F, H, W]`` in [0, 1], float32."""
+        """VAE-decode latents ``[B, c, F, h, w]`` to ``[B, 3, F, H, W]`` in [0, 1], float32."""
         adapter = self.adapter
         pictures = adapter.decode(adapter.fold(latent).to(self.device))
         return adapter.unfold((pictures / 2 + 0.5).clamp(0, 1), latent.shape[0])
@@ -234,6 +234,11 @@ class Backbone:
     ) -> Generated:
         """Sample from a prompt and tap the run itself, on the conditional branch only.
 
+        Taps are read at the steps whose sigma is nearest to each t; a t nearer to 0 than to the
+        last sigma of the schedule costs one extra forward on the final latent, noised to t. The
+        sample is bit-identical to an untapped run of the diffusers pipeline with
+        ``torch.Generator("cpu").manual_seed(seed)``. Concept maps are read at the same steps.
+
         Args:
             prompt: what the sample is to show.
             taps, timesteps, concepts, concept_blocks: as for :meth:`extract`.
@@ -242,11 +247,6 @@ class Backbone:
             steps: of sampling; None means the default.
             guidance: scale; None means the default.
             seed: of the noise that the run starts from.
-
-        Taps are read at the steps whose sigma is nearest to each t; a t nearer to 0 than to the
-        last sigma of the schedule costs one extra forward on the final latent, noised to t. The
-        sample is bit-identical to an untapped run of the diffusers pipeline with
-        ``torch.Generator("cpu").manual_seed(seed)``. Concept maps are read at the same steps.
 
         Raises:
             InputError: a size, tap, timestep or concept that does not fit, no steps, a guidance or
