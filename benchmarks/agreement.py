@@ -5,7 +5,8 @@
 Every engine renders the same scene from one view in float32, with gradients of one loss. Of two
 engines the table gives the mean and the largest difference of image, depth and alpha, and the
 relative difference of each gradient, ||a - b|| / ||b||. Rounding near 1/255 of opacity or 1e-4 of
-transmittance flips a whole pair of a pixel and a Gaussian: the largest differences are such.
+transmittance makes one engine blend a Gaussian into a pixel and another not: the largest
+differences come from there.
 """
 
 import argparse

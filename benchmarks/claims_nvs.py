@@ -101,9 +101,9 @@ def _config(kept: Path, backbone: str, budget: NVSBudget, seed: int) -> NVSConfi
     return resolve_config(
         "3dgs-nano",
         [
-            f"backbone.name={backbone}",
+            ("backbone.name", backbone),
             "data.name=rooms",
-            f"data.root={root}",
+            ("data.root", str(root)),
             f"data.height={SIZE}",
             f"data.width={SIZE}",
             f"data.span=[{budget.frames // 2},{budget.frames}]",
@@ -112,7 +112,7 @@ def _config(kept: Path, backbone: str, budget: NVSBudget, seed: int) -> NVSConfi
             f"train.batch_size={budget.batch}",
             f"train.seed={seed}",
             f"train.preview_every={budget.steps}",
-            f"cache.dir={kept / 'feature-cache'}",
+            ("cache.dir", str(kept / "feature-cache")),
         ],
     )
 

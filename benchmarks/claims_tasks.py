@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdiff_video.backbones import Backbone, load_backbone
+from mmdiff_video.config import Override
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.evaluate import eval_dense
 from mmdiff_video.dense.joint import train_joint
@@ -84,7 +85,7 @@ def run_real(
     backbone = load_backbone(name)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for member in sets:
-        data = [f"data.name={member.name}", f"data.root={member.root}"]
+        data: list[Override] = [("data.name", member.name), ("data.root", member.root)]
         for label in (FEATURES, LATENT):
             extra = [f"task={member.task}", *data, *ARMS[label]]
             run = out / f"{member.task}-{_slug(label)}"
@@ -95,12 +96,12 @@ def run_real(
 
 
 def _config(
-    out: Path, name: str, budget: TaskBudget, seed: int, extra: Sequence[str]
+    out: Path, name: str, budget: TaskBudget, seed: int, extra: Sequence[Override]
 ) -> DenseConfig:
     return resolve_dense_config(
         None,
         [
-            f"backbone.name={name}",
+            ("backbone.name", name),
             f"data.max_images={budget.train}",
             f"data.max_eval_images={budget.test}",
             f"data.height={budget.height}",
@@ -110,7 +111,7 @@ def _config(
             f"train.batch_size={budget.batch}",
             f"train.seed={seed}",
             f"train.preview_every={budget.steps}",
-            f"cache.dir={out / 'feature-cache'}",
+            ("cache.dir", str(out / "feature-cache")),
             *extra,
         ],
     )

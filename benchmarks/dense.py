@@ -41,7 +41,6 @@ _PROMPT = "A red sofa on a striped rug."
 _FORMS = ("bf16", "fp8")
 _CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
-
 T = TypeVar("T")
 Watch = functools.partial[tuple[float, float]]
 """``alternate`` with device, repeats and clock given."""
@@ -71,8 +70,8 @@ def main() -> None:
         config = resolve_dense_config(
             None,
             [
-                f"backbone.name={args.backbone}",
-                f"data.root={rooms}",
+                ("backbone.name", args.backbone),
+                ("data.root", str(rooms)),
                 f"concept_maps={str(args.concepts).lower()}",
                 f"train.batch_size={args.batch}",
                 "train.steps=3",

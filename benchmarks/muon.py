@@ -238,7 +238,7 @@ def rooms_config(folder: Path, overrides: Sequence[str]) -> Any:
         [
             "backbone.name=nano-wan",
             "data.name=rooms",
-            f"data.root={root}",
+            ("data.root", str(root)),
             f"data.height={SIDE}",
             f"data.width={SIDE}",
             "data.frames=9",

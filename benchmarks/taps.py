@@ -1,5 +1,4 @@
-"""What tapping costs: time and memory against the untapped forward, what batching T saves, and what
-concept maps add.
+"""What tapping costs in time and memory, what batching timesteps saves, what concept maps add.
 
     laptop:  python benchmarks/taps.py
     GPU:     python benchmarks/taps.py --backbones flux wan --frames 17

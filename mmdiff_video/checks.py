@@ -26,13 +26,27 @@ def check_least(name: str, value: float, least: float) -> None:
 
 
 def check_positive(name: str, value: float) -> None:
-    """Refuse 0, what is below it, an infinite number and NaN; see :func:`check_least`."""
+    """Refuse 0, what is below it, an infinite number and NaN.
+
+    Args:
+        name, value: as for :func:`check_least`.
+
+    Raises:
+        InputError: names the setting.
+    """
     if not 0 < value < math.inf:
         raise InputError(f"{name} is {value}: it must be finite and above 0")
 
 
 def check_seed(name: str, value: int) -> None:
-    """Refuse a seed that some generator does not take, or takes for another; see above."""
+    """Refuse a seed that some generator does not take, or takes for another.
+
+    Args:
+        name, value: as for :func:`check_least`.
+
+    Raises:
+        InputError: it is negative, or more than :data:`LARGEST_SEED`.
+    """
     if not 0 <= value <= LARGEST_SEED:
         raise InputError(f"{name} is {value}: a seed must be from 0 to 2^63 - 1")
 
@@ -44,6 +58,9 @@ def check_fields(config: Any, prefix: str, **least: float) -> None:
         config: a dataclass.
         prefix: what stands before its fields where a user types them (``train.``).
         least: field -> the smallest value that makes sense.
+
+    Raises:
+        InputError: as :func:`check_least`.
     """
     for field, value in least.items():
         found = getattr(config, field)

@@ -45,16 +45,16 @@ class Variants:
     known_keys: Callable[[], frozenset[str]]
 
     @classmethod
-    def of(cls, chosen_by: str, table: Callable[[], Mapping[str, type]], kind: str) -> Self:
-        """Make the variants of a table, name -> dataclass; ``kind`` is its name in messages."""
+    def of(cls, chosen_by: str, table: Mapping[str, type], kind: str) -> Self:
+        """Make the variants of a table, name -> dataclass; ``kind`` is what messages call one."""
 
         def schema(name: str) -> type:
-            if name not in table():
-                raise unknown_name(kind, name, table())
-            return table()[name]
+            if name not in table:
+                raise unknown_name(kind, name, table)
+            return table[name]
 
         def known_keys() -> frozenset[str]:
-            return frozenset(f.name for s in table().values() for f in dataclasses.fields(s))
+            return frozenset(f.name for s in table.values() for f in dataclasses.fields(s))
 
         return cls(chosen_by, schema, known_keys)
 
@@ -190,11 +190,6 @@ def record_config(config: Any, path: Path) -> None:
     save_config(config, path)
 
 
-def valid_keys(schema: type, prefix: str = "") -> list[str]:
-    """List every key of a schema in dotted form (``train.lr``), leaves and groups."""
-    return _keys(schema, prefix, {})
-
-
 def _read_file(file: Path) -> _Layer:
     try:
         content = OmegaConf.to_container(OmegaConf.load(file))
@@ -262,6 +257,7 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
 
 
 def _keys(schema: type, prefix: str, schemas: Mapping[str, type]) -> list[str]:
+    """List every key of a schema in dotted form (``train.lr``), leaves and groups."""
     keys: list[str] = []
     for f in dataclasses.fields(schema):
         keys.append(prefix + f.name)

@@ -20,9 +20,16 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def colorize_depth(depth: Tensor, alpha: Tensor, near: float, far: float) -> Tensor:
-    """Colour depth maps [..., H, W] by inverse depth: near is bright, no surface is black.
+    """Colour depth maps by inverse depth: near is red, far is blue, no surface is black.
 
-    ``near`` and ``far`` fix the scale, so that the frames of a video share one.
+    Args:
+        depth: [..., H, W] camera z.
+        alpha: [..., H, W] in [0, 1], how much surface there is.
+        near, far: ends of the colour scale, 0 < near < far, in the units of ``depth``; fixed, so
+            that the frames of a video share one.
+
+    Returns:
+        [..., H, W, 3] in [0, 1], on the CPU.
     """
     from matplotlib import colormaps
 

@@ -21,7 +21,11 @@ def compose(a: Tensor, b: Tensor) -> Tensor:
 
 
 def invert_rigid(T: Tensor) -> Tensor:
-    """Invert rigid transforms [..., 4, 4] exactly: [R | t] becomes [R^T | -R^T t]."""
+    """Invert rigid transforms [..., 4, 4]: [R | t] becomes [R^T | -R^T t].
+
+    Raises:
+        ValueError: another shape.
+    """
     _require_shape("T", T, (4, 4))
     R_inverse = T[..., :3, :3].transpose(-1, -2)
     t_inverse = -compose(R_inverse, T[..., :3, 3:])
@@ -29,7 +33,11 @@ def invert_rigid(T: Tensor) -> Tensor:
 
 
 def relative_to_first(viewmats: Tensor) -> Tensor:
-    """Express cameras [..., V, 4, 4] in the first one's frame: the first becomes the identity."""
+    """Express cameras [..., V, 4, 4] in the first one's frame: the first becomes the identity.
+
+    Raises:
+        ValueError: another shape.
+    """
     _require_shape("viewmats", viewmats, (4, 4), batch="V")
     moved = compose(viewmats, invert_rigid(viewmats[..., :1, :, :]))
     # The product of a matrix with its inverse is the identity only up to rounding.
@@ -38,7 +46,15 @@ def relative_to_first(viewmats: Tensor) -> Tensor:
 
 
 def Ks_from_normalized(fxfycxcy: Tensor, width: int, height: int) -> Tensor:
-    """Turn intrinsics [..., 4] given as fractions of width and height into pixel Ks [..., 3, 3]."""
+    """Turn normalised intrinsics [..., 4] into pixel Ks [..., 3, 3].
+
+    Args:
+        fxfycxcy: fx and cx as shares of the width, fy and cy of the height.
+        width, height: of the image, in pixels.
+
+    Raises:
+        ValueError: another shape.
+    """
     if fxfycxcy.ndim < 1 or fxfycxcy.shape[-1] != 4:
         raise ValueError(f"fxfycxcy must be [..., 4], not {tuple(fxfycxcy.shape)}")
     fx, fy, cx, cy = fxfycxcy.unbind(-1)
@@ -72,7 +88,11 @@ def resize_crop_geometry(width: int, height: int, new_width: int, new_height: in
 def resize_crop_intrinsics(
     Ks: Tensor, width: int, height: int, new_width: int, new_height: int
 ) -> Tensor:
-    """Follow :func:`resize_crop_geometry` with intrinsics [..., 3, 3] of the original image."""
+    """Follow :func:`resize_crop_geometry` with intrinsics [..., 3, 3] of the original image.
+
+    Raises:
+        ValueError: another shape.
+    """
     _require_shape("Ks", Ks, (3, 3))
     plan = resize_crop_geometry(width, height, new_width, new_height)
     scale = Ks.new_tensor([plan.width / width, plan.height / height, 1.0])
@@ -103,6 +123,9 @@ def camera_rays(
     Returns:
         origins (the camera centres, a broadcast view) and unit directions, both
         [..., V, rows, columns, 3] in float32 whatever the dtype of the inputs.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
     _require_shape("viewmats", viewmats, (4, 4), batch="V")
     _require_shape("Ks", Ks, (3, 3), batch="V")
@@ -137,6 +160,9 @@ def pluecker_rays(
 
     Returns:
         [..., V, 6, rows, columns], float32.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
     origins, directions = camera_rays(viewmats, Ks, width, height, samples=samples)
     moments = torch.linalg.cross(origins, directions)
@@ -154,6 +180,9 @@ def project(points: Tensor, viewmats: Tensor, Ks: Tensor) -> tuple[Tensor, Tenso
     Returns:
         pixel positions [..., V, N, 2] and depths (camera z) [..., V, N]. Points behind a camera
         (depth <= 0) keep the numbers of the formula; check the depth before using the position.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
     if points.ndim < 2 or points.shape[-1] != 3:
         raise ValueError(f"points must be [..., N, 3], not {tuple(points.shape)}")

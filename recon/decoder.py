@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cameras import camera_rays, invert_rigid, pluecker_rays, relative_to_first
-from .gaussians import Gaussians
+from recon.cameras import camera_rays, invert_rigid, pluecker_rays, relative_to_first
+from recon.gaussians import Gaussians
 
 CHANNELS = {"distance": 1, "rgb": 3, "scale": 3, "rotation": 4, "opacity": 1}
 """What the decoder predicts for each Gaussian, in the order of its output channels."""
@@ -32,6 +32,9 @@ class SceneSpace:
     Attributes:
         near, far: range of distances along a ray (Lyra: 0.1 and 500).
         scale_cap: largest standard deviation of a Gaussian (Lyra: 0.3).
+
+    Raises:
+        ValueError: not 0 < near < far, or a scale_cap that is not positive.
     """
 
     near: float
@@ -58,6 +61,9 @@ class DecoderConfig:
         output_time_stride: frames from one frame with Gaussians to the next; 1 is every frame.
         output_space_stride: pixels from one Gaussian to the next; 1 is every pixel.
         rays_per_token: rays sampled along each side of a token's cell, in every frame.
+
+    Raises:
+        ValueError: a number below 1, heads that do not divide the width, a dropout outside [0, 1).
     """
 
     width: int = 512

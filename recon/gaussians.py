@@ -7,8 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from .cameras import compose
-from .rotations import multiply_quats, quats_from_matrices
+from recon.cameras import compose
+from recon.rotations import multiply_quats, quats_from_matrices
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,9 @@ class Gaussians:
     """3D Gaussians, with any leading batch dimensions.
 
     All values are activated: what a renderer takes, not what an optimiser or a PLY file holds.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
     """
 
     means: Tensor
@@ -61,7 +64,7 @@ class Gaussians:
         return self._map(lambda t: t[index])
 
     def transform(self, T: Tensor) -> Self:
-        """Move by rigid transforms [..., 4, 4] (leading shape as the batch): new_from_old."""
+        """Move by rigid transforms new_from_old [..., 4, 4], one for each scene of the batch."""
         rotation, translation = T[..., None, :3, :3], T[..., None, :3, 3]
         means = compose(rotation, self.means[..., None])[..., 0] + translation
         quats = multiply_quats(quats_from_matrices(T[..., :3, :3])[..., None, :], self.quats)

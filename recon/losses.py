@@ -5,7 +5,7 @@ The perceptual loss is :class:`recon.perceptual.Lpips`.
 
 from torch import Tensor
 
-from .metrics import SSIM_WINDOW
+from recon.metrics import SSIM_WINDOW
 
 
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:

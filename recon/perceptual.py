@@ -25,7 +25,7 @@ MIN_SIZE = 16
 
 @dataclass(frozen=True)
 class LpipsUnavailable:
-    """Why there is no LPIPS on this machine, in one line that says what to do."""
+    """Why there is no LPIPS (or ST-LPIPS) on this machine, in one line that says what to do."""
 
     reason: str
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .perceptual import LpipsUnavailable
+from recon.perceptual import LpipsUnavailable
 
 MIN_SIZE = 32
 """Pixels: five layers of an AlexNet and the reflected borders of its blurs need this many."""

@@ -24,6 +24,9 @@ def interpolate(viewmats: Tensor, num_frames: int, *, depth: float) -> Tensor:
 
     Returns:
         [N, 4, 4] world-to-camera, dtype and device of ``viewmats``.
+
+    Raises:
+        ValueError: cameras of another shape, no frame, or a depth that is not positive and finite.
     """
     _check(viewmats, num_frames, depth)
     if len(viewmats) == 1:
@@ -58,6 +61,9 @@ def orbit(viewmats: Tensor, num_frames: int, *, depth: float, degrees: float = 3
 
     Returns:
         [N, 4, 4] world-to-camera, dtype and device of ``viewmats``.
+
+    Raises:
+        ValueError: as :func:`interpolate`.
     """
     angle = math.radians(degrees / 2) * _turns(viewmats, num_frames, depth).sin()
     offsets = depth * torch.stack([angle.sin(), torch.zeros_like(angle), 1 - angle.cos()], -1)
@@ -75,6 +81,9 @@ def spiral(viewmats: Tensor, num_frames: int, *, depth: float, radius: float = 0
 
     Returns:
         [N, 4, 4] world-to-camera, dtype and device of ``viewmats``.
+
+    Raises:
+        ValueError: as :func:`interpolate`.
     """
     turn = _turns(viewmats, num_frames, depth)
     circle = torch.stack([(2 * turn).cos(), (2 * turn).sin(), turn.sin()], -1)

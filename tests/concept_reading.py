@@ -3,9 +3,13 @@
 from typing import Any
 
 import torch
+from tiny_cards import ROWS
 from torch import Tensor
 
 from mmdiff_video.backbones import Backbone
+
+#: Modules of the table whose row has a reader of concept maps.
+CONCEPT_ROWS = [name for name, row in ROWS.items() if row.concepts is not None]
 
 CONCEPTS = ("object", "background", "edges")
 TIMES = (0.7, 0.2)

@@ -71,7 +71,7 @@ def test_blocks_and_the_prompts_own_words(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--concepts", "ball,wall"], "give a prompt to draw from, or an image"),
+        (["--concepts", "ball,wall"], "give a prompt to sample from, or an image"),
         (["--concepts", "ball", "--prompt", "x"], "one concept alone"),
         (["--concepts", "a,b", "--image", "none.png"], "no file 'none.png'"),
         (["--concepts", "a,b", "--prompt", "x", "--blocks", "single.0"], "unknown tap 'single.0'"),

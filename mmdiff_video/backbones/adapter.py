@@ -15,18 +15,19 @@ from mmdiff_video.errors import InputError
 
 
 class Adapter:
-    """A frozen diffusers pipeline and its family: between our shapes and units and the pipeline's.
+    """Translates between our shapes and units and a frozen pipeline's, as its family says.
 
     Args:
         pipeline: the stock diffusers pipeline; its modules are frozen and set to eval mode.
-        family: describes it.
+        family: the row of the table that describes it.
         text_tokens: length that prompts are padded to.
         untrained: whether its weights are random.
         device, dtype: where and in what the transformer computes.
 
     Attributes:
         layout, geometry: see :class:`Layout`, :class:`LatentGeometry`.
-        chunk_limits: token grid (F, H, W) -> rows of a forward that fitted after more did not.
+        chunk_limits: token grid (F, H, W) -> most rows of one forward, where more once ran out of
+            memory.
     """
 
     def __init__(
@@ -103,22 +104,22 @@ class Adapter:
         )
         predicted = self.pipeline.transformer(
             hidden_states=call.hidden,
-            timestep=family.told(t),
-            **self.told_text(text),
+            timestep=family.timestep(t),
+            **self.text_arguments(text),
             **family.inputs(call),
             return_dict=False,
         )[0]
         predicted = packing.unpack(predicted, call.grid)
         return family.velocity(predicted, noisy, t, self.pipeline.scheduler)
 
-    def told_text(self, text: TextEmbedding) -> dict[str, Tensor]:
-        """Name the text as the transformer's call does."""
+    def text_arguments(self, text: TextEmbedding) -> dict[str, Tensor]:
+        """Name the text's tensors as the keywords of the transformer's call."""
         return {key: text.tensors[name] for name, key in self.family.text.transformer.items()}
 
     def concept_reader(
         self, concepts: Sequence[str], blocks: Sequence[int], text: TextEmbedding
     ) -> ConceptReader:
-        """Make what reads concept maps during forwards.
+        """Make what reads concept maps during forwards; the family must have a reader.
 
         Args:
             concepts: as :class:`Reading` has them; not empty.
@@ -132,6 +133,12 @@ class Adapter:
         self, text: TextEmbedding, negative_prompt: str | None, guidance: float, frames: int
     ) -> dict[str, Any]:
         """Keyword arguments of the pipeline's call that families name differently.
+
+        Args:
+            text: of the prompt, one row.
+            negative_prompt: None for an empty one.
+            guidance: scale; up to 1 the negative branch does not run.
+            frames: of the clip; image models are not told.
 
         Raises:
             InputError: a negative prompt for a family without that branch.

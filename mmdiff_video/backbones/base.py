@@ -98,7 +98,10 @@ class Backbone:
 
     @property
     def vae_settings(self) -> dict[str, Any]:
-        """What changes latents beside the weights, where it is not as usual; part of cache keys."""
+        """Settings of the VAE that change latents, without those left at the usual value.
+
+        Usual are float32 and no tiling, which leave it empty. Part of every cache key.
+        """
         vae = self.pipeline.vae
         settings = {} if vae.dtype == torch.float32 else {"dtype": str(vae.dtype)}
         if vae.use_tiling:
@@ -124,7 +127,7 @@ class Backbone:
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """VAE-decode latents to ``[B, 3, F, H, W]`` in [0, 1], float32."""
+        """VAE-decode latents ``[B, c, F, h, w]`` to ``[B, 3, F, H, W]`` in [0, 1], float32."""
         adapter = self.adapter
         pictures = adapter.decode(adapter.fold(latent).to(self.device))
         return adapter.unfold((pictures / 2 + 0.5).clamp(0, 1), latent.shape[0])
@@ -180,21 +183,9 @@ class Backbone:
                 fit.
         """
         # before any work that would be wasted
-        Reading.of(self.adapter, self.defaults, taps, timesteps, concepts, concept_blocks)
-        latent = self.encode(video)
-        return self.extract_latent(
-            latent,
-            prompt,
-            taps,
-            timesteps,
-            keys=keys,
-            seed=seed,
-            chunk=chunk,
-            concepts=concepts,
-            concept_blocks=concept_blocks,
-        )
+        reading = self._reading(taps, timesteps, concepts, concept_blocks)
+        return self._read(self.encode(video), reading, prompt, keys, seed, chunk)
 
-    @torch.no_grad()
     def extract_latent(
         self,
         latent: Tensor,
@@ -217,18 +208,12 @@ class Backbone:
             guidance: value embedded in the forward of a guidance-distilled model; None means
                 ``defaults.extract_guidance``.
             concepts, concept_blocks: as for :meth:`extract`.
+
+        Raises:
+            InputError: a tap, timestep, concept, or number of keys or prompts that does not fit.
         """
-        reading = Reading.of(self.adapter, self.defaults, taps, timesteps, concepts, concept_blocks)
-        if chunk is not None and chunk < 1:
-            raise InputError(f"chunk must be at least 1, not {chunk}")
-        x0 = latent.to(self.device, torch.float32)
-        if not reading.blocks:
-            return DiTFeatures({}, reading.timesteps, reading.timesteps, x0, self.untrained)
-        text = self.encode_text(self._prompts(prompt, len(x0)))
-        eps = self._noise(x0, keys, seed)
-        if guidance is None:
-            guidance = self.defaults.extract_guidance
-        return read_latent(self.adapter, x0, eps, text, reading, guidance, chunk)
+        reading = self._reading(taps, timesteps, concepts, concept_blocks)
+        return self._read(latent, reading, prompt, keys, seed, chunk, guidance)
 
     @torch.no_grad()
     def generate(
@@ -254,12 +239,22 @@ class Backbone:
         sample is bit-identical to an untapped run of the diffusers pipeline with
         ``torch.Generator("cpu").manual_seed(seed)``. Concept maps are read at the same steps.
 
+        Args:
+            prompt: what the sample is to show.
+            taps, timesteps, concepts, concept_blocks: as for :meth:`extract`.
+            negative_prompt: what guidance leads away from; None: an empty prompt.
+            height, width, frames: size in pixels and frames; None means the defaults.
+            steps: of sampling; None means the default.
+            guidance: scale; None means the default.
+            seed: of the noise that the run starts from.
+
         Raises:
-            InputError: a size that does not fit, no steps, a guidance or seed out of range, or a
-                schedule so short that two t share a step.
+            InputError: a size, tap, timestep or concept that does not fit, no steps, a guidance or
+                seed out of range, a negative prompt for a family without that branch, or a schedule
+                so short that two t share a step.
         """
         d = self.defaults
-        reading = Reading.of(self.adapter, self.defaults, taps, timesteps, concepts, concept_blocks)
+        reading = self._reading(taps, timesteps, concepts, concept_blocks)
         if not reading.blocks:  # then no schedule is too short
             reading = replace(reading, timesteps=())
         height = d.height if height is None else height
@@ -271,7 +266,7 @@ class Backbone:
         check_least("steps", steps, 1)
         check_seed("seed", seed)
         if not self.geometry.is_video and frames != 1:
-            raise InputError(f"'{self.name}' draws single pictures: frames must be 1, not {frames}")
+            raise InputError(f"'{self.name}' makes single pictures: frames must be 1, not {frames}")
         guidance = d.guidance if guidance is None else guidance
         if not math.isfinite(guidance):
             raise InputError(f"guidance is {guidance}: it must be a finite number")
@@ -294,6 +289,37 @@ class Backbone:
             guidance=guidance,
             seed=seed,
         )
+
+    def _reading(
+        self,
+        taps: Sequence[str | int] | None,
+        timesteps: Sequence[float] | None,
+        concepts: Sequence[str] | None,
+        concept_blocks: Sequence[str | int] | None,
+    ) -> Reading:
+        return Reading.of(self.adapter, self.defaults, taps, timesteps, concepts, concept_blocks)
+
+    @torch.no_grad()
+    def _read(
+        self,
+        latent: Tensor,
+        reading: Reading,
+        prompt: str | Sequence[str] | None,
+        keys: Sequence[str],
+        seed: int,
+        chunk: int | None,
+        guidance: float | None = None,
+    ) -> DiTFeatures:
+        if chunk is not None and chunk < 1:
+            raise InputError(f"chunk must be at least 1, not {chunk}")
+        x0 = latent.to(self.device, torch.float32)
+        if not reading.blocks:
+            return DiTFeatures({}, reading.timesteps, reading.timesteps, x0, self.untrained)
+        text = self.encode_text(self._prompts(prompt, len(x0)))
+        eps = self._noise(x0, keys, seed)
+        if guidance is None:
+            guidance = self.defaults.extract_guidance
+        return read_latent(self.adapter, x0, eps, text, reading, guidance, chunk)
 
     def _prompts(self, prompt: str | Sequence[str] | None, batch: int) -> list[str]:
         if prompt is None:

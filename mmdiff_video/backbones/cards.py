@@ -13,19 +13,18 @@ from mmdiff_video.resources import resource_dir, weights_dir
 #: Ending of the names under which the built-in backbones have random weights, whatever is shipped.
 RANDOM = "-random"
 
-
 #: ``laptop``: minutes on a few CPU cores; ``gpu``: the size of published models.
 SCALES = ("laptop", "gpu")
 
 
 def check_scale(scale: str, where: str) -> str:
-    """Return a scale.
+    """Check a scale and return it; ``where`` names it in the message.
 
     Raises:
         InputError: it is not one of :data:`SCALES`.
     """
     if scale not in SCALES:
-        raise unknown_name(f"{where} of a backbone", scale, SCALES)
+        raise unknown_name(where, scale, SCALES)
     return scale
 
 
@@ -55,7 +54,7 @@ class BackboneCard:
     build: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_scale(self.scale, "scale")
+        check_scale(self.scale, "scale of a backbone")
 
 
 @cache

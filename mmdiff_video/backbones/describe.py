@@ -85,7 +85,10 @@ def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
     try:
         layout = family.layout(transformer, _read_json(folder / "vae" / "config.json"))
     except KeyError as error:
-        raise InputError(f"{folder}: transformer/config.json lacks {error}") from None
+        raise InputError(
+            f"{folder}: {error} is in neither transformer/config.json nor vae/config.json: the"
+            " folder is not complete, or of another version of the model"
+        ) from None
     own = _read_json(folder / FOLDER_CARD) if (folder / FOLDER_CARD).is_file() else {}
     if "defaults" in own:
         # version 0.1 wrote no scale, but the width of an aggregator, which is none of a backbone's
@@ -109,25 +112,25 @@ def load_defaults(name_or_path: str) -> BackboneDefaults:
     return describe(name_or_path).defaults
 
 
-def _card_of(hub_id: str | None, transformer: Mapping[str, Any], family: str) -> BackboneCard:
+def _card_of(hub_id: str | None, transformer: Mapping[str, Any], fallback: str) -> BackboneCard:
     """Find the card of a model: its own, that of the model it is a copy of, or the family's.
 
     Args:
         hub_id: where it was fetched from, if it was.
         transformer: what its transformer/config.json says; copies and fine-tuned models agree with
             their model's card.
-        family: name of the card whose defaults fit any model with this pipeline.
+        fallback: name of the family's card, whose defaults fit any model with this pipeline.
     """
     known = cards()
     for card in known.values():
         if card.source is not None and card.source == hub_id:
             return card
     # the family's first, should others have the same transformer
-    for card in (known[family], *known.values()):
+    for card in (known[fallback], *known.values()):
         agrees = card.transformer.items() <= transformer.items()
-        if agrees and card.pipeline == known[family].pipeline:
+        if agrees and card.pipeline == known[fallback].pipeline:
             return card
-    return known[family]
+    return known[fallback]
 
 
 def _fitting(defaults: BackboneDefaults, layout: Layout) -> BackboneDefaults:

@@ -1,4 +1,4 @@
-"""What is read in one go, and reading it from clean latents."""
+"""Extraction: what is to be read, resolved and checked, and reading it from clean latents."""
 
 import math
 from collections.abc import Sequence
@@ -75,13 +75,13 @@ class Reading:
 def _concept_blocks(adapter: Adapter, chosen: Sequence[str | int] | None) -> list[TapSpec]:
     family = adapter.family
     if family.concepts is None:
-        raise InputError(f"there are no concept maps of {family.name} models")
+        raise InputError(f"{family.name} models have no concept maps: leave the concepts out")
     stream = family.concepts.stream
     blocks = [spec for spec in adapter.layout.taps if spec.stream == stream]
     if chosen is None:
         return blocks
     if not (blocks := resolve_taps(chosen, blocks, stream)):
-        raise InputError("no concept blocks; give at least one, or none at all for all")
+        raise InputError("no concept blocks: name at least one, or give no list to read all")
     return blocks
 
 
@@ -97,7 +97,7 @@ def read_latent(
     """Noise latents to each timestep and run them up to the last block that is read.
 
     Args:
-        adapter: what is read.
+        adapter: the loaded pipeline.
         x0, eps: clean latents and noise, float32 [B, c, F, h, w] on the adapter's device.
         text: B rows.
         reading: what is read; at least one block.

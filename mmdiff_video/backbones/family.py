@@ -26,17 +26,17 @@ EncodeText = Callable[[Sequence[str]], TextEmbedding]
 
 
 def all_tokens(tokens: Tensor, count: int) -> Tensor:
-    """Of a sequence that is the picture and nothing else."""
+    """Take all [N, S, C]: the sequence is the picture and nothing else."""
     return tokens
 
 
 def first_tokens(tokens: Tensor, count: int) -> Tensor:
-    """Of a sequence that begins with the picture: [N, S, C] -> [N, count, C]."""
+    """Take the beginning of [N, S, C], where the picture is: [N, count, C]."""
     return tokens[:, :count]
 
 
 def last_tokens(tokens: Tensor, count: int) -> Tensor:
-    """Of a sequence that ends with the picture: [N, S, C] -> [N, count, C]."""
+    """Take the end of [N, S, C], where the picture is: [N, count, C]."""
     return tokens[:, -count:]
 
 
@@ -164,12 +164,12 @@ def heads_width(transformer: Config) -> int:
 
 
 def sigma(t: Tensor) -> Tensor:
-    """For transformers that are told the sigma itself, in [0, 1]."""
+    """For transformers that take the sigma itself, in [0, 1]."""
     return t
 
 
 def thousandths(t: Tensor) -> Tensor:
-    """For transformers that are told 1000 sigma."""
+    """For transformers that take 1000 sigma."""
     return t * 1000
 
 
@@ -179,12 +179,12 @@ def no_inputs(call: TransformerCall) -> dict[str, Any]:
 
 
 def sampled_image(output: Any) -> Tensor:
-    """Of an image pipeline's output (``output_type="pt"``): [1, 3, 1, H, W] in [0, 1]."""
+    """Take an image pipeline's output (``output_type="pt"``): [1, 3, 1, H, W] in [0, 1]."""
     return output.images[:, :, None]
 
 
 def sampled_video(output: Any) -> Tensor:
-    """Of a video pipeline's output (``output_type="pt"``): [1, 3, F, H, W] in [0, 1]."""
+    """Take a video pipeline's output (``output_type="pt"``): [1, 3, F, H, W] in [0, 1]."""
     return output.frames.transpose(1, 2)
 
 
@@ -204,7 +204,7 @@ class Family:
         components: see :class:`Components`.
         tiny: makes the card of a member that is built and run in a test.
         width: the transformer's config -> channels of a block's output.
-        told: our t in [0, 1], 1 = noise -> what the transformer is told.
+        timestep: our t in [0, 1], 1 = noise -> the number that the transformer takes for it.
         noised: (x_0, eps, t) -> x_t.
         velocity: (prediction, x_t, t, scheduler) -> the flow's velocity, eps - x_0.
         inputs: further keyword arguments of the transformer's call.
@@ -212,7 +212,7 @@ class Family:
         guidance: keyword of the pipeline's call for the guidance scale.
         call: further keyword arguments of that call, always the same.
         concepts: None where nothing reads concept maps.
-        cuda_dtypes: dtype of single components on CUDA where it differs from the transformer's.
+        cuda_dtypes: component -> its dtype on CUDA, where that differs from the transformer's.
     """
 
     name: str
@@ -226,7 +226,7 @@ class Family:
     components: Components
     tiny: Callable[[], BackboneCard]
     width: Callable[[Config], int] = heads_width
-    told: Callable[[Tensor], Tensor] = sigma
+    timestep: Callable[[Tensor], Tensor] = sigma
     noised: Callable[[Tensor, Tensor, Tensor], Tensor] = noised
     velocity: Callable[[Tensor, Tensor, Tensor, Any], Tensor] = velocity_of
     inputs: Callable[[TransformerCall], dict[str, Any]] = no_inputs

@@ -1,6 +1,6 @@
 """The values that pass between backbones, aggregators and heads. A leaf module: torch only."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ class TapSpec:
 
     Attributes:
         name: canonical name, ``<stream>.<index>``: ``double.12``, ``single.15``, ``block.7``.
-        stream: which list of blocks: ``double`` or ``single`` (FLUX), ``block`` (Wan).
+        stream: which list of blocks: ``double`` or ``single`` (FLUX), ``block`` (Wan), ``joint``
+            (SD 3).
         index: position in that list, from 0.
         width: channels C of the block's output.
     """
@@ -31,7 +32,7 @@ class DiTFeatures:
     the token grid H x W, which need not be square.
 
     Attributes:
-        maps: tap name -> [B, T, C, F, H, W], in the backbone's dtype.
+        maps: tap name -> [B, T, C, F, H, W], in the backbone's dtype; taps in forward order.
         timesteps: the T timesteps asked for, in [0, 1], 1 = pure noise (flow-matching sigma).
         sigmas: the sigmas actually tapped, same length. Equal to ``timesteps`` for real data; the
             nearest steps of the schedule when sampling.
@@ -39,7 +40,8 @@ class DiTFeatures:
             backbone's normalised scale; the input of the paper's latent baseline.
         untrained: True when the backbone has random weights, so that nothing made from it can pass
             for a result.
-        concepts: [B, K, F, H, W] concept maps, or None.
+        concepts: [B, K, F, H, W] concept maps in float32, the mean over the timesteps; None where
+            none were asked for.
     """
 
     maps: dict[str, Tensor]
@@ -47,7 +49,7 @@ class DiTFeatures:
     sigmas: tuple[float, ...]
     latent: Tensor
     untrained: bool = False
-    concepts: Tensor | None = field(default=None)
+    concepts: Tensor | None = None
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None

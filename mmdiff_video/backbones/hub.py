@@ -26,7 +26,7 @@ def is_hub_id(text: str) -> bool:
 def fetch_pipeline(hub_id: str) -> Path:
     """Download a diffusers pipeline: the components of its model_index.json and nothing else.
 
-    Neither the single-file copies beside them nor the folders that belong to other programs, nor
+    Left out are the single-file copies beside them, the folders that belong to other programs, and
     the same weights once more in half precision.
 
     Raises:
@@ -59,7 +59,7 @@ def fetch(
         instead: the kind of local folder that does as well, for the message.
 
     Raises:
-        InputError: not there and not to be had: offline, gated, or no such repository.
+        InputError: not there and not to be downloaded: offline, gated, or no such repository.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError

@@ -1,6 +1,7 @@
 """How families turn pictures into latents, and lay latents out for the transformer.
 
-Each kind is a pair of small functions, a way and its way back, that the rows of ``families/`` name.
+Each kind is a pair of small functions, one the inverse of the other, that rows of ``families/``
+name.
 Pictures are [N, 3, F, H, W] in [-1, 1] and latents [N, c, F, h, w] throughout; F = 1 for an image
 model. ``vae`` is the loaded diffusers autoencoder.
 """
@@ -106,11 +107,16 @@ CLIPS = Codec(_encode_clips, _decode_clips)
 
 
 def _by_shift_and_factor(vae: Any, latent: Tensor) -> Tensor:
-    return (latent - vae.config.shift_factor) * vae.config.scaling_factor
+    return (latent - shift_factor(vae)) * vae.config.scaling_factor
 
 
 def _back_by_shift_and_factor(vae: Any, latent: Tensor) -> Tensor:
-    return latent / vae.config.scaling_factor + vae.config.shift_factor
+    return latent / vae.config.scaling_factor + shift_factor(vae)
+
+
+def shift_factor(vae: Any) -> float:
+    """Read the autoencoder's shift: 0 where its config has none, as before Stable Diffusion 3."""
+    return vae.config.shift_factor or 0.0
 
 
 def _by_statistics(vae: Any, latent: Tensor) -> Tensor:
@@ -131,7 +137,7 @@ def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-#: ``(z - shift_factor) * scaling_factor`` of the autoencoder's config.
+#: ``(z - shift_factor) * scaling_factor`` of the autoencoder's config; no shift_factor is 0.
 SHIFT_AND_FACTOR = Scale(_by_shift_and_factor, _back_by_shift_and_factor)
 #: Every channel by its own ``latents_mean`` and ``latents_std``.
 STATISTICS = Scale(_by_statistics, _back_by_statistics)

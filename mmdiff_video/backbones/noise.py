@@ -1,4 +1,4 @@
-"""Forward noising of flow matching, with noise that depends on the sample alone."""
+"""Flow matching: noise that depends on the sample alone, noising, and velocities."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def keyed_noise(keys: Sequence[str], seed: int, shape: Sequence[int]) -> Tensor:
-    """Draw one standard normal tensor per sample key, from (key, seed) alone.
+    """Make one standard normal tensor per sample key, from (key, seed) alone.
 
-    Neither the batch a sample sits in, nor chunking, nor the process that draws it matters.
+    Neither the batch a sample sits in, nor chunking, nor the process that makes it matters.
 
     Returns:
         float32 [N, ...] of N keys and ``shape``, on the CPU.

@@ -41,7 +41,7 @@ def load_backbone(
         vae_tiling: encode and decode large frames in overlapping tiles.
 
     Raises:
-        InputError: an unknown name, weights that are not to be had, an offload that cannot work.
+        InputError: an unknown name, weights that cannot be downloaded, an offload that cannot work.
     """
     name_or_path = str(name_or_path)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -53,7 +53,7 @@ def load_backbone(
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
 
     known = describe(name_or_path)
-    folder = _folder(name_or_path, known)
+    folder = _folder(name_or_path)
     pipeline = _load_pipeline(folder, _dtypes(known, device, dtype))
     # Frames or samples one at a time; on a CPU larger convolution batches are faster.
     if device.type != "cpu":
@@ -115,7 +115,7 @@ def fingerprint_files(folder: Path, paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _folder(name_or_path: str, known: Description) -> Path:
+def _folder(name_or_path: str) -> Path:
     if name_or_path not in backbone_names():
         path = Path(name_or_path)
         return path if path.is_dir() else fetch_pipeline(name_or_path)

@@ -1,4 +1,4 @@
-"""Tap a run of the stock diffusers pipeline without changing what it draws."""
+"""Sampling: tap a run of the stock diffusers pipeline without changing the sample."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,15 +32,18 @@ def sample(
 ) -> Generated:
     """Run the pipeline, reading at the steps nearest to each t.
 
-    What no step comes near is read from the final latent.
+    A t nearer to 0 than to the last step's sigma is read from the final latent, noised to t.
 
     Args:
-        adapter: what samples.
+        adapter: the loaded pipeline.
         prompt, text: the prompt, and its encoding.
         reading: what is read.
         size: (frames, height, width) in pixels.
         arguments: keyword arguments of the pipeline's call.
-        guidance, seed: of the extra forward near t = 0.
+        guidance, seed: of the extra forward on the final latent.
+
+    Raises:
+        InputError: two t share a step.
     """
     concepts = None
     if reading.concepts:
@@ -52,7 +55,7 @@ def sample(
         adapter.pipeline,
         adapter.modules(reading.taps),
         lambda name, output: adapter.picture_tokens(specs[name], output, math.prod(grid)),
-        conditional=adapter.told_text(text),
+        conditional=adapter.text_arguments(text),
         timesteps=times,
         arguments=arguments,
         concepts=concepts,
@@ -95,7 +98,8 @@ class TappedRun:
         sigmas: t -> the sigma of the step it was read at.
         tokens: t -> tap name -> picture tokens [1, L, C].
         concepts: t -> concept maps [1, K, L]; empty when none were asked for.
-        near_clean: the t that no step comes near; the caller reads them from the final latent.
+        near_clean: the t nearer to 0 than to the last step's sigma; the caller reads them from the
+            final latent.
     """
 
     output: Any = None
@@ -162,19 +166,22 @@ def run_tapped(
         timesteps: the t asked for.
         arguments: keyword arguments of the pipeline's call.
         concepts: reads concept maps at the same steps.
+
+    Raises:
+        InputError: two t share a step.
     """
     run = TappedRun()
     scheduler = pipeline.scheduler
     steps: dict[int, float] | None = None
-    # t and batch row that the forward under way is read for
-    reading: tuple[float, int] | None = None
+    # t and batch row that are read from the forward under way
+    current: tuple[float, int] | None = None
 
     def before_forward(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        nonlocal steps, reading
+        nonlocal steps, current
         if steps is None:
             sigmas = [float(s) for s in scheduler.sigmas[: len(scheduler.timesteps)]]
             steps, run.near_clean = assign_steps(timesteps, sigmas)
-        reading = None
+        current = None
         # step_index is None until the first step() of the run
         step = (
             scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
@@ -185,18 +192,18 @@ def run_tapped(
             return
         row = _row_with(conditional, kwargs)
         if row is not None:
-            reading = t, row
+            current = t, row
             run.sigmas[t] = float(scheduler.sigmas[step])
             run.tokens[t] = {}
 
     def keep(name: str, output: Any) -> None:
-        if reading is not None:
-            t, row = reading
+        if current is not None:
+            t, row = current
             run.tokens[t][name] = picture_tokens(name, output)[row : row + 1].clone()
 
     def keep_concepts(maps: Tensor) -> None:
-        assert reading is not None
-        t, row = reading
+        assert current is not None
+        t, row = current
         run.concepts[t] = maps[row : row + 1]
 
     def after_step(pipe: Any, step: int, timestep: Any, values: dict[str, Tensor]) -> dict:
@@ -208,7 +215,7 @@ def run_tapped(
         with ExitStack() as hooks:
             hooks.enter_context(tapped(blocks, keep))
             if concepts is not None:
-                hooks.enter_context(concepts.attached(keep_concepts, lambda: reading is not None))
+                hooks.enter_context(concepts.attached(keep_concepts, lambda: current is not None))
             run.output = pipeline(**arguments, callback_on_step_end=after_step)
     finally:
         handle.remove()

@@ -9,6 +9,7 @@ from mmdiff_video.backbones.describe import describe
 from mmdiff_video.backbones.features import TapSpec
 from mmdiff_video.backbones.taps import resolve_taps, stream_ranges
 from mmdiff_video.backbones.types import check_timesteps
+from mmdiff_video.tables import format_bytes
 
 _BF16_BYTES = 2
 
@@ -49,10 +50,10 @@ class TapTable:
         for stream in dict.fromkeys(tap.stream for tap in self.taps):
             specs = [tap for tap in self.taps if tap.stream == stream]
             rows.append(
-                (stream_ranges(specs)[0], str(specs[0].width), _megabytes(self.nbytes(specs[0])))
+                (stream_ranges(specs)[0], str(specs[0].width), format_bytes(self.nbytes(specs[0])))
             )
         first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
-        total = _megabytes(sum(map(self.nbytes, self.chosen)))
+        total = format_bytes(sum(map(self.nbytes, self.chosen)))
         lines = [
             f"{self.name} at {frames} x {height} x {width} (frames x height x width)",
             f"token grid F x H x W: {grid} = {math.prod(self.grid)} tokens",
@@ -86,7 +87,7 @@ def describe_taps(
         timesteps: the set T; None means the backbone's default.
 
     Raises:
-        InputError: an unknown backbone or a size that does not fit it.
+        InputError: an unknown backbone, a size that does not fit it, or a wrong timestep.
     """
     known = describe(name_or_path)
     defaults, layout = known.defaults, known.layout
@@ -106,7 +107,3 @@ def describe_taps(
         timesteps=check_timesteps(defaults.timesteps if timesteps is None else timesteps),
         untrained=known.untrained,
     )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"

@@ -17,7 +17,7 @@ class BackboneDefaults:
     Attributes:
         taps: tap names or short forms.
         timesteps: the set T, in [0, 1].
-        prompt: the text given with real clips, which come without a caption.
+        prompt: the text given with pictures and clips that come without a caption.
         guidance: guidance scale used when sampling.
         extract_guidance: guidance value embedded in the forward on real data (guidance-distilled
             models such as FLUX.1-dev); None where the model takes none.

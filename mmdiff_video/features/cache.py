@@ -1,4 +1,4 @@
-"""Tensors on disk by the hash of all that they depend on, within a budget.
+"""Tensors on disk, addressed by the hash of all that they depend on, within a budget.
 
 One safetensors file per sample. A file carries a checksum: one that is cut short or has a flipped
 bit is noticed, deleted and computed anew. Any number of processes may share a folder. What lies

@@ -17,7 +17,7 @@ class CacheForm(ABC):
 
     @abstractmethod
     def pack(self, tap: str, features: Tensor) -> dict[str, Tensor]:
-        """[T, C, F, H, W] -> tensors under names that are the tap's own."""
+        """[T, C, F, H, W] -> tensors by name; each name holds the tap's."""
 
     @abstractmethod
     def unpack(self, tap: str, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Keep what a frozen backbone said on disk, so that a sample is run through it only once.
+"""Keep a frozen backbone's features on disk, so that a sample is run through it only once.
 
 An entry of the :class:`FeatureCache` holds one sample: maps in bf16 or fp8, the latent and the
 concept maps in float32.
@@ -53,6 +53,7 @@ class CachedExtractor:
         concepts: Sequence[str] | None = None,
         concept_blocks: Sequence[str | int] | None = None,
     ) -> DiTFeatures:
+        """Read clips; arguments, result and errors are those of :meth:`Backbone.extract`."""
         names = [spec.name for spec in self.backbone.resolve_taps(taps)]
         times = tuple(self.backbone.defaults.timesteps if timesteps is None else timesteps)
         if prompt is None:
@@ -91,7 +92,6 @@ class CachedExtractor:
         self, entries: Sequence[Entry], names: Sequence[str], times: tuple[float, ...]
     ) -> DiTFeatures:
         backbone = self.backbone
-
         rows = [
             {name: tensor.to(backbone.device) for name, tensor in entry.tensors.items()}
             for entry in entries

@@ -36,7 +36,7 @@ def draw_concepts(
         concepts: see :mod:`mmdiff_video.backbones.concepts.reader`.
         out: folder that receives ``concepts.png``, all maps side by side, and one overlay for each
             concept; of a clip, each is a strip of the frames that have a map.
-        prompt: what to draw; beside an image, what it shows (None: the backbone's default).
+        prompt: what to sample; beside an image, what it shows (None: the backbone's default).
         image: a picture file, resized to about the backbone's default size.
         backbone: name, hub id or folder.
         blocks: blocks whose maps are averaged; None for all.
@@ -52,7 +52,7 @@ def draw_concepts(
     if not names:
         raise InputError("no concepts given; give words such as object,background")
     if prompt is None and image is None:
-        raise InputError("nothing to look at: give a prompt to draw from, or an image")
+        raise InputError("nothing to look at: give a prompt to sample from, or an image")
     model = load_backbone(backbone)
     if image is None:
         assert prompt is not None

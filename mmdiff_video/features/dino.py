@@ -35,10 +35,17 @@ _FILES = ("config.json", "*.safetensors")
 class DinoFeatures:
     """A frozen DINOv3 ViT, read at chosen layers.
 
+    Args:
+        model: a transformers ``DINOv3ViTModel``; it is frozen and set to eval mode.
+        layers, fingerprint: see the attributes.
+
     Attributes:
         layers: blocks that are read, counted from 0; layer 11 of ViT-B is its last.
         channels: C of what a call returns: the width times the number of layers.
         fingerprint: identifies the weights, for the feature cache.
+
+    Raises:
+        InputError: no layer, one given twice, or one that there is not.
     """
 
     def __init__(self, model: Any, layers: Sequence[int], fingerprint: str):
@@ -159,8 +166,8 @@ def load_dino(
         dtype: of the model and of what it returns.
 
     Raises:
-        InputError: an unknown name, weights that are not to be had (with what to do), a folder with
-            another model, a layer that there is not.
+        InputError: an unknown name, weights that cannot be downloaded (with what to do), a folder
+            with another model, a layer that there is not.
     """
     from transformers import AutoConfig, DINOv3ViTModel
 

@@ -1,4 +1,4 @@
-"""Reads from the frozen backbone what a run's model takes in: the settings, and the reader."""
+"""What a run reads from its frozen backbone: the config that says so, and the reader."""
 
 import logging
 import os
@@ -90,7 +90,13 @@ class CacheConfig:
 
 
 class ReadsFeatures(Protocol):
-    """The part of a task's config that says what is read. ``input``: features or latent."""
+    """The part of a run's config that says what is read.
+
+    Attributes:
+        input: ``features`` or ``latent``.
+        backbone: see :class:`BackboneConfig`.
+        cache: see :class:`CacheConfig`.
+    """
 
     @property
     def input(self) -> str: ...
@@ -101,7 +107,7 @@ class ReadsFeatures(Protocol):
 
 
 def warn_of_other_weights(run: Path, trained_on: str | None, backbone: Backbone) -> None:
-    """Say so when a trained run is opened with another backbone than it was trained on.
+    """Log a warning when a trained run is opened with another backbone than it was trained on.
 
     Args:
         run: the run folder.
@@ -126,8 +132,11 @@ class FeatureSource:
 
     Args:
         backbone: the frozen one.
-        config: of the task.
+        config: of the run.
         concepts: words whose maps are read as well; none by default.
+
+    Raises:
+        InputError: an unknown form of the cache.
     """
 
     def __init__(self, backbone: Backbone, config: ReadsFeatures, concepts: Sequence[str] = ()):
@@ -137,8 +146,7 @@ class FeatureSource:
         self.input = config.input
         self.taps = () if config.input == "latent" else config.backbone.taps
         self.cache: FeatureCache | None = None
-        # a backbone is asked for concepts only where there are some
-        self._asked: dict[str, Any] = {"concepts": list(concepts)} if concepts else {}
+        self.concepts = list(concepts)
         self._extract = backbone.extract
         if config.cache.dir is not None:
             self.cache = FeatureCache(Path(config.cache.dir), budget_gb=config.cache.budget_gb)
@@ -153,6 +161,9 @@ class FeatureSource:
             video: [B, 3, F, H, W] in [0, 1].
             keys: name the samples for their noise.
             captions: prompts of the samples; the config's prompt where there is none.
+
+        Raises:
+            InputError: as :meth:`Backbone.extract`.
         """
         prompt = self.config.prompt
         if prompt is None:
@@ -165,7 +176,7 @@ class FeatureSource:
             keys=keys,
             seed=self.config.seed,
             chunk=self.config.chunk,
-            **self._asked,
+            concepts=self.concepts,
         )
 
     @property
@@ -183,7 +194,7 @@ class FeatureSource:
             "text_tokens": self.backbone.defaults.text_tokens,
             "guidance": self.backbone.defaults.extract_guidance,
             "noise_seed": self.config.seed,
-            "concepts": self._asked.get("concepts", []),
+            "concepts": self.concepts,
         }
 
     def check_memory(self, frames: int, height: int, width: int) -> None:
@@ -210,6 +221,6 @@ class FeatureSource:
             frames=frames,
             height=height,
             width=width,
-            concepts=self._asked.get("concepts"),
+            concepts=self.concepts,
             form=self.form,
         )

@@ -116,4 +116,4 @@ def _loss_keys() -> frozenset[str]:
 
 
 LOSS_VARIANTS = Variants("task", _loss_schema, _loss_keys)
-"""Of the field ``loss`` of a run's config, beside which its key ``task`` stands."""
+"""Of the field ``loss`` of a run's config; the key ``task`` beside it names one, or several."""

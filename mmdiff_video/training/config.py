@@ -15,7 +15,7 @@ from mmdiff_video.training.schedules import SCHEDULES
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How to train. A node of a task's config.
+    """How to train. The part ``train`` of a run's config.
 
     The global batch of a step is ``batch_size x processes x grad_accumulation`` samples.
 
@@ -35,7 +35,7 @@ class TrainConfig:
             most (1 + n) / (10 + n), so that a short run is not dominated by its random start.
         precision: ``bf16`` runs the model's forward under autocast, ``fp32`` in float32; ``auto``
             takes bf16 where it is measured to be faster.
-        seed: fixes the order of the data, dropout, and whatever else is drawn.
+        seed: fixes the order of the data, dropout, and whatever else is left to chance.
         checkpoint_every: steps between checkpoints; one is always written at the end.
         keep_checkpoints: how many of the newest checkpoints stay on disk.
         log_every: steps between lines of metrics, each the mean since the line before.

@@ -27,12 +27,7 @@ from mmdiff_video.seeds import stable_seed
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.training import checkpoint as ckpt
 from mmdiff_video.training.config import TrainConfig
-from mmdiff_video.training.data import (
-    Share,
-    Shares,
-    TrainingSet,
-    share_loader,
-)
+from mmdiff_video.training.data import Share, Shares, TrainingSet, share_loader
 from mmdiff_video.training.ema import make_ema, update_ema
 from mmdiff_video.training.gradients import clip_gradients, sum_gradients
 from mmdiff_video.training.means import Means

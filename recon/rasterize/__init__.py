@@ -14,9 +14,9 @@ the function, ``from recon.rasterize import ...`` looks into this package.
 import torch
 from torch import Tensor
 
-from .checks import check_scene
-from .contract import Cameras, Meta, Rendered, Splats
-from .engines import ENGINES, AutoEngine, auto_engine, load_engine
+from recon.rasterize.checks import check_scene
+from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
+from recon.rasterize.engines import ENGINES, AutoEngine, auto_engine, load_engine
 
 __all__ = [
     "ENGINES",
@@ -45,7 +45,7 @@ def rasterize(
     backgrounds: Tensor | None = None,  # [C] or [..., V, C]
     engine: str = "auto",
 ) -> Rendered:
-    """Render G Gaussians into V views. Differentiable in every tensor but Ks on gsplat.
+    """Render G Gaussians into V views. Differentiable in every tensor; on gsplat not in Ks.
 
     ``...`` is nothing, or one dimension: a batch of scenes, each with its own cameras.
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .contract import Cameras, Splats
+from recon.rasterize.contract import Cameras, Splats
 
 
 def check_scene(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> None:
@@ -43,10 +43,10 @@ def check_scene(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) ->
 
 def _check_numbers(cameras: Cameras) -> None:
     # As lists: for a few cameras, tensor operations take longer than all else here.
-    poses, lenses = cameras.viewmats.flatten().tolist(), cameras.Ks.flatten().tolist()
-    if not all(map(math.isfinite, poses + lenses)):
+    viewmats, Ks = cameras.viewmats.flatten().tolist(), cameras.Ks.flatten().tolist()
+    if not all(map(math.isfinite, viewmats + Ks)):
         raise ValueError("viewmats and Ks must be finite, but hold NaN or infinity")
-    if not all(focal > 0 for focal in lenses[0::9] + lenses[4::9]):
+    if not all(focal > 0 for focal in Ks[0::9] + Ks[4::9]):
         raise ValueError("Ks must have focal lengths above 0 in entries [0, 0] and [1, 1]")
     if cameras.width < 1 or cameras.height < 1:
         raise ValueError(f"the image must have pixels, not {cameras.width} x {cameras.height}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .projection import ALPHA_MIN
+from recon.rasterize.projection import ALPHA_MIN
 
 ALPHA_MAX = 0.999
 # A Gaussian that would leave no more light than this ends the pixel and is not blended itself.

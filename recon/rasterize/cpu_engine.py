@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import cpu_library
-from .contract import Cameras, Meta, Rendered, Splats
-from .cpu_library import ReconCameras, ReconGradients, ReconPictures, ReconScene
-from .preparation import hide_broken, nothing_rendered
-from .projection import meta_of, project_gaussians
+from recon.rasterize import cpu_library
+from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
+from recon.rasterize.cpu_library import ReconCameras, ReconGradients, ReconPictures, ReconScene
+from recon.rasterize.preparation import hide_broken, nothing_rendered
+from recon.rasterize.projection import meta_of, project_gaussians
 
 MAX_SIDE = 65535
 """Pixels: boxes are held in 16 bits."""

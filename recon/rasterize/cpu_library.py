@@ -57,7 +57,7 @@ class ReconGradients(Structure):
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """The library with its signatures.
+    """Load the library and declare the signatures of its functions.
 
     Raises:
         OSError: it was not built, or does not load; the message says why.
@@ -127,7 +127,7 @@ def instruction_set() -> str:
 
 
 def describe() -> str:
-    """Which instruction set is in use, and why, in one line."""
+    """Say in one line which instruction set is in use, and why."""
     used, found = instruction_set(), instruction_sets()
     why = (
         f"chosen by {INSTRUCTION_SET_VARIABLE}"

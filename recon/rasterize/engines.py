@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from .contract import Engine
+from recon.rasterize.contract import Engine
 
 ENGINES = {
     "cpu": "recon.rasterize.cpu_engine",
@@ -36,12 +36,12 @@ def auto_engine(device: torch.device | str, dtype: torch.dtype = torch.float32) 
     if dtype != torch.float32 or kind not in ("cpu", "cuda"):
         return AutoEngine("torch", f"the only engine for {dtype} on {kind}", fallback=False)
     if kind == "cuda":
-        from .gsplat_engine import unavailable
+        from recon.rasterize.gsplat_engine import unavailable
 
         name, reason = "gsplat", unavailable()
         strength = "CUDA kernels"
     else:
-        from .cpu_library import describe, unavailable
+        from recon.rasterize.cpu_library import describe, unavailable
 
         name, reason = "cpu", unavailable()
         strength = "" if reason else f"compiled, {describe()}"

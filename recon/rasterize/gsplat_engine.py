@@ -5,8 +5,8 @@ import functools
 import torch
 from torch import Tensor
 
-from .contract import Cameras, Meta, Rendered, Splats
-from .preparation import hide_broken, nothing_rendered, on_backgrounds
+from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
+from recon.rasterize.preparation import hide_broken, nothing_rendered, on_backgrounds
 
 
 def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rendered:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .contract import Cameras, Meta, Rendered, Splats
+from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
 
 
 def hide_broken(splats: Splats) -> Splats:

@@ -5,9 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from recon.rasterize.contract import Camera, Meta, Splats
 from recon.rotations import matrices_from_quats
-
-from .contract import Camera, Meta, Splats
 
 # A contribution below one step of an 8-bit picture is not blended.
 ALPHA_MIN = 1 / 255

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from .compositing import composite, list_tiles
-from .contract import Cameras, Meta, Rendered, Splats
-from .preparation import hide_broken, nothing_rendered, on_backgrounds
-from .projection import Projected, meta_of, project_gaussians
+from recon.rasterize.compositing import composite, list_tiles
+from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
+from recon.rasterize.preparation import hide_broken, nothing_rendered, on_backgrounds
+from recon.rasterize.projection import Projected, meta_of, project_gaussians
 
 
 def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rendered:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from concept_reading import CONCEPT_ROWS, CONCEPTS
 
 from mmdiff_video.backbones import Backbone
 from mmdiff_video.backbones.concepts.reader import PROMPT_WORDS
@@ -10,7 +11,11 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.cached_extractor import CachedExtractor, entry_bytes
 
-CONCEPTS = ("object", "background", "edges")
+
+@pytest.fixture(params=CONCEPT_ROWS)
+def backbone(request: pytest.FixtureRequest, tiny: dict[str, Backbone]) -> Backbone:
+    """One member of each family whose concept maps can be read."""
+    return tiny[request.param]
 
 
 def clip() -> torch.Tensor:

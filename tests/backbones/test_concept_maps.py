@@ -4,14 +4,19 @@ from typing import Any
 
 import pytest
 import torch
-from concept_reading import CONCEPTS, TIMES, latent, read
-from tiny_cards import ROWS
+from concept_reading import CONCEPT_ROWS, CONCEPTS, TIMES, latent, read
 from torch import Tensor
 
 from mmdiff_video.backbones import Backbone, load_backbone
 from mmdiff_video.backbones.concepts.reader import PROMPT_WORDS, check_concepts
 from mmdiff_video.errors import InputError
 from mmdiff_video.tasks import TASKS
+
+
+@pytest.fixture(params=CONCEPT_ROWS)
+def backbone(request: pytest.FixtureRequest, tiny: dict[str, Backbone]) -> Backbone:
+    """One member of each family whose concept maps can be read."""
+    return tiny[request.param]
 
 
 def stream_of(backbone: Backbone) -> str:
@@ -71,7 +76,7 @@ def test_taps_are_bit_identical_with_and_without_concepts(
 
 
 @pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
-@pytest.mark.parametrize("family", [*ROWS, "schnell"])
+@pytest.mark.parametrize("family", [*CONCEPT_ROWS, "schnell"])
 def test_the_sample_is_bit_identical_with_and_without_concepts(
     tiny: dict[str, Backbone], family: str, concepts: list[str]
 ) -> None:
@@ -218,7 +223,7 @@ def test_own_words_end_before_the_end_token_and_padding(
 
 
 @pytest.mark.parametrize("concepts", [CONCEPTS, [PROMPT_WORDS]])
-@pytest.mark.parametrize("family", ROWS)
+@pytest.mark.parametrize("family", CONCEPT_ROWS)
 def test_weights_may_come_and_go_layer_by_layer(
     tiny_folders: dict, family: str, concepts: list[str]
 ) -> None:
@@ -233,7 +238,7 @@ def test_weights_may_come_and_go_layer_by_layer(
     assert {p.device.type for p in model.parameters()} == {"meta"}
 
 
-@pytest.mark.parametrize("family", ROWS)
+@pytest.mark.parametrize("family", CONCEPT_ROWS)
 def test_maps_in_bfloat16(tiny: dict[str, Backbone], tiny_folders: dict, family: str) -> None:
     rough = load_backbone(str(tiny_folders[family]), device="cpu", dtype=torch.bfloat16)
     for concepts in (CONCEPTS, [PROMPT_WORDS]):

@@ -30,6 +30,7 @@ def test_shapes_of_a_non_square_clip(backbone: Backbone) -> None:
     video = clip()
     latent = backbone.encode(video)
     frames = 2 if backbone.geometry.is_video else 5
+    width = backbone.tap_specs()[0].width
     assert latent.shape == (2, backbone.geometry.channels, frames, 4, 6)
     assert latent.dtype == torch.float32
     decoded = backbone.decode(latent)
@@ -38,7 +39,7 @@ def test_shapes_of_a_non_square_clip(backbone: Backbone) -> None:
     features = backbone.extract(video, timesteps=TIMES, keys=["a", "b"])
     assert list(features.maps) == [spec.name for spec in backbone.resolve_taps()]
     for m in features.maps.values():
-        assert m.shape == (2, 3, 48, frames, 2, 3)
+        assert m.shape == (2, 3, width, frames, 2, 3)
         assert m.is_contiguous()
     assert features.timesteps == features.sigmas == TIMES
     assert torch.equal(features.latent, latent)
@@ -63,7 +64,8 @@ def test_a_bf16_vae_is_given_what_the_stock_pipelines_give_it(
 
 def test_one_picture_is_a_one_frame_video(backbone: Backbone) -> None:
     features = backbone.extract(clip(frames=1, count=1), timesteps=TIMES, keys=["a"])
-    assert next(iter(features.maps.values())).shape == (1, 3, 48, 1, 2, 3)
+    width = backbone.tap_specs()[0].width
+    assert next(iter(features.maps.values())).shape == (1, 3, width, 1, 2, 3)
 
 
 def test_extract_repeats_itself_and_depends_on_seed_key_and_prompt(backbone: Backbone) -> None:
@@ -256,7 +258,7 @@ def test_weights_are_frozen_and_outputs_usable_in_a_graph(backbone: Backbone) ->
             assert not component.training
             assert not any(p.requires_grad for p in component.parameters())
     features = backbone.extract(clip(count=1), timesteps=[0.5], keys=["a"])
-    head = torch.nn.Linear(48, 1)
+    head = torch.nn.Linear(backbone.tap_specs()[0].width, 1)
     head(next(iter(features.maps.values())).movedim(2, -1)).sum().backward()
     assert head.weight.grad is not None
 

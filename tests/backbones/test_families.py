@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import diffusers
 import pytest
@@ -14,6 +15,7 @@ from mmdiff_video.backbones import Backbone
 from mmdiff_video.backbones.cards import load_card
 from mmdiff_video.backbones.families import families, family_of
 from mmdiff_video.backbones.family import Family, Picture, first_tokens, last_tokens
+from mmdiff_video.backbones.latents import SHIFT_AND_FACTOR
 from mmdiff_video.backbones.registry import fingerprint
 from mmdiff_video.errors import InputError
 
@@ -76,6 +78,13 @@ def test_normalising_and_packing_have_inverses(backbone: Backbone) -> None:
     assert torch.equal(latents.packing.unpack(packed, (frames, 4, 6)), x)
 
 
+def test_an_autoencoder_without_a_shift_has_none_added() -> None:
+    vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=0.5, shift_factor=None))
+    x = torch.arange(4.0).reshape(1, 1, 1, 2, 2)
+    assert torch.equal(SHIFT_AND_FACTOR.normalise(vae, x), x / 2)
+    assert torch.equal(SHIFT_AND_FACTOR.restore(vae, x), x * 2)
+
+
 def test_latents_of_pictures_have_about_unit_scale(backbone: Backbone) -> None:
     """And what is decoded from them is what the autoencoder makes of its own raw latents."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 48), indexing="ij")
@@ -99,7 +108,8 @@ def test_latents_of_pictures_have_about_unit_scale(backbone: Backbone) -> None:
 def test_each_prompt_has_its_row_of_every_tensor(backbone: Backbone) -> None:
     prompts = ["a red ball", "a chair in a room"]
     both = backbone.encode_text(prompts)
-    assert set(both.tensors) == set(backbone.adapter.family.text.transformer)
+    told = backbone.adapter.family.text
+    assert set(both.tensors) == {*told.transformer, *told.pipeline, *told.negative}
     assert both.words.shape == both.tokens.shape[:2]
     for i, prompt in enumerate(prompts):
         alone = backbone.encode_text([prompt])

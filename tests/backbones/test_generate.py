@@ -159,13 +159,13 @@ def test_the_transformer_is_told_the_time_as_the_pipeline_tells_it(backbone: Bac
     )
     backbone.generate(PROMPT, taps=[], steps=5, guidance=1.0)
     handle.remove()
-    told = backbone.adapter.family.told
+    timestep = backbone.adapter.family.timestep
     sigmas = backbone.pipeline.scheduler.sigmas[: len(calls)]
     assert len(calls) == 5
     # a scheduler may truncate to whole thousandths
-    step = 1e-3 * float(told(torch.ones(())))
+    step = 1e-3 * float(timestep(torch.ones(())))
     theirs = torch.cat(calls).float()
-    torch.testing.assert_close(theirs, told(sigmas), atol=step, rtol=0)
+    torch.testing.assert_close(theirs, timestep(sigmas), atol=step, rtol=0)
 
 
 def test_near_clean_timestep_equals_extract_on_the_final_latent(backbone: Backbone) -> None:

@@ -190,6 +190,12 @@ def test_a_folder_without_our_card_gets_the_familys_defaults(copied: Path) -> No
     assert not load_backbone(str(copied), device="cpu").untrained
 
 
+def test_a_config_without_a_needed_key_is_refused(copied: Path) -> None:
+    (copied / "transformer" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"'num_attention_heads' is in neither transformer/config"):
+        load_defaults(str(copied))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_local_copy_has_the_defaults_of_its_model(name: str, tmp_path: Path) -> None:
     card = load_card(name)

@@ -163,14 +163,14 @@ Modulation = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
 
 
 def without_pooled_text(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-    """As for a prompt whose pooled vector, the last argument, is zero."""
+    """Modulate concepts as a prompt whose pooled vector, the last argument, is zero."""
     *others, pooled = args
     # forward(): past our own hook, but not past those of offloading
     return module.forward(*others, torch.zeros_like(pooled))
 
 
 def as_the_text(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-    """As for the prompt of the forward."""
+    """Modulate concepts as the prompt of the forward."""
     return output
 
 

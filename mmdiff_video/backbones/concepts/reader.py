@@ -1,7 +1,7 @@
 """Concept maps: where in a picture the words of a list lie, read from a transformer's attention.
 
-Transformers whose text and picture attend jointly (FLUX) are read by ``joint.py``, those whose text
-enters by cross-attention (Wan) by ``cross.py``. This module holds what both share.
+Transformers whose text and picture attend jointly (FLUX, SD 3) are read by ``joint.py``, those
+whose text enters by cross-attention (Wan) by ``cross.py``. This module holds what both share.
 """
 
 from abc import ABC, abstractmethod
@@ -67,7 +67,7 @@ class ConceptReader(ABC):
 
         Args:
             sink: takes float32 [N, K, L]: N rows of the forward, K maps, L picture tokens.
-            wanted: asked during each forward; a False spares the work.
+            wanted: asked during each forward; where it says False, nothing is read.
         """
 
         def add(maps: Tensor) -> None:

@@ -82,14 +82,14 @@ class SD3JointBlock(JointBlock):
         return super().context(concepts, conditioning)
 
     def watch(self, keep: Callable[[Any], None], note: Callable[..., None]) -> None:
-        """The picture's queries too."""
+        """Note the picture's queries as well."""
         super().watch(keep, note)
         keep(output_of(self.end_of("norm_q", "to_q"), lambda queries: note(queries=queries)))
 
     def compared(
         self, outputs: Tensor, keys: Tensor, values: Tensor, seen: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
-        """Unit vectors of the concepts; what the picture makes of itself and the concepts."""
+        """o_c at unit length; a second attention of the picture, over itself and the concepts."""
         queries = self.picture_heads(seen["queries"], seen["call"])
         picture = F.scaled_dot_product_attention(queries, keys, values)
         return F.normalize(outputs.float(), dim=-1), picture.transpose(1, 2).flatten(2)
@@ -209,7 +209,7 @@ FAMILY = Family(
         pipeline={"tokens": "prompt_embeds", "pooled": "pooled_prompt_embeds"},
         negative={"tokens": "negative_prompt_embeds", "pooled": "negative_pooled_prompt_embeds"},
     ),
-    told=thousandths,
+    timestep=thousandths,
     concepts=Concepts(stream="joint", reader=_concept_reader),
     components=Components(
         transformer="SD3Transformer2DModel",

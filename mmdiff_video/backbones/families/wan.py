@@ -102,7 +102,7 @@ FAMILY = Family(
         pipeline={"tokens": "prompt_embeds"},
         negative={"tokens": "negative_prompt_embeds"},
     ),
-    told=thousandths,
+    timestep=thousandths,
     sampled=sampled_video,
     concepts=Concepts(stream="block", reader=_concept_reader),
     # its decoder loses detail in bf16

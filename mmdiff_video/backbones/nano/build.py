@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmdiff_video.backbones.bars import bars_on_terminals_only
 from mmdiff_video.backbones.cards import RANDOM, BackboneCard, load_card
 from mmdiff_video.backbones.hub import FOLDER_CARD
+from mmdiff_video.backbones.latents import shift_factor
 from mmdiff_video.backbones.nano.parts import (
     make_pipeline,
     new_text_encoders,
@@ -107,7 +108,7 @@ def save_backbone(pipeline: Any, folder: Path, note: Mapping[str, Any]) -> None:
 
 
 def _initialised(module: Module) -> Module:
-    """Draw the weights from their names alone, so that no library version or build order matters.
+    """Fill in weights that depend on their names alone, not on library versions or build order.
 
     Normal with variance 1 / fan-in: the signal keeps its size through the depth, and the
     modulations (scale, shift, gate) are large enough for features to vary with text and t.
@@ -142,7 +143,7 @@ def _normalize_latents(vae: Any) -> None:
     channels = len(mean)  # the other half of the outputs are the posterior's log-variances
     convolution.weight[:channels] *= gain.reshape(-1, 1, 1, 1)
     convolution.bias[:channels] = (convolution.bias[:channels] - mean) * gain
-    convolution.bias[:channels] += vae.config.shift_factor
+    convolution.bias[:channels] += shift_factor(vae)
 
 
 def _latent_statistics(vae: Any, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,10 +156,10 @@ def _latent_statistics(vae: Any, pictures: Tensor) -> tuple[Tensor, Tensor]:
 def _pictures(count: int, size: int) -> Tensor:
     """Gradients, stripes and discs of random colours: [count, 3, size, size] in [0, 1]."""
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, size)] * 2, indexing="ij")
-    draw = torch.rand(count, 4, 4, generator=torch.Generator().manual_seed(_SEED))
-    colours = draw[..., :3, None, None]  # [count, 4, 3, 1, 1]
+    random = torch.rand(count, 4, 4, generator=torch.Generator().manual_seed(_SEED))
+    colours = random[..., :3, None, None]  # [count, 4, 3, 1, 1]
     pictures = []
-    for (low, high, disc, stripe), numbers in zip(colours, draw[..., 3], strict=True):
+    for (low, high, disc, stripe), numbers in zip(colours, random[..., 3], strict=True):
         angle, cx, cy, frequency = numbers.tolist()
         along = x * torch.cos(numbers[0] * 6.28) + y * torch.sin(numbers[0] * 6.28)
         picture = low + (high - low) * (along + 1) / 2

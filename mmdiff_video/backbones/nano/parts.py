@@ -1,4 +1,4 @@
-"""The components of the nano pipelines at the sizes of a card, with the weights their classes draw.
+"""The components of the nano pipelines at the sizes of a card, as their classes initialise them.
 
 Whoever builds a nano backbone starts here: ``build.py`` fills the weights with reproducible noise,
 pretraining trains them. Which classes they are is said by the family.

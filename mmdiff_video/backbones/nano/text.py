@@ -1,4 +1,4 @@
-"""Small tokenizers of the classes that Wan and FLUX use, made without any download."""
+"""Small tokenizers of the classes that the families use, made without any download."""
 
 import json
 import string

@@ -37,9 +37,8 @@ AGGREGATORS: dict[str, type[AggregatorConfig]] = {
 }
 """Name -> the config, which builds the module."""
 
-
-AGGREGATOR_VARIANTS = Variants.of("aggregation", lambda: AGGREGATORS, "aggregator")
-"""Of the field ``aggregator`` of a run's config, beside which its key ``aggregation`` stands."""
+AGGREGATOR_VARIANTS = Variants.of("aggregation", AGGREGATORS, "aggregator")
+"""Of the field ``aggregator`` of a run's config; the key ``aggregation`` beside it names one."""
 
 
 def build_aggregator(
@@ -60,6 +59,7 @@ def build_aggregator(
     Raises:
         InputError: an unknown name (the message lists the valid ones), or a setting out of range.
         TypeError: a setting that the variant does not have.
+        ValueError: no layers, or timesteps that are none or not distinct.
     """
     if name not in AGGREGATORS:
         raise unknown_name("aggregator", name, AGGREGATORS)

@@ -19,6 +19,9 @@ class SpatioTemporalAggregator(nn.Module):
         taps: tap names, in the order of ``layers``.
         timesteps: the set T that the parameters belong to, in the order of the maps.
         width: channels D of every fused map.
+
+    Raises:
+        ValueError: no layers, or timesteps that are none or not distinct.
     """
 
     def __init__(
