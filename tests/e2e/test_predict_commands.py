@@ -13,7 +13,7 @@ from tiny_dense import dense
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.video_reader import count_frames
 from mmdiff_video.dense import generate
-from mmdiff_video.dense.generate import SampleConfig, draw, part_of
+from mmdiff_video.dense.generate import SampleConfig, part_of, sample_for
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
@@ -181,8 +181,8 @@ def test_heads_with_other_taps_and_timesteps_share_one_run(runs, stills, tmp_pat
     assert dense("depth", stills, other, "backbone.taps=[0]", "backbone.timesteps=[0.6]") == 0
     models = [DenseModel.from_pretrained(run, nano_wan) for run in (runs["depth"], other)]
     sample = SampleConfig(height=32, width=48, frames=1, steps=8)
-    found = draw(nano_wan, models, "A chair.", sample)
-    alone = draw(nano_wan, models[1:], "A chair.", sample)
+    found = sample_for(nano_wan, models, "A chair.", sample)
+    alone = sample_for(nano_wan, models[1:], "A chair.", sample)
     assert torch.equal(found.video, alone.video)
     together, single = (
         models[1].predict_features(part_of(read.features, models[1]), read.video)
@@ -198,10 +198,10 @@ def test_concept_maps_are_read_at_the_heads_own_timesteps_or_not_at_all(
     assert dense("depth", stills, words, "concept_maps=true", "backbone.timesteps=[0.6]") == 0
     models = [DenseModel.from_pretrained(run, nano_wan) for run in (words, runs["depth"])]
     sample = SampleConfig(height=32, width=48, frames=1, steps=8)
-    assert draw(nano_wan, models[:1], "A chair.", sample).features.timesteps == (0.6,)
+    assert sample_for(nano_wan, models[:1], "A chair.", sample).features.timesteps == (0.6,)
     for heads in (models, models[::-1]):
         with pytest.raises(InputError, match="different timesteps"):
-            draw(nano_wan, heads, "A chair.", sample)
+            sample_for(nano_wan, heads, "A chair.", sample)
 
 
 def test_heads_on_another_backbone_are_refused(runs, tmp_path, capsys):
