@@ -6,8 +6,8 @@ examples:
 
 FLUX and Stable Diffusion 3.5: concept attention, by the first (SD 3.5: last) token of each concept.
 Wan: cross-attention, one map a latent frame. --concepts "<prompt>" draws the attention to the
-prompt's own words instead. Each map is
-stretched to its own range, which the sheet DIR/concepts.png states.
+prompt's own words instead. Each map is stretched to its own range, which the sheet DIR/concepts.png
+states.
 """
 
 import argparse

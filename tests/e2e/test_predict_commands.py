@@ -147,6 +147,9 @@ def test_three_lines_to_a_prediction_and_a_saved_model_predicts_the_same(runs, t
     assert torch.equal(saved.predict(images), depth)
     alone = model.predict(images[1:])
     torch.testing.assert_close(alone[0], depth[1], atol=1e-4, rtol=1e-4)
+    for predict, wrong in ((model.predict, images[0]), (model.predict_video, images[None])):
+        with pytest.raises(InputError, match=r"pictures must be \[N, 3, H, W\], not"):
+            predict(wrong)
 
 
 def test_heads_read_the_sampling_run_and_leave_the_sample_as_it_is(
