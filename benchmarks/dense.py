@@ -28,7 +28,7 @@ from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.views import DenseSample, collate
 from mmdiff_video.dense.config import DenseConfig
-from mmdiff_video.dense.generate import SampleConfig, draw, part_of
+from mmdiff_video.dense.generate import SampleConfig, part_of, sample_for
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import resolve_dense_config, set_up_dense
 from mmdiff_video.dense.train import load_training_images, train_dense, training_views
@@ -121,10 +121,10 @@ def measure_generate(
         return result
 
     def plain() -> torch.Tensor:
-        return timed(seconds["plain"], lambda: draw(backbone, [], _PROMPT, sample)).video
+        return timed(seconds["plain"], lambda: sample_for(backbone, [], _PROMPT, sample)).video
 
     def with_heads() -> torch.Tensor:
-        found = timed(seconds["reading"], lambda: draw(backbone, models, _PROMPT, sample))
+        found = timed(seconds["reading"], lambda: sample_for(backbone, models, _PROMPT, sample))
 
         def predict() -> None:
             for model in models:

@@ -23,7 +23,9 @@ parser.add_argument(
 )
 parser.add_argument("--steps", type=int, default=300, help="steps of that training (default: 300)")
 parser.add_argument("--out", type=Path, default=Path("scene.ply"), help="(default: scene.ply)")
-parser.add_argument("settings", nargs="*", metavar="key=value", help="other settings of it")
+parser.add_argument(
+    "settings", nargs="*", metavar="key=value", help="other settings of the training"
+)
 
 
 def main() -> None:
@@ -36,9 +38,9 @@ def main() -> None:
         train_3dgs(config, run, resume=(run / "metrics.jsonl").exists())
     reconstructor = Reconstructor.from_run(run)
 
-    # a clip that it has not seen; your own needs no more than these three
+    # a held-out clip; of your own, these three tensors are all that is needed
     samples, _, _ = evaluation_set(reconstructor.setup, "test")
-    clip = next(sample for sample in samples if isinstance(sample, NVSSample))  # a readable one
+    clip = next(sample for sample in samples if isinstance(sample, NVSSample))  # not a broken one
     images = clip.video.movedim(1, 0)  # [F, 3, H, W] in [0, 1]
     Ks, viewmats = clip.input_Ks, clip.input_viewmats  # pixels; world-to-camera, OpenCV axes
 

@@ -16,7 +16,7 @@ import torch
 from mmdiff_video import load_backbone
 
 parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-parser.add_argument("--like", default="nano-wan", help="(default: nano-wan)")
+parser.add_argument("--like", default="nano-wan", help="a Wan model (default: nano-wan)")
 parser.add_argument("--blocks", type=int, default=3, help="of the transformer (default: 3)")
 parser.add_argument("--out", type=Path, default=Path("my-wan"), help="(default: my-wan)")
 args = parser.parse_args()
@@ -50,9 +50,10 @@ card = {
 (args.out / "mmdiff.json").write_text(json.dumps(card, indent=2))
 
 # 3. every command takes the folder where it takes a name: --backbone ./my-wan
-backbone = load_backbone(str(args.out))
+device = "cuda" if torch.cuda.is_available() else "cpu"
+backbone = load_backbone(str(args.out), device=device)
 size = backbone.defaults
-clip = torch.rand(1, 3, size.frames, size.height, size.width)
+clip = torch.rand(1, 3, size.frames, size.height, size.width, device=device)
 features = backbone.extract(clip, keys=["noise"])
 for tap, maps in features.maps.items():
     print(f"{tap}: {list(maps.shape)}")

@@ -1,11 +1,13 @@
 """How every run is trained, whatever it trains: the parts in, a run folder out."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone
@@ -57,14 +59,22 @@ class RunSetup:
         return UNTRAINED_NOTICE if self.backbone.untrained else ""
 
 
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Modules built inside draw their weights from ``seed``; torch's own rng stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheUse:
     """How a run will use a feature cache.
 
     Attributes:
-        cache: one of its readers'.
+        cache: where the features are kept.
         bytes_per_sample: on disk.
-        samples: that an epoch reads.
+        samples: how many different ones there are, in one epoch or (``fixed``) in all.
         fixed: whether every epoch reads the same ones.
         fixed_by: the key of the config that makes it so.
     """
@@ -91,17 +101,17 @@ class Training:
 
     Attributes:
         kind: a key of :data:`KINDS`.
-        setup: its config is written into the run folder.
-        model: what is trained.
+        setup: of the run; its config is written into the run folder.
+        model: what is trained: that of the setup, or the one that several tasks share.
         samples, collate, loss, preview, lr_factors: see :class:`Trainer`.
         parameters: see :class:`RunFacts`; names that begin with a blank are shares of the part
             above them.
-        number: of clips or pictures behind the samples.
+        number: how many clips or pictures the samples are made from.
         skipped, note, details: see :class:`RunFacts`.
         summary: lines on what is trained and on what, logged before the first step.
         caches: of features; none where the run has none.
-        finish: what is left to do with the model, which has the averaged weights of the step that
-            is given, when training has ended.
+        finish: called with the number of steps when training has ended; the model then has its
+            averaged weights.
     """
 
     kind: str

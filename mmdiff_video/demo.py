@@ -8,7 +8,7 @@ from mmdiff_video.nvs.setup import resolve_config
 from mmdiff_video.rooms.make import make_rooms
 
 _ROOMS = 4
-"""Three to train on and one that is never seen: what two CPU cores learn in minutes."""
+"""Three to train on and one held out: what two CPU cores learn in minutes."""
 
 
 def run_demo(out: Path) -> None:
@@ -17,8 +17,8 @@ def run_demo(out: Path) -> None:
     A demo that was stopped goes on with the same command.
 
     Args:
-        out: receives data/, runs/ (with tables, pictures and one run folder for each input),
-            scene.ply and scene.mp4.
+        out: receives data/, cache/, runs/ (with tables, pictures and one run folder for each
+            input), scene.ply and scene.mp4.
     """
     data, runs = out / "data", out / "runs"
     config = resolve_config("demo", [("data.root", str(data)), ("cache.dir", str(out / "cache"))])
@@ -39,7 +39,7 @@ def run_demo(out: Path) -> None:
     )
     print(f"\n{tables}\n")
     print(
-        f"pictures  {runs}/comparison-train.png (rooms trained on), comparison-test.png (a new one)"
+        f"pictures  {runs}/comparison-train.png (rooms trained on), comparison-test.png (held out)"
     )
     print(f"video     {out / 'scene.mp4'}")
     print(f"Gaussians {out / 'scene.ply'} (opens in any 3DGS viewer)")

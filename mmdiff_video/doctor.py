@@ -27,7 +27,7 @@ _PLAIN_LIBRARIES = (
     "matplotlib",
     "tqdm",
 )
-"""Those that work wherever they are installed; the others are tried out."""
+"""Libraries that work wherever they are installed; the others are tried out."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def check_cuda() -> Finding:
             "CUDA",
             "absent",
             "no CUDA device: nano backbones and the rasterizer run on the CPU",
-            "the Wan and FLUX backbones want a GPU",
+            "the full-size backbones (Wan, FLUX, Stable Diffusion 3.5) want a GPU",
         )
     try:
         torch.ones(8, device="cuda").sum().item()
@@ -158,7 +158,7 @@ def check_video() -> Finding:
 
 
 def check_ffmpeg() -> Finding:
-    """Report the FFmpeg libraries inside PyAV and the command, which only users need."""
+    """Report the FFmpeg libraries inside PyAV, and the ffmpeg command, which is not needed."""
     try:
         import av
     except ImportError as error:
@@ -286,7 +286,7 @@ def check_tensorboard() -> Finding:
 
 
 def check_backbones() -> Finding:
-    """Report which of the big backbones lie in the local hub cache."""
+    """Report which backbones come with the package or lie in the local hub cache."""
     from huggingface_hub import try_to_load_from_cache
 
     from mmdiff_video.backbones import backbone_names, backbone_source
@@ -302,7 +302,8 @@ def check_backbones() -> Finding:
         "backbones",
         "ok",
         f"at hand: {', '.join(found)}",
-        "others are fetched from the hub at first use; FLUX needs `hf auth login`",
+        "others are fetched from the hub at first use; FLUX.1-dev and Stable Diffusion 3.5 need"
+        " their licence accepted there and `hf auth login`",
     )
 
 

@@ -1,4 +1,4 @@
-"""A run: the config that suits its backbone, and its folder.
+"""A run: the config for its backbone's scale, and its folder.
 
 Whatever was trained, the folder has ``config.yaml`` and ``run.json`` (:class:`RunFacts`) beside
 what the training loop writes; :func:`open_run` reads them.
@@ -28,7 +28,7 @@ CONFIG, FACTS = "config.yaml", "run.json"
 
 KINDS = {
     "3dgs": "a run of `mmdiff-video train-3dgs`: `eval` and `render` take it",
-    "dense": "a run of `mmdiff-video dense`: `eval`, `predict` and `generate` take it",
+    "dense": "a run of `mmdiff-video dense`: `eval`, `predict`, `generate` and `push` take it",
     "joint": "a run of `mmdiff-video dense` for several tasks: `eval` and `predict` take it, and"
     " what takes a run of one task takes the folder of that task in it",
 }
@@ -49,8 +49,8 @@ def resolve_run_config(
 
     Args:
         schema: the config of a kind of run; it has ``backbone.name`` and ``aggregator.width``.
-        shipped: name of the shipped config for full-size backbones; SHIPPED-nano is that for those
-            at the scale of a laptop.
+        shipped: name of the shipped config for backbones of the scale ``gpu``; that for ``laptop``
+            is called SHIPPED-nano.
         file: a YAML file or the name of a shipped one.
         overrides: see :data:`mmdiff_video.config.Override`.
 
@@ -129,7 +129,7 @@ def open_run(folder: Path | str, *kinds: str) -> Run:
 
     Args:
         folder: written by ``train-3dgs`` or ``dense``, or a saved model of the latter.
-        kinds: those that will do; none: any.
+        kinds: keys of :data:`KINDS` that are accepted; none: any.
 
     Raises:
         InputError: no run there, a damaged ``run.json``, or a run of another kind.

@@ -1,4 +1,4 @@
-"""``mmdiff-video eval``: score a run, whatever it is a run of."""
+"""``mmdiff-video eval``: score a run of any kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ SCORERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "dense": _DENSE,
     "joint": _DENSE,
 }
-"""Kind of run -> what scores it, and the options that this takes."""
+"""Kind of run -> the function that scores it, and the options that this takes."""
 
 
 def score_run(run: Path, **options: Any) -> str:
@@ -24,11 +24,12 @@ def score_run(run: Path, **options: Any) -> str:
 
     Args:
         run: a run folder.
-        options: of :func:`mmdiff_video.nvs.evaluate.eval_3dgs` or :func:`score_dense`; None: not
-            given.
+        options: keyword arguments of :func:`mmdiff_video.nvs.evaluate.eval_3dgs` or
+            :func:`score_dense`; those that are None count as not given.
 
     Raises:
-        InputError: no run there, an option that says nothing of its kind, or as what scores it.
+        InputError: no run there, an option that its kind does not take, or as the function that
+            scores it.
     """
     kind = open_run(run).facts.kind
     score, takes = SCORERS[kind]

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 SIDES = "each side a multiple of 16"
 FRAMES = "1, or with Wan 1 + a multiple of 4"
-"""What fits the named backbones; a refused size names the nearest that does."""
+"""What the named backbones take, for help texts; a refused size names the nearest that fits."""
+
+BACKBONES = "nano-wan, nano-flux, wan, wan-14b, flux, flux-schnell, sd3.5-medium, sd3.5-large"
+"""Registered backbones, for help texts (to look them up would import torch)."""
 
 
 def size(text: str) -> tuple[int, int]:
@@ -131,8 +134,8 @@ def data_root_argument(parser: Any, help: str = "") -> None:
         type=Path,
         metavar="DIR",
         help=help
-        or "the folder it lies in (default: NAME in the folder MMDIFF_DATA; rooms needs"
-        " none: it is made on the spot)",
+        or "the folder it lies in (default: $MMDIFF_DATA/NAME; rooms needs none: it is made on the"
+        " spot)",
     )
 
 
@@ -207,8 +210,8 @@ def reading_arguments(parser: argparse.ArgumentParser, *, data: str, backbone: s
     parser.add_argument(
         "--backbone",
         metavar="NAME",
-        help="frozen backbone: nano-wan, nano-flux, wan, flux, a hub id or a local folder (default:"
-        f" {backbone}, or the config's)",
+        help=f"frozen backbone: {BACKBONES}, a hub id or a local folder (default: {backbone}, or"
+        " the config's)",
     )
     _config_arguments(parser, "backbone's scale")
 
@@ -219,7 +222,7 @@ def training_arguments(parser: argparse.ArgumentParser, reader: str) -> None:
         "--input",
         choices=("features", "latent"),
         help=f"what the {reader} reads: aggregated taps, or the latent, which is the baseline"
-        " (default: features, or the config's)",
+        " to compare with (default: features, or the config's)",
     )
     _run_folder_arguments(parser)
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, metavar="NAME", help="data set: voc, duts, nyu, folders or re10k"
     )
-    data_root_argument(parser)
+    data_root_argument(parser, "the folder it lies in (default: $MMDIFF_DATA/NAME)")
     parser.add_argument(
         "--model",
         metavar="MODEL",

@@ -4,9 +4,10 @@ examples:
   mmdiff-video concepts --prompt "a red ball on a table" --concepts ball,table,wall --out maps
   mmdiff-video concepts --image photo.jpg --backbone flux --concepts cat,sofa,background --out maps
 
-FLUX: concept attention, by the first token of each concept. Wan: cross-attention, one map a latent
-frame. --concepts "<prompt>" draws the attention to the prompt's own words instead. Each map is
-stretched to its own range, which the sheet DIR/concepts.png states.
+FLUX and Stable Diffusion 3.5: concept attention, by the first (SD 3.5: last) token of each concept.
+Wan: cross-attention, one map a latent frame. --concepts "<prompt>" draws the attention to the
+prompt's own words instead. Each map is stretched to its own range, which the sheet DIR/concepts.png
+states.
 """
 
 import argparse
@@ -21,13 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--concepts", required=True, type=names, metavar="A,B,C", help="two words or more"
     )
     parser.add_argument(
-        "--prompt", metavar="TEXT", help="what to draw, or what the image shows (default: nothing)"
+        "--prompt",
+        metavar="TEXT",
+        help="what is sampled, or what the image shows (default: nothing)",
     )
     parser.add_argument(
         "--image",
         type=Path,
         metavar="FILE",
-        help="a picture to look at (default: one is drawn from the prompt)",
+        help="a picture to look at (default: one is sampled from the prompt)",
     )
     parser.add_argument(
         "--backbone",

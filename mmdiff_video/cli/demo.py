@@ -1,6 +1,8 @@
 """Do the main job on procedural rooms: no download, no GPU, minutes.
 
-Leaves a metrics table, a PLY, an mp4 and side-by-side pictures in --out.
+Trains the 3DGS decoder twice, on the latent and on features, and leaves tables of scores, pictures
+of the two side by side, a flight (mp4) and its Gaussians (PLY) in --out. A demo that was stopped
+goes on with the same command.
 """
 
 import argparse
@@ -15,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run it."""
+    """Run the demo."""
     from mmdiff_video.demo import run_demo
 
     run_demo(args.out)

@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from mmdiff_video.dense.run import train_and_score
     from mmdiff_video.process import processes
 
-    for table in train_and_score(
-        args.task, args.config, overrides(args), args.out, resume=args.resume
-    ):
-        print(table)
+    tables = train_and_score(args.task, args.config, overrides(args), args.out, resume=args.resume)
+    if tables:
+        print("\n\n".join(tables))
     processes().destroy_process_group()

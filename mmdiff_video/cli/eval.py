@@ -1,7 +1,7 @@
 """Score a run on held-out data: the views of a 3DGS decoder, the maps of a head.
 
-Prints the table, and writes RUN/eval.json and pictures in RUN/eval/. Of a run of several tasks,
-each is scored, in its own folder RUN/TASK.
+Prints the table, and writes RUN/eval.json and pictures in RUN/eval/ (with --split train, eval-train
+in both names). A run of several tasks is scored task by task, each in its own folder RUN/TASK.
 """
 
 import argparse

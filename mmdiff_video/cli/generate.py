@@ -3,8 +3,8 @@
 example:
   mmdiff-video generate --prompt "A red sofa." --heads runs/seg runs/depth --out sofa
 
-Writes sample.png (or .mp4) and of each head what `predict` writes. The heads read the sampling run
-itself: the sample is the one that is drawn without them.
+Writes sample.png (or .mp4), for each head what `predict` writes, and report.json. The heads read
+the sampling run itself, and the sample is the same as without them.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from mmdiff_video.cli._arguments import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     own = "(default: the backbone's own)"
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to draw")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what the sample shows")
     parser.add_argument(
         "--heads",
         nargs="*",
         default=[],
         metavar="RUN",
-        help="run folders of dense on one backbone (default: none, the sample alone)",
+        help="run folders of dense or Hub ids, on one backbone (default: none, the sample alone)",
     )
     parser.add_argument(
         "--backbone", metavar="NAME", help="what samples (default: the heads', or nano-flux)"

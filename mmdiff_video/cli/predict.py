@@ -3,11 +3,11 @@
 example:
   mmdiff-video predict runs/depth photo.jpg holidays/ walk.mp4 --out predictions
 
-Of each picture: OUT/NAME.png (depth in 16-bit millimetres, palette labels, 8-bit saliency, normals
-in 3 times 16 bits) and OUT/NAME_overlay.png; of those in a folder: OUT/FOLDER/NAME.png and so on.
-Of each video: a folder of such pictures, a frame each, and NAME_overlay.mp4. A video backbone sees
-the clip at once. With a run of several tasks, all of this in OUT/TASK for each task.
-OUT/report.json lists what was written, and what was skipped and why.
+Each picture gives OUT/NAME.png (depth in 16-bit millimetres, palette labels, 8-bit saliency,
+normals in 3 times 16 bits) and OUT/NAME_overlay.png; one of a folder gives OUT/FOLDER/NAME.png and
+so on. Each video gives a folder of such pictures, one a frame, and NAME_overlay.mp4. A video
+backbone sees many frames at once. With a run of several tasks, all of this lies in OUT/TASK for
+each task. OUT/report.json lists what was written, and what was skipped and why.
 """
 
 import argparse

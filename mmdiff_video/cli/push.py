@@ -9,7 +9,6 @@ of the training data. Log in first: `hf auth login`.
 """
 
 import argparse
-from pathlib import Path
 
 from mmdiff_video.cli._arguments import run_argument
 
@@ -27,4 +26,4 @@ def run(args: argparse.Namespace) -> None:
     """Upload."""
     from mmdiff_video.dense.saved import push_to_hub
 
-    print(push_to_hub(Path(args.run_dir), args.repo, private=not args.public))
+    print(push_to_hub(args.run_dir, args.repo, private=not args.public))

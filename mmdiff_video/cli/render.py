@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trajectory",
         default="interpolate",
         metavar="NAME",
-        help="way of the camera: interpolate, orbit or spiral (default: interpolate)",
+        help="path of the camera: interpolate, orbit or spiral (default: interpolate)",
     )
     parser.add_argument(
         "--out",
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale",
         type=int,
         metavar="N",
-        help="draw N times larger than the input frames (default: at least 384 pixels wide)",
+        help="render N times larger than the input frames (default: at least 384 pixels wide)",
     )
 
 

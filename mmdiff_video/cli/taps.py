@@ -8,7 +8,7 @@ Loads no weights.
 
 import argparse
 
-from mmdiff_video.cli._arguments import FRAMES, SIDES, size_argument
+from mmdiff_video.cli._arguments import BACKBONES, FRAMES, SIDES, size_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="nano-wan",
         metavar="NAME",
-        help="a backbone: wan, wan-14b, flux, flux-schnell, nano-wan, nano-flux, a hub id or a"
-        " local diffusers folder (default: nano-wan)",
+        help=f"a backbone: {BACKBONES}, a hub id or a local diffusers folder (default: nano-wan)",
     )
     parser.add_argument("--frames", type=int, metavar="N", help=f"frames read: {FRAMES} {own}")
     size_argument(parser, f"pixels read, {SIDES} {own}", old_spelling=True)

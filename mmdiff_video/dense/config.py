@@ -33,7 +33,7 @@ class DenseDataConfig:
         max_images: train on a seeded choice of this many pictures.
         max_eval_images: score a seeded choice of this many.
         split_seed: the seed of both choices.
-        min_depth, max_depth: metres; depth beyond is neither trained on nor scored.
+        min_depth, max_depth: metres; depth outside them is neither trained on nor scored.
         eval_crop: ``eigen`` or ``none``: where depth is scored.
     """
 
@@ -56,7 +56,9 @@ class DenseDataConfig:
         check_fields(self, "data.", views=1, max_images=1, max_eval_images=1)
         check_seed("data.split_seed", self.split_seed)
         if self.eval_crop is not None and self.eval_crop not in EVAL_CROPS:
-            raise InputError(f"data.eval_crop is one of {', '.join(EVAL_CROPS)}")
+            raise InputError(
+                f"data.eval_crop is one of {', '.join(EVAL_CROPS)}, not '{self.eval_crop}'"
+            )
         for name in ("min_depth", "max_depth"):
             if getattr(self, name) is not None:
                 check_positive(f"data.{name}", getattr(self, name))
@@ -79,7 +81,8 @@ class DenseConfig:
             attention that goes to the prompt's words (the paper's cross-attention ablation).
         dino: also read DINOv3 features, projected to the aggregator's width beside each fused map:
             ``dinov3-b``, ``dinov3-s``, ``dinov3-l``, a hub id or a folder; None: do not.
-        dino_layers: its blocks, counted from 0; None: 2 and 11 of 12, as deep in other models.
+        dino_layers: its blocks, counted from 0; None: 2 and 11 in a model of 12, those at the same
+            depth in others.
         head_lr_factor: the head's share of the learning rate (the paper: half the base rate).
         backbone, aggregator, deeplab, dpt, data, cache, loss, train: see their classes.
     """
@@ -112,9 +115,13 @@ class DenseConfig:
         check_positive("head_lr_factor", self.head_lr_factor)
 
     def of_task(self, task: str, **changes: Any) -> Self:
-        """The config of one task alone: its name, and its loss as far as this config has it.
+        """The config of one task alone, with the keys of its loss that this config has.
+
+        Args:
+            task: its name.
+            changes: other fields.
 
         Raises:
-            InputError: an unknown task, or a loss of which nothing is left.
+            InputError: an unknown task, or a loss whose every weight is 0.
         """
         return replace(self, task=task, loss=loss_of(task, self.loss), **changes)

@@ -24,7 +24,7 @@ from mmdiff_video.tasks import Constant, task_named
 from mmdiff_video.version import __version__
 
 _PICTURES = 24
-"""Pictures that get a row of input, truth, prediction and error."""
+"""Pictures that get a sheet of input, truth, prediction and error, at most."""
 
 _CONSTANT_FROM = 500
 """Training pictures that the constant baseline learns from, at most."""
@@ -118,7 +118,7 @@ def eval_dense(
 
 
 def eval_table(report: dict[str, Any]) -> str:
-    """Lay out an eval.json for reading; what is more than the metrics stays in the file."""
+    """Lay out an eval.json for reading: the task's metrics, without what each class scored."""
     rows = [
         [f"head on {report['input']}", report["scores"]],
         [report["constant"]["label"], report["constant"]["scores"]],

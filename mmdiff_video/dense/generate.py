@@ -23,7 +23,7 @@ from mmdiff_video.process import this_device
 logger = logging.getLogger(__name__)
 
 _FPS = 16
-"""Of sampled clips, as Wan draws them."""
+"""Frames a second of sampled clips, as Wan is made for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,22 +51,26 @@ def generate_dense(
     Writes ``sample.png`` (or ``.mp4``), for each head what ``predict`` writes, and ``report.json``.
 
     Args:
-        prompt: what to draw.
-        heads: run folders of ``dense``, or what :meth:`DenseModel.from_pretrained` takes; they must
-            share a backbone. None at all: the sample alone.
+        prompt: what the sample is to show.
+        heads: what :meth:`DenseModel.from_pretrained` takes; all on one backbone. Empty: the sample
+            alone.
         out: the folder of the results.
-        backbone: what samples, where there is no head to say so.
-        sample: sizes, steps and seed.
+        backbone: what samples; None: the heads', or ``nano-flux`` where there is none.
+        sample: sizes, steps and seed; None: the backbone's defaults.
+
+    Returns:
+        The files and folders that were written.
 
     Raises:
-        InputError: heads that cannot read one run, or sizes that the backbone cannot draw.
+        InputError: heads that cannot read one sampling run (:func:`sample_for`), a head on another
+            backbone, or sizes that the backbone cannot sample.
     """
     sample = sample or SampleConfig()
-    drawer, models = _open(heads, backbone)
+    sampler, models = _open(heads, backbone)
     names = _names(models, heads)
     for name in names:
         check_frames_folder(out / name)  # before the work
-    found = draw(drawer, models, prompt, sample)
+    found = sample_for(sampler, models, prompt, sample)
     frames = to_uint8(found.video[0].permute(1, 2, 3, 0))  # [T, H, W, 3]
     written = [out / ("sample.png" if len(frames) == 1 else "sample.mp4")]
     if len(frames) == 1:
@@ -83,8 +87,8 @@ def generate_dense(
         out / "report.json",
         {
             "prompt": prompt,
-            "backbone": drawer.name,
-            "untrained_backbone": drawer.untrained,
+            "backbone": sampler.name,
+            "untrained_backbone": sampler.untrained,
             "seed": sample.seed,
             "heads": {n: str(h) for n, h in zip(names, heads, strict=True)},
             "asked_timesteps": list(found.features.timesteps),
@@ -94,10 +98,10 @@ def generate_dense(
     return written
 
 
-def draw(
+def sample_for(
     backbone: Backbone, models: Sequence[DenseModel], prompt: str, sample: SampleConfig
 ) -> Generated:
-    """Sample, reading whatever any of the models reads.
+    """Sample once, reading all that the models read together.
 
     Raises:
         InputError: models that read different concepts (a map depends on the whole set), or
@@ -142,21 +146,21 @@ def _open(heads: Sequence[Path | str], backbone: str | None) -> tuple[Backbone, 
     if not heads:
         return load_backbone(backbone or "nano-flux", device=this_device()), []
     models = [DenseModel.from_pretrained(heads[0])]
-    drawer = models[0].setup.backbone
+    sampler = models[0].setup.backbone
     for head in heads[1:]:
-        models.append(DenseModel.from_pretrained(head, drawer))
+        models.append(DenseModel.from_pretrained(head, sampler))
     for head, model in zip(heads, models, strict=True):
         name = model.setup.config.backbone.name
         if name != models[0].setup.config.backbone.name or name != (backbone or name):
             raise InputError(
-                f"'{head}' reads {name}, but {backbone or drawer.name} is to sample: heads and"
+                f"'{head}' reads {name}, but {backbone or sampler.name} is to sample: heads and"
                 " sampler must share a backbone"
             )
-    return drawer, models
+    return sampler, models
 
 
 def _names(models: Sequence[DenseModel], heads: Sequence[Path | str]) -> list[str]:
-    """The task; where two have the same, with the name of the run, and a number if need be."""
+    """Name each head's results by its task; of equal ones also by run, then by number."""
     tasks = [model.setup.task.name for model in models]
     names = [
         task if tasks.count(task) == 1 else f"{task}-{Path(head).name}"

@@ -54,7 +54,7 @@ class DPTConfig:
 
 
 class DenseHead(nn.Module, ABC):
-    """See the module."""
+    """From maps to a prediction; see the module for the contract."""
 
     @abstractmethod
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -202,7 +202,7 @@ def build_head(
 
     Args:
         name: a key of :data:`HEADS`.
-        deeplab, dpt: their settings; the other's are not used.
+        deeplab, dpt: settings of either head; only those of the named one are read.
         channels: of the maps, shallow layer first.
         outputs: channels K of the prediction.
 

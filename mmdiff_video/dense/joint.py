@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdiff_video.assembly import Training, train_run
+from mmdiff_video.assembly import Training, seeded_weights, train_run
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages
@@ -63,6 +63,10 @@ class Member:
         """The task's outputs of the shared model, called like a model of its own."""
         return lambda *inputs: model(*inputs)[:, self.outputs]
 
+    def loss(self, model: nn.Module, batch: DenseBatch) -> Tensor:
+        """The unweighted loss of the shared model on samples of this task."""
+        return self.setup.loss(self.share_of(model), batch)[0]
+
 
 @dataclass(frozen=True)
 class JointBatch:
@@ -96,15 +100,15 @@ def train_joint(
         How training ended, and the folders of the tasks.
 
     Raises:
-        InputError: a task that comes twice, or anything wrong with config, data or run folder.
+        InputError: a single task or one that comes twice; a config, data or a run folder that
+            cannot be trained with.
     """
-    names = [member.task for member in tasks]
+    names = [chosen.task for chosen in tasks]
     if len(set(names)) < len(names) or len(names) < 2:
         raise InputError(f"joint training needs different tasks, not {', '.join(names)}")
     members = members_of(config, tasks, backbone)
     first = members[names[0]].setup
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
+    with seeded_weights(config.train.seed):
         model = build_model(
             first.config,
             first.backbone,
@@ -153,17 +157,17 @@ def members_of(
 ) -> dict[str, Member]:
     """Set up every task as a run of its own, with the shared head and the union of concepts."""
     if config.concept_maps and config.concepts is None:
-        words = dict.fromkeys(word for member in tasks for word in task_named(member.task).concepts)
+        words = dict.fromkeys(word for chosen in tasks for word in task_named(chosen.task).concepts)
         config = replace(config, concepts=tuple(words))
     members: dict[str, Member] = {}
     start = 0
-    for member in tasks:
-        own = replace(member.config_of(config), head=config.head or _HEAD)
+    for chosen in tasks:
+        own = replace(chosen.config_of(config), head=config.head or _HEAD)
         own, loaded = load_training_images(own, load_image_card(own.data.name))
         setup = set_up_dense(own, loaded.classes, backbone)
         backbone = setup.backbone
         end = start + setup.task.outputs
-        members[member.task] = Member(
+        members[chosen.task] = Member(
             setup, training_views(setup, loaded), loaded, slice(start, end)
         )
         start = end
@@ -171,7 +175,7 @@ def members_of(
 
 
 class _JointViews:
-    """Samples of all tasks in equal number: a set with fewer pictures takes turns more often."""
+    """Samples of all tasks in equal number: an epoch goes through smaller sets more than once."""
 
     def __init__(self, members: Mapping[str, Member]):
         self.members = members
@@ -204,19 +208,12 @@ class _JointLoss:
 
     def __call__(self, model: nn.Module, batch: JointBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         count = sum(len(part.keys) for part in batch.parts.values())
-        losses = {task: self.task_loss(model, task, part) for task, part in batch.parts.items()}
+        losses = {t: self.members[t].loss(model, part) for t, part in batch.parts.items()}
         shares = (
             self.weights[task] * len(batch.parts[task].keys) / count * loss
             for task, loss in losses.items()
         )
         return torch.stack(list(shares)).sum(), losses
-
-    def task_loss(self, model: nn.Module, task: str, batch: DenseBatch) -> Tensor:
-        """The unweighted loss of one task's samples."""
-        member = self.members[task]
-        output = member.setup.output(member.share_of(model), batch)
-        terms = member.setup.task.loss(output, batch.target, batch.valid)
-        return torch.stack(list(terms.values())).sum()
 
 
 class _JointPreview:
@@ -241,7 +238,6 @@ def _task_weights(members: Mapping[str, Member], model: DenseNet, seed: int) -> 
     The paper sets the weights "from the relative loss magnitudes early in training". A function of
     config and data alone, so that resuming and several processes agree on it.
     """
-    loss = _JointLoss(members, {})
     magnitudes: dict[str, float] = {}
     for task, member in members.items():
         size = len(member.views)
@@ -249,9 +245,12 @@ def _task_weights(members: Mapping[str, Member], model: DenseNet, seed: int) -> 
         samples = (member.views.sample(place, 0) for place in places)
         usable = [s for s in samples if isinstance(s, DenseSample)]
         if not usable:
-            raise InputError(f"none of {_WEIGHT_SAMPLES} pictures for {task} is usable")
+            raise InputError(
+                f"none of the {min(_WEIGHT_SAMPLES, size)} pictures tried for {task} is usable:"
+                " `mmdiff-video data check` says why"
+            )
         device = member.setup.backbone.device
-        values = [float(loss.task_loss(model, task, collate([s]).to(device))) for s in usable]
+        values = [float(member.loss(model, collate([s]).to(device))) for s in usable]
         magnitudes[task] = max(sum(values) / len(values), 1e-6)
     inverse = {task: 1 / magnitude for task, magnitude in magnitudes.items()}
     mean = sum(inverse.values()) / len(inverse)

@@ -47,7 +47,7 @@ class FusedMaps(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Maps and head; concept maps and DINO features stand beside every map, where a run has them.
+    """Maps and head; concept maps and DINO features are concatenated to each map, if a run has any.
 
     Build with :func:`build_model`.
     """
@@ -98,11 +98,11 @@ def build_model(
         backbone: whose features are read.
         outputs: channels K of the output.
         head: a key of :data:`mmdiff_video.dense.heads.HEADS`.
-        beside: concept maps.
+        beside: number of concept maps.
         dino_channels: of the DINO features; 0: none.
 
     Raises:
-        InputError: an unknown tap, aggregation or head.
+        InputError: an unknown tap or head.
     """
     geometry, width = backbone.geometry, config.aggregator.width
     if config.input == "latent":
@@ -141,7 +141,7 @@ def concepts_of(config: DenseConfig, task: Task) -> tuple[str, ...]:
 
 
 def parameter_counts(model: DenseNet) -> Mapping[str, int]:
-    """Trainable parameters of the aggregators, of each, of the head, and in all."""
+    """Count trainable parameters by part, with ``total``; shares of a part begin with a blank."""
 
     def count(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters() if p.requires_grad)

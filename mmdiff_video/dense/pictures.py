@@ -9,6 +9,7 @@ from mmdiff_video.pictures import to_uint8
 from mmdiff_video.tasks import Task
 
 _OVERLAY = 0.55
+"""Weight of the colours that are laid over a picture."""
 
 PictureRow = list[NDArray[np.uint8]]
 """Pictures [H, W, 3] of one size that stand beside each other."""

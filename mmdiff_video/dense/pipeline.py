@@ -57,7 +57,7 @@ class DenseModel:
             InputError: no such folder or repository, an unfinished run, weights that do not fit.
         """
         folder = find_saved(folder)
-        # what is predicted for is seen once: no cache of the training run fills up with it
+        # each input is seen once: it would only fill the feature cache of the training run
         config = replace(load_config(DenseConfig, folder / CONFIG), cache=CacheConfig())
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -116,17 +116,17 @@ class DenseModel:
         Args:
             images: [N, 3, H, W] in [0, 1], of any size; they are resized for the backbone.
             captions: what each shows; where there is none, the run's prompt stands in.
-            keys: name the pictures for their noise; None: named by their pixels.
+            keys: name the pictures for their noise (same key, same noise); None: a hash of the
+                pixels.
 
         Returns:
-            [N, C, H, W] on the CPU: class ids, metres, saliency from 0 to 1, or whatever the task
-            predicts.
+            [N, C, H, W] on the CPU, of the size of the images, with the task's channels C: class
+            ids, metres or saliency in [0, 1] (C = 1), unit normals (C = 3).
 
         Raises:
             InputError: not a stack of pictures.
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise InputError(f"pictures must be [N, 3, H, W], not {list(images.shape)}")
+        _check_pictures(images)
         output = self._output(images[:, :, None], captions, keys)
         return self._decode(output[:, :, 0], images.shape[2:])
 
@@ -142,8 +142,12 @@ class DenseModel:
             caption: what the clip shows.
 
         Returns:
-            [T, C, H, W] on the CPU.
+            [T, C, H, W] on the CPU, as :meth:`predict`.
+
+        Raises:
+            InputError: not a stack of pictures.
         """
+        _check_pictures(frames)
         count = len(frames)
         stride = self.setup.backbone.geometry.time_stride
         lacking = -(count - 1) % stride
@@ -158,18 +162,24 @@ class DenseModel:
 
         Args:
             features: of one sample, with the run's taps, timesteps and concepts.
-            video: [1, 3, T, H, W], what was sampled.
+            video: [1, 3, T, H, W] in [0, 1], what was sampled.
 
         Returns:
-            [T, C, H, W] on the CPU.
+            [T, C, H, W] on the CPU, as :meth:`predict`.
         """
         output = self.setup.decode(self.setup.model, features, video)
         return self.decode_video(output[0].float(), video.shape[2], video.shape[3:])
 
     def decode_video(self, output: Tensor, count: int, size: Sequence[int]) -> Tensor:
-        """Turn the output of F latent frames [K, F, h, w] into predictions [count, C, H, W].
+        """Turn the output of F latent frames into predictions for every frame.
 
-        ``size``: H and W.
+        Args:
+            output: [K, F, h, w].
+            count: frames of the clip.
+            size: H and W of the predictions.
+
+        Returns:
+            [count, C, H, W] on the CPU.
         """
         output = output.transpose(0, 1)
         stride = self.setup.backbone.geometry.time_stride
@@ -203,6 +213,11 @@ class DenseModel:
     def _decode(self, output: Tensor, size: Sequence[int]) -> Tensor:
         output = F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)
         return self.setup.task.decode(output).cpu()
+
+
+def _check_pictures(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(f"pictures must be [N, 3, H, W], not {list(images.shape)}")
 
 
 def _classes(facts: dict | None) -> Classes | None:

@@ -30,11 +30,11 @@ from mmdiff_video.pictures import save_png, save_video, stamp
 from mmdiff_video.skipped import Skipped
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-"""Names of videos end like this, in any case."""
+"""How names of videos end, in small or capital letters."""
 
 _MOST_ELONGATED = 8
-"""Sides of a picture: the shorter one is brought to the run's size, so that the other one, and with
-it memory, would have no bound."""
+"""Longer side of a picture over its shorter one, at most: the shorter one is brought to the run's
+size, so that without a limit the longer one, and memory, would have none."""
 
 
 @dataclass
@@ -142,7 +142,7 @@ def _refuse_overwriting(inputs: Sequence[tuple[Path, Path]], out: Path) -> None:
     given = {path.resolve() for path, _ in inputs}
     for path, place in inputs:
         target = out / place
-        results = [_overlay(target, _is_video(path))]
+        results = [_overlay_path(target, _is_video(path))]
         if _is_video(path):
             check_frames_folder(target)
         else:
@@ -165,14 +165,14 @@ def check_frames_folder(place: Path) -> None:
     # file managers leave hidden ones
     names = [path.name for path in place.iterdir() if not path.name.startswith(".")]
     ours = all(re.fullmatch(r"\d{6,}\.png", name) for name in names)
-    if not ours or not _overlay(place, True).exists():
+    if not ours or not _overlay_path(place, True).exists():
         raise InputError(
             f"'{place}' is there already, and no earlier prediction: move it away or choose"
             " another --out"
         )
 
 
-def _overlay(place: Path, video: bool) -> Path:
+def _overlay_path(place: Path, video: bool) -> Path:
     return place.with_name(f"{place.name}_overlay{'.mp4' if video else '.png'}")
 
 
@@ -219,7 +219,7 @@ def write_picture(
     target = place.with_name(f"{place.name}.png")
     model.setup.task.write(prediction, target)
     painted = _painted(model, image, prediction, prediction)
-    save_png(Image.fromarray(painted), _overlay(place, False))
+    save_png(Image.fromarray(painted), _overlay_path(place, False))
     return target
 
 
@@ -252,7 +252,7 @@ def write_video(
                 yield _painted(model, frame, prediction, like)
 
     with write_folder_aside(place) as aside:
-        save_video(painted(aside), _overlay(place, True), fps=fps)
+        save_video(painted(aside), _overlay_path(place, True), fps=fps)
         if place.exists():
             remove_folder(place)
     return place

@@ -37,7 +37,7 @@ def train_and_score(
         The table of each task; none where the training was stopped, or in any but the main process.
 
     Raises:
-        InputError: anything wrong with tasks, config, data or run folder.
+        InputError: an unknown task, or as :func:`train_dense` and :func:`train_joint`.
     """
     chosen = [TaskData.parse(text) for text in tasks]
     joined = join_tasks(*(member.task for member in chosen))
@@ -89,15 +89,14 @@ def predict_with(
     Raises:
         InputError: as :func:`predict_paths`; or a run of another kind.
     """
-    if not (Path(run) / CONFIG).is_file():  # a Hub id, or nothing, which is said below
-        return [predict_paths(run, paths, out, prompt=prompt)]
-    opened = open_run(run, "dense", "joint")
-    if opened.facts.kind == "dense":
-        return [predict_paths(run, paths, out, prompt=prompt)]
-    return [
-        predict_paths(folder, paths, out / folder.name, prompt=prompt)
-        for folder in _folders(opened)
-    ]
+    if (Path(run) / CONFIG).is_file():  # else a Hub id; predict_paths refuses what is neither
+        opened = open_run(run, "dense", "joint")
+        if opened.facts.kind == "joint":
+            return [
+                predict_paths(folder, paths, out / folder.name, prompt=prompt)
+                for folder in _folders(opened)
+            ]
+    return [predict_paths(run, paths, out, prompt=prompt)]
 
 
 def _folders(run: Run) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A saved model of a dense task: its files, in a folder or on the Hugging Face Hub."""
+"""A saved dense model: its files, in a folder or on the Hugging Face Hub."""
 
 import shutil
 import tempfile

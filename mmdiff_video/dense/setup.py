@@ -1,6 +1,6 @@
 """From a config to the things a dense run is made of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdiff_video.assembly import RunSetup
+from mmdiff_video.assembly import RunSetup, seeded_weights
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.config import Override
@@ -28,7 +28,7 @@ Net = Callable[..., Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DenseSetup(RunSetup):
-    """Everything but the pictures.
+    """Everything of a run but the pictures.
 
     Attributes:
         card: of the data set.
@@ -69,7 +69,7 @@ class DenseSetup(RunSetup):
         keys: Sequence[str],
         captions: Sequence[str | None] | None,
     ) -> Tensor:
-        """Run everything on clips [B, 3, F, H, W]; the output [B, K, F', h, w]."""
+        """Run backbone and model on clips [B, 3, F, H, W]; the output [B, K, F', h, w]."""
         return self.decode(model, self.source(video, keys, captions), video)
 
     def decode(self, model: Net, features: DiTFeatures, video: Tensor) -> Tensor:
@@ -88,10 +88,15 @@ class DenseSetup(RunSetup):
         return taps + self.dino.entry_bytes(self.backbone.geometry.token_grid(*size))
 
     def output(self, model: Net, batch: DenseBatch) -> Tensor:
-        """Run everything on a batch; the output at the target's size, [B, K, h, w]."""
+        """Run backbone and model on a batch; the output at the target's size, [B, K, h, w]."""
         output = self.read(model, batch.images[:, :, None], batch.keys, batch.captions)[:, :, 0]
         size = batch.target.shape[-2:]
         return F.interpolate(output.float(), size, mode="bilinear", align_corners=False)
+
+    def loss(self, model: Net, batch: DenseBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Compare a model's output with the truth: the loss of a batch, and the terms it sums."""
+        terms = self.task.loss(self.output(model, batch), batch.target, batch.valid)
+        return torch.stack(list(terms.values())).sum(), terms
 
 
 def resolve_dense_config(file: str | None, overrides: Sequence[Override]) -> DenseConfig:
@@ -110,7 +115,7 @@ def set_up_dense(
 
     Args:
         config: gaps (None) are filled with the backbone's and the card's defaults.
-        classes: of a segmentation.
+        classes: of a segmentation; None for other tasks.
         backbone: one that is loaded already, when several runs share it.
 
     Raises:
@@ -153,8 +158,7 @@ def set_up_dense(
         dino = load_dino(config.dino, backbone.device, config.dino_layers)
         if source.cache is not None:
             dino = CachedDino(dino, source.cache)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
+    with seeded_weights(config.train.seed):
         model = build_model(
             config,
             backbone,

@@ -1,18 +1,17 @@
 """``mmdiff-video dense``: train a head on labelled pictures, and score it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmdiff_video.assembly import CacheUse, Training, train_run
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.datasets.loading import load_images
 from mmdiff_video.datasets.pictures.card import ImageCard, load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages
-from mmdiff_video.datasets.pictures.views import DenseBatch, DenseSample, TrainingViews, collate
+from mmdiff_video.datasets.pictures.views import DenseSample, TrainingViews, collate
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import PictureRow, picture_row
@@ -40,7 +39,7 @@ def train_dense(
         backbone: one that is loaded already, when several runs share it.
 
     Raises:
-        InputError: anything wrong with the config, the data or the run folder.
+        InputError: a config, data or a run folder that cannot be trained with.
     """
     config, loaded = load_training_images(config, load_image_card(config.data.name))
     setup = set_up_dense(config, loaded.classes, backbone)
@@ -51,7 +50,7 @@ def train_dense(
         model=setup.model,
         samples=views,
         collate=collate,
-        loss=_Loss(setup),
+        loss=setup.loss,
         preview=_Preview(setup, views),
         lr_factors={"head": config.head_lr_factor},
         parameters=parameter_counts(setup.model),
@@ -100,18 +99,6 @@ def training_views(setup: DenseSetup, loaded: LoadedImages) -> TrainingViews:
     )
 
 
-class _Loss:
-    """The loss of one batch of views."""
-
-    def __init__(self, setup: DenseSetup):
-        self.setup = setup
-
-    def __call__(self, model: nn.Module, batch: DenseBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        output = self.setup.output(model, batch)
-        terms = self.setup.task.loss(output, batch.target, batch.valid)
-        return torch.stack(list(terms.values())).sum(), terms
-
-
 class _Preview:
     """Draws the first views: input, truth, prediction, error."""
 
@@ -124,7 +111,7 @@ class _Preview:
 
 
 def preview_rows(setup: DenseSetup, views: TrainingViews, model: Net) -> list[PictureRow]:
-    """Draw the first views of a task; broken ones are left out, as the training loop counts them.
+    """Draw the first views of a task; broken ones are left out (the training loop counts them).
 
     Args:
         setup, views: of the task.

@@ -1,1 +1,1 @@
-"""The video-to-3DGS task: features to Gaussians to scored novel views."""
+"""Clips to Gaussians: train a decoder, score its novel views, render them, compare inputs."""

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import torch
 
-from mmdiff_video.config import load_config
 from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSSample, collate
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json, write_text
@@ -22,7 +21,7 @@ from mmdiff_video.nvs.report import format_metric, report_name, shown_metrics
 from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.nvs.train import train_3dgs
 from mmdiff_video.pictures import save_png, side_by_side, to_uint8
-from mmdiff_video.runs import open_run
+from mmdiff_video.runs import CONFIG, open_run
 from mmdiff_video.tables import format_count, format_table
 from mmdiff_video.training import count_parameters
 
@@ -36,7 +35,7 @@ ARMS = {
 """Run folder -> label in the table."""
 
 _SCENES, _VIEWS = 3, 2
-"""Of the picture: scenes, and held-out views of each."""
+"""Scenes in the picture, and held-out views of each."""
 
 
 def compare_3dgs(
@@ -49,11 +48,11 @@ def compare_3dgs(
     """Train and score some arms under equal settings; returns the tables.
 
     Every arm has the same clips, samplings, steps, batch and decoder; ``latent-wide`` has a wider
-    trunk, so that the features' aggregator is not a free gift of parameters. Writes
+    trunk, so that it has as many parameters as aggregator and decoder of ``features``. Writes
     ``comparison.json`` (split -> arm -> report), ``comparison.md`` and, for each split, a picture
-    of the arms' renders side by side. Arms that are done are kept and a half-trained one goes on,
-    so that the same command continues a comparison that was stopped. A report is kept only where
-    it has the last step and the scenes of this comparison.
+    of the arms' renders side by side. Finished arms are kept and a half-trained one goes on, so
+    that the same command continues a comparison that was stopped. A report is kept only if it is
+    of the last step and of the scenes of this comparison.
 
     Args:
         config: of every arm; its ``input`` is not read.
@@ -114,9 +113,9 @@ class _Protocol:
         return cls(samples, frozenset(keys), choices.note)
 
     def holds(self, path: Path, steps: int) -> bool:
-        """Whether there is a report, of this and of a model of so many steps.
+        """Whether a file reports these scenes and frames, of a model of so many steps.
 
-        ``eval`` writes to the same file, of any step and of fewer clips or other frames.
+        ``eval`` writes the same file for any step, and for fewer clips or other frames.
         """
         if not path.exists():
             return False
@@ -137,9 +136,9 @@ def _arms(config: NVSConfig, names: Sequence[str]) -> tuple[dict[str, NVSConfig]
 
 def _trained(run: Path, arm: NVSConfig) -> bool:
     """Whether a run has finished its training, with these settings."""
-    if not (run / "config.yaml").exists():
+    if not (run / CONFIG).exists():
         return False
-    found = load_config(NVSConfig, run / "config.yaml")
+    found = open_run(run, "3dgs").read_config(NVSConfig)
     index = found.data.eval_index
     found = replace(
         found,
@@ -196,8 +195,8 @@ def _draw(runs: Mapping[str, Reconstructor], samples: EvaluationDataset, path: P
         viewmats, Ks = batch.target_viewmats[0, views], batch.target_Ks[0, views]
         columns = [to_uint8(batch.target_images[0, views].movedim(1, -1))]
         for run in runs.values():
-            drawn = render(run.reconstruct(batch)[0], viewmats, Ks, height, width)
-            columns.append(to_uint8(drawn.image))
+            rendered = render(run.reconstruct(batch)[0], viewmats, Ks, height, width)
+            columns.append(to_uint8(rendered.image))
         rows += list(zip(*columns, strict=True))
         titles += [f"{sample.clip_key}, frame {batch.target_indices[0, view]}" for view in views]
     if rows:

@@ -1,4 +1,4 @@
-"""Everything a video-to-3DGS run is made of, as one typed config."""
+"""Everything a run of ``mmdiff-video train-3dgs`` is made of, as one typed config."""
 
 from dataclasses import dataclass, field
 
@@ -24,11 +24,12 @@ class DataConfig:
         frames: input frames F of a clip, at least 2.
         height, width: pixels that input and target frames are resized and cropped to.
         targets: held-out views per sample.
-        input_targets: input frames that are supervised as well, drawn anew at each step. They tie
-            the Gaussians to what was seen; the held-out views make them hold from elsewhere.
+        input_targets: input frames that are rendered and compared as well, chosen anew at each
+            step. They keep the Gaussians true to the input; the held-out views make them right
+            from elsewhere.
         eval_targets: held-out views per clip in evaluation.
         span: (least, most) frames between the first and last input frame of a sample.
-        samplings_per_clip: draw this many fixed samplings per clip instead of a fresh one each
+        samplings_per_clip: this many fixed choices of frames per clip instead of a fresh one each
             epoch, so that the feature cache can serve them.
         max_clips: train on a seeded choice of this many clips (the paper: 1000).
         max_eval_clips: evaluate on a seeded choice of this many clips (the paper: 200).
@@ -96,12 +97,11 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NVSConfig:
-    """A video-to-3DGS run.
+    """A run of ``mmdiff-video train-3dgs``.
 
     Attributes:
         input: what the decoder reads: ``features`` (aggregated taps) or ``latent`` (the clean
-            latent of real clips, the denoised latent of generated ones), the two rows of the
-            paper's Table 9.
+            latent of the clip), the two inputs that the paper's Table 9 compares.
         aggregation: how taps are fused over timesteps: ``adaptive`` (the paper's), ``static``,
             ``mean``, ``concat`` or ``single``.
         backbone, aggregator, decoder, data, cache, loss, train: see their classes.

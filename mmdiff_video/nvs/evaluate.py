@@ -26,7 +26,7 @@ from recon.perceptual import LpipsUnavailable
 from recon.shift_tolerant import MIN_SIZE, load_st_lpips
 
 _PICTURES = 24
-"""Scenes that get a side-by-side picture."""
+"""Scenes that get a side-by-side picture, at most."""
 
 
 def eval_3dgs(
@@ -40,7 +40,7 @@ def eval_3dgs(
 ) -> str:
     """Score a run, write ``eval.json`` and pictures into it, and return the table.
 
-    Of another split than ``test``: ``eval-<split>.json``.
+    For another split than ``test`` the file is ``eval-<split>.json``.
 
     PSNR, SSIM and LPIPS of the held-out views: mean over the views of a scene, then over scenes.
     Beside them the trivial baseline, which copies the input frame nearest in time, and the input
@@ -51,7 +51,7 @@ def eval_3dgs(
         split: of the data set.
         data_root: where the data lies now, if it moved.
         max_clips: a seeded choice of clips; None: the config's ``max_eval_clips``, else the card's.
-            Of the split ``train`` never other clips than those that the run learnt from.
+            Of the split ``train`` only clips that the run was trained on are chosen.
         eval_index: pixelSplat's evaluation index; None: the config's, else evenly spread views.
         backbone: the run's, if it is loaded already.
 
@@ -89,7 +89,7 @@ def eval_3dgs(
 
 
 def _perceptual_metrics(setup: Setup) -> tuple[dict[str, nn.Module], str]:
-    """LPIPS, or else ST-LPIPS where its weights are; and why there is no LPIPS."""
+    """Load LPIPS, else ST-LPIPS if its weights are installed; and say why there is no LPIPS."""
     lpips, reason = lpips_or_reason(setup.backbone.device)
     if lpips is not None:
         return {"lpips": lpips}, ""
@@ -180,7 +180,7 @@ def _score_scene(
 
 
 def _nearest_inputs(batch: NVSBatch) -> Tensor:
-    """For each held-out frame, the position of the input frame nearest in time."""
+    """For each held-out frame [V], the position of the input frame nearest in time."""
     gaps = (batch.target_indices[0][:, None] - batch.input_indices[0][None]).abs()
     return gaps.argmin(1)
 

@@ -60,7 +60,17 @@ class FeatureReconstructor(nn.Module):
 
 
 def build_model(config: NVSConfig, backbone: Backbone, space: SceneSpace) -> nn.Module:
-    """Build the reconstructor that a config describes, with fresh weights."""
+    """Build the reconstructor that a config describes, with fresh weights.
+
+    Args:
+        config: complete, or with taps and timesteps left to the backbone's defaults.
+        backbone: whose latents or features are decoded.
+        space: where Gaussians may lie and how large they may be.
+
+    Raises:
+        InputError: an unknown tap.
+        ValueError: strides of the latent that the decoder cannot undo.
+    """
     geometry = backbone.geometry
     if config.input == "latent":
         return LatentReconstructor(
@@ -93,6 +103,11 @@ def widen_to(
     config: NVSConfig, target: int, backbone: Backbone, space: SceneSpace
 ) -> tuple[NVSConfig, int]:
     """Widen the decoder's trunk until the model has about ``target`` trainable parameters.
+
+    Args:
+        config: of the model; the widths that are tried start at its decoder's.
+        target: trainable parameters wanted.
+        backbone, space: see :func:`build_model`.
 
     Returns:
         The config with the width (a multiple of the head count) whose count is nearest to the

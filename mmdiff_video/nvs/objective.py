@@ -1,4 +1,4 @@
-"""What training minimises: the difference between rendered and true views."""
+"""Rendering, and the loss of training: the difference between rendered and true views."""
 
 import logging
 
@@ -48,7 +48,7 @@ def lpips_or_reason(device: torch.device) -> tuple[Lpips | None, str]:
     """Load LPIPS, or say in one line why there is none.
 
     Raises:
-        InputError: a weights file was named that is not one.
+        InputError: the file that ``MMDIFF_LPIPS_WEIGHTS`` names holds no such weights.
     """
     try:
         loaded = load_lpips(device)
@@ -60,11 +60,11 @@ def lpips_or_reason(device: torch.device) -> tuple[Lpips | None, str]:
 class RenderLoss(nn.Module):
     """Squared error, 1 - SSIM and LPIPS of rendered views, and a price on opacity.
 
-    Without LPIPS weights on the machine the perceptual term is left out, and a log line says so
-    once.
+    Without LPIPS weights on the machine the perceptual term is left out, and a log line says so.
 
     Raises:
-        InputError: the perceptual term is the only one that compares, and is left out.
+        InputError: the perceptual term is the only one that compares, and is left out; or the
+            named file of its weights is none.
     """
 
     def __init__(self, config: LossConfig, device: torch.device):

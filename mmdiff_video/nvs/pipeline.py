@@ -66,10 +66,7 @@ class Reconstructor:
     @torch.no_grad()
     def reconstruct(self, batch: NVSBatch) -> Gaussians:
         """Decode a batch of data-set samples; Gaussians [B, G, ...] in each sample's world."""
-        batch = batch.to(self.setup.backbone.device)
-        features = self.setup.source(batch.video, batch.keys, batch.captions)
-        height, width = batch.video.shape[-2:]
-        return self.model(features, batch.input_viewmats, batch.input_Ks, height, width)
+        return self.setup.reconstruct(self.model, batch.to(self.setup.backbone.device))
 
     @torch.no_grad()
     def predict(
@@ -78,10 +75,11 @@ class Reconstructor:
         """Reconstruct one clip of your own.
 
         Args:
-            images: [F, 3, H, W] in [0, 1]; F and H x W as the backbone can take them.
+            images: [F, 3, H, W] in [0, 1], of a number and size that the backbone takes (an error
+                names the nearest that it does).
             Ks: [F, 3, 3] in pixels, principal point from the top-left corner.
             viewmats: [F, 4, 4] world-to-camera, OpenCV axes, in any unit of length.
-            caption: says what the clip shows; None: the run's prompt does.
+            caption: what the clip shows; None: the run's prompt.
 
         Returns:
             Gaussians without batch dimension, in the world and unit of ``viewmats``.
@@ -90,6 +88,8 @@ class Reconstructor:
             InputError: shapes or a size that do not fit, or (for data sets scaled by their
                 baseline) first and last cameras in one place.
         """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(f"images must be [F, 3, H, W], not {list(images.shape)}")
         frames, _, height, width = images.shape
         if viewmats.shape != (frames, 4, 4) or Ks.shape != (frames, 3, 3):
             raise InputError(
@@ -112,6 +112,6 @@ class Reconstructor:
         )
         key = hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=8).hexdigest()
         features = self.setup.source(images.movedim(0, 1)[None], [key], [caption])
-        found = self.model(features, local[None], Ks[None], height, width)[0]
-        in_first = replace(found, means=found.means / scale, scales=found.scales / scale)
+        decoded = self.model(features, local[None], Ks[None], height, width)[0]
+        in_first = replace(decoded, means=decoded.means / scale, scales=decoded.scales / scale)
         return in_first.transform(invert_rigid(viewmats[0]))

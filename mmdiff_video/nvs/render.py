@@ -43,18 +43,20 @@ def render_scene(
 
     Args:
         run: a run folder.
-        out: the video, .mp4 or another container of H.264.
+        out: the video, .mp4 or another container that holds H.264.
         scene: key of a clip; None: the first of the split.
         trajectory: a key of :data:`recon.trajectories.TRAJECTORIES`.
-        ply: also save the Gaussians here (Inria layout).
+        ply: also save the Gaussians here, in the PLY layout of the original 3DGS code.
         depth: put the depth beside the picture.
         split: where to look for the clip.
         data_root: where the data lies now, if it moved.
         num_frames, fps: of the video.
-        scale: draw at this many times the size of the input frames; None: at least 384 pixels wide.
+        scale: render at this many times the size of the input frames; None: the least that makes
+            the video 384 pixels wide or wider.
 
     Raises:
-        InputError: an unknown trajectory or scene (lists what there is), no run, no data.
+        InputError: an unknown trajectory or scene (lists what there is), no run, no data, a number
+            below 1, or one file for both results.
     """
     if trajectory not in TRAJECTORIES:
         raise unknown_name("trajectory", trajectory, TRAJECTORIES)
@@ -91,7 +93,7 @@ def render_scene(
 
 
 def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> PosedClip:
-    """Find a scene by its key among those of the run and of the card; None: the run's first."""
+    """Find a clip by its key, among the card's choice too; None: the first of the run's choice."""
     setup, data = reconstructor.setup, reconstructor.setup.config.data
     limit = data.max_clips if split == "train" else data.max_eval_clips
     usual = setup.card.splits.get(split)

@@ -1,4 +1,4 @@
-"""What scoring a video-to-3DGS run leaves behind: its eval.json, and the table of it."""
+"""The result of scoring a run of ``mmdiff-video train-3dgs``: eval.json, and its table."""
 
 import math
 import statistics
@@ -25,12 +25,12 @@ METRICS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "st_lpips": "ST-LPI
 
 EQUAL_PSNR = 100.0
 """dB counted for a view that equals its truth to the last bit, such as a copied frame of a still
-camera; its PSNR is infinite and would leave no mean."""
+camera: its PSNR is infinite, and so would be the mean."""
 
 
 @dataclass
 class Scores:
-    """Per-scene means of the metrics, gathered scene by scene.
+    """The metrics of each scene.
 
     Attributes:
         scenes: row -> clip key -> metric -> mean over the scene's views.
@@ -58,7 +58,7 @@ def make_report(
     skipped: Sequence[Mapping[str, str]],
     no_lpips: str,
 ) -> dict[str, Any]:
-    """Say what was scored, how, and what came out: the content of an eval.json.
+    """Make the content of an eval.json: what was scored, how, and the scores.
 
     Args:
         setup: of the run.
@@ -106,7 +106,7 @@ def make_report(
 
 
 def report_name(split: str) -> str:
-    """Stem of the JSON file, and name of the folder of pictures, that scoring a split leaves."""
+    """Name of the folder of pictures, and of the JSON file without its ending, for a split."""
     return "eval" if split == "test" else f"eval-{split}"
 
 

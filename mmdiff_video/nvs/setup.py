@@ -5,23 +5,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
-from mmdiff_video.assembly import RunSetup
+from mmdiff_video.assembly import RunSetup, seeded_weights
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import Override
 from mmdiff_video.datasets.clips.card import DatasetCard, load_card
+from mmdiff_video.datasets.clips.views import NVSBatch
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.source import FeatureSource
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.model import build_model
 from mmdiff_video.runs import resolve_run_config
 from recon.decoder import SceneSpace
+from recon.gaussians import Gaussians
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup(RunSetup):
-    """Everything but the clips.
+    """Everything of a run but the clips.
 
     Attributes:
         card: of the data set; its spans are the config's.
@@ -45,6 +47,20 @@ class Setup(RunSetup):
             "data": self.config.data.name,
             "size": [self.frames, self.height, self.width],
         }
+
+    def reconstruct(self, model: nn.Module, batch: NVSBatch) -> Gaussians:
+        """Read the features of a batch and decode them.
+
+        Args:
+            model: made by :func:`mmdiff_video.nvs.model.build_model` from this config.
+            batch: on the backbone's device.
+
+        Returns:
+            Gaussians with batch dimension B, in each sample's world.
+        """
+        features = self.source(batch.video, batch.keys, batch.captions)
+        height, width = batch.video.shape[-2:]
+        return model(features, batch.input_viewmats, batch.input_Ks, height, width)
 
 
 def resolve_config(file: str | None, overrides: Sequence[Override]) -> NVSConfig:
@@ -92,8 +108,7 @@ def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
     card = replace(card, min_span=least, max_span=most)
     space = SceneSpace(near=card.near, far=card.far, scale_cap=card.scale_cap)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.train.seed)
+        with seeded_weights(config.train.seed):
             model = build_model(config, backbone, space)
     except InputError:
         raise

@@ -34,7 +34,7 @@ def train_3dgs(
         backbone: one that is loaded already, when several runs share it.
 
     Raises:
-        InputError: anything wrong with the config, the data or the run folder.
+        InputError: a config, data or a run folder that cannot be trained with.
     """
     setup = set_up(config, backbone)
     config, data = setup.config, setup.config.data
@@ -74,7 +74,7 @@ def train_3dgs(
 
 
 class _Loss:
-    """Features, Gaussians, rendered targets and some rendered inputs: the loss of one batch."""
+    """The loss of one batch, on its held-out views and some of its input views."""
 
     def __init__(self, setup: Setup):
         self.setup = setup
@@ -82,9 +82,7 @@ class _Loss:
             self.render_loss = RenderLoss(setup.config.loss, setup.backbone.device)
 
     def __call__(self, model: nn.Module, batch: NVSBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        height, width = batch.video.shape[-2:]
-        features = self.setup.source(batch.video, batch.keys, batch.captions)
-        gaussians = model(features, batch.input_viewmats, batch.input_Ks, height, width)
+        gaussians = self.setup.reconstruct(model, batch)
         images, viewmats, Ks = batch.target_images, batch.target_viewmats, batch.target_Ks
         count = min(self.setup.config.data.input_targets, batch.video.shape[2])
         if count:
@@ -109,8 +107,7 @@ class _Preview:
             return  # broken: the loop counts it
         batch = collate([sample]).to(self.setup.backbone.device)
         height, width = batch.video.shape[-2:]
-        features = self.setup.source(batch.video, batch.keys, batch.captions)
-        gaussians = model(features, batch.input_viewmats, batch.input_Ks, height, width)[0]
+        gaussians = self.setup.reconstruct(model, batch)[0]
         out = render(gaussians, batch.target_viewmats[0], batch.target_Ks[0], height, width)
         near, far = depth_range(out.depth, out.alpha)
         depth = to_uint8(colorize_depth(out.depth, out.alpha, near, far))

@@ -88,7 +88,7 @@ def test_a_run_of_the_other_kind_is_named(fails, tmp_path: Path):
     (tmp_path / "config.yaml").write_text("task: depth\n")
     (tmp_path / "dense.json").write_text("{}")
     for command in (["eval-3dgs", tmp_path], ["render", tmp_path, "--out", tmp_path / "a.mp4"]):
-        assert "is a run of `mmdiff-video dense`: `eval`, `predict` and" in fails(*command)
+        assert "is a run of `mmdiff-video dense`: `eval`, `predict`, `generate`" in fails(*command)
 
 
 def test_a_root_in_which_no_clip_is_usable(fails, root: Path, tmp_path: Path):

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_dense import SHORT, dense
 
 from mmdiff_video.cli import main
-from mmdiff_video.dense.generate import SampleConfig, draw
+from mmdiff_video.dense.generate import SampleConfig, sample_for
 from mmdiff_video.dense.joint import give_share, members_of
 from mmdiff_video.dense.model import build_model
 from mmdiff_video.dense.pipeline import DenseModel
@@ -138,7 +138,7 @@ def test_one_decoder_learns_all_tasks_and_leaves_a_run_of_each(
     assert losses["depth"]["silog"] == 2.0
     # all of them read the same concepts, so that they can share one sampling run
     sample = SampleConfig(height=32, width=48, frames=1, steps=6)
-    assert draw(nano_wan, models, "A chair.", sample).features.concepts is not None
+    assert sample_for(nano_wan, models, "A chair.", sample).features.concepts is not None
 
     for verb in ("eval", "eval-dense"):
         assert main([verb, str(joint), "--data-root", str(stills)]) == 0

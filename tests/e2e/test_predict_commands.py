@@ -13,7 +13,7 @@ from tiny_dense import dense
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.video_reader import count_frames
 from mmdiff_video.dense import generate
-from mmdiff_video.dense.generate import SampleConfig, draw, part_of
+from mmdiff_video.dense.generate import SampleConfig, part_of, sample_for
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
@@ -147,6 +147,9 @@ def test_three_lines_to_a_prediction_and_a_saved_model_predicts_the_same(runs, t
     assert torch.equal(saved.predict(images), depth)
     alone = model.predict(images[1:])
     torch.testing.assert_close(alone[0], depth[1], atol=1e-4, rtol=1e-4)
+    for predict, wrong in ((model.predict, images[0]), (model.predict_video, images[None])):
+        with pytest.raises(InputError, match=r"pictures must be \[N, 3, H, W\], not"):
+            predict(wrong)
 
 
 def test_heads_read_the_sampling_run_and_leave_the_sample_as_it_is(
@@ -181,8 +184,8 @@ def test_heads_with_other_taps_and_timesteps_share_one_run(runs, stills, tmp_pat
     assert dense("depth", stills, other, "backbone.taps=[0]", "backbone.timesteps=[0.6]") == 0
     models = [DenseModel.from_pretrained(run, nano_wan) for run in (runs["depth"], other)]
     sample = SampleConfig(height=32, width=48, frames=1, steps=8)
-    found = draw(nano_wan, models, "A chair.", sample)
-    alone = draw(nano_wan, models[1:], "A chair.", sample)
+    found = sample_for(nano_wan, models, "A chair.", sample)
+    alone = sample_for(nano_wan, models[1:], "A chair.", sample)
     assert torch.equal(found.video, alone.video)
     together, single = (
         models[1].predict_features(part_of(read.features, models[1]), read.video)
@@ -198,10 +201,10 @@ def test_concept_maps_are_read_at_the_heads_own_timesteps_or_not_at_all(
     assert dense("depth", stills, words, "concept_maps=true", "backbone.timesteps=[0.6]") == 0
     models = [DenseModel.from_pretrained(run, nano_wan) for run in (words, runs["depth"])]
     sample = SampleConfig(height=32, width=48, frames=1, steps=8)
-    assert draw(nano_wan, models[:1], "A chair.", sample).features.timesteps == (0.6,)
+    assert sample_for(nano_wan, models[:1], "A chair.", sample).features.timesteps == (0.6,)
     for heads in (models, models[::-1]):
         with pytest.raises(InputError, match="different timesteps"):
-            draw(nano_wan, heads, "A chair.", sample)
+            sample_for(nano_wan, heads, "A chair.", sample)
 
 
 def test_heads_on_another_backbone_are_refused(runs, tmp_path, capsys):

@@ -80,6 +80,8 @@ def test_shapes_and_sizes_that_do_not_fit_are_refused(reconstructor, clip):
     images, Ks, viewmats = clip
     with pytest.raises(InputError, match="5 images need viewmats"):
         reconstructor.predict(images, Ks, viewmats[:3])
+    with pytest.raises(InputError, match=r"must be \[F, 3, H, W\], not \[1, 5, 3"):
+        reconstructor.predict(images[None], Ks, viewmats)
     with pytest.raises(InputError, match="height 30"):
         reconstructor.predict(images[:, :, :30], Ks, viewmats)
 

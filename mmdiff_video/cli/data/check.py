@@ -1,6 +1,7 @@
 """Validate every clip's cameras and video, or every picture and its labels.
 
-Draws the camera paths of clips. Exit status 2 when nothing is usable.
+Prints a table, writes report.json into --out, and draws the camera paths of clips there. Exit
+status 2 when nothing is usable.
 """
 
 import argparse
