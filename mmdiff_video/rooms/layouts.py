@@ -26,7 +26,7 @@ class RoomLayout(Protocol):
 
     @property
     def splits(self) -> tuple[str, str]:
-        """Which of train, val and test it has: for training, and held out."""
+        """Which of train, val and test it has: the one to train on, and the held-out one."""
         ...
 
     @property
