@@ -66,7 +66,8 @@ def read_mask(path: Path) -> NDArray[np.float32]:
     """
     stored = read_label(path)
     if stored.mode in SIXTEEN_BITS or stored.image is None:
-        raise PictureError(f"{path.name} is no 8-bit picture: a mask is one, of 0 and 255")
+        found = "is an array" if stored.image is None else "has 16 bits"
+        raise PictureError(f"{path.name} {found}: a mask is an 8-bit picture of 0 and 255")
     mask = np.array(stored.image.convert("L"))
     if mask.max() == 1:
         raise PictureError(f"the largest value of {path.name} is 1: a mask holds 0 and 255")
