@@ -16,6 +16,13 @@ class Skipped(NamedTuple):
     reason: str
 
 
+def listed(skipped: Sequence[Skipped], show: int = 20) -> list[str]:
+    """Lines for a terminal: the first with their reasons, then how many more there are."""
+    lines = [f"  skipped {key}: {reason}" for key, reason in skipped[:show]]
+    more = len(skipped) - show
+    return [*lines, f"  ... and {more} more"] if more > 0 else lines
+
+
 def reasons(skipped: Sequence[Skipped], show: int = 3) -> str:
     """Words to end a message with: how many were left out, and why the first were."""
     if not skipped:

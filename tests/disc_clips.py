@@ -16,17 +16,17 @@ class Discs:
 
     def __init__(self, version: int = 1):
         self.version = version
-        self.rendered: list[str] = []
+        self.drawn: list[str] = []
 
     @property
     def key(self) -> dict[str, str | int]:
         return {"name": "discs", "version": self.version}
 
-    def render(
+    def draw(
         self, split: str, indices: Sequence[int], config: CorpusConfig
     ) -> Iterator[tuple[NDArray[np.uint8], str]]:
         for index in indices:
-            self.rendered.append(f"{split}/{index}")
+            self.drawn.append(f"{split}/{index}")
             rng = np.random.default_rng([index, split == "val", config.seed])
             name = list(COLOURS)[index % len(COLOURS)]
             side = "left" if rng.random() < 0.5 else "right"

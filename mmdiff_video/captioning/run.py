@@ -20,9 +20,7 @@ from mmdiff_video.datasets.clips.clip import ClipError
 from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.errors import InputError
 from mmdiff_video.process import processes, this_device
-from mmdiff_video.skipped import Skipped
-
-_REASONS_SHOWN = 20
+from mmdiff_video.skipped import Skipped, listed
 
 
 @dataclass
@@ -57,10 +55,7 @@ class CaptionReport:
             f"{self.title}: {self.written} captions by {self.model} added to {self.path},"
             f" {self.there} were there, {self.left} are still to come, {len(self.skipped)} skipped"
         ]
-        lines += [f"  skipped {key}: {why}" for key, why in self.skipped[:_REASONS_SHOWN]]
-        if (more := len(self.skipped) - _REASONS_SHOWN) > 0:
-            lines.append(f"  ... and {more} more")
-        return "\n".join(lines)
+        return "\n".join([*lines, *listed(self.skipped)])
 
 
 def caption_dataset(
@@ -80,12 +75,14 @@ def caption_dataset(
     Args:
         name: a data set, of labelled pictures or posed clips.
         root: the data root; None: see :func:`mmdiff_video.rooms.on_the_spot.find_or_make_root`.
-        model, instruction, max_new_tokens: see :func:`load_captioner`.
+        model, instruction, max_new_tokens: see
+            :func:`mmdiff_video.captioning.captioner.load_captioner`.
         batch_size: pictures in one go.
         limit: at most this many pictures in this run.
 
     Raises:
-        InputError: no such data or model, broken captions, a number below 1.
+        InputError: no such data or model, broken captions or ones that cannot be written, a number
+            below 1, several processes, pictures that do not fit into memory together.
     """
     for flag, value in (
         ("max-new-tokens", max_new_tokens),

@@ -70,8 +70,12 @@ def find_subjects(name: str, root: Path) -> Subjects:
     Of pictures all splits that are there, labelled for whichever task; of clips those that training
     and evaluation take unless a config says otherwise.
 
+    Args:
+        name: of its card.
+        root: the data root.
+
     Raises:
-        InputError: no split can be looked into.
+        InputError: no data set of that name, or no split can be looked into.
     """
     card = card_of(name, root)
     if isinstance(card, ImageCard):

@@ -1,4 +1,4 @@
-"""Train a head for segmentation, depth, saliency or normals on pictures, and score it.
+"""Train a head for a dense task (segmentation, depth...) on pictures, and score it.
 
 examples:
   laptop   mmdiff-video dense --task depth --data rooms --out runs/depth cache.dir=cache
@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="TASK[=DATA[:DIR]]",
-        help="what the data is labelled with (mmdiff-video data list): seg, depth, saliency or"
-        " normals, with data of its own where it is not --data's; given several times, one decoder"
-        " learns them all",
+        help="what the data is labelled with, for instance depth (mmdiff-video data list names"
+        " the tasks of each set), with data of its own where it is not --data's; given several"
+        " times, one decoder learns them all",
     )
     reading_arguments(parser, data="voc, duts, nyu, folders or rooms", backbone="nano-flux")
     training_arguments(parser, "head")

@@ -1,8 +1,8 @@
-"""Captions of clips and images: ``captions.jsonl`` in a data root, one JSON object per line.
+"""Captions of clips and pictures: ``captions.jsonl`` in a data root, one JSON object per line.
 
     {"key": "0a1b2c", "caption": "A purple chair on a dotted rug."}
 
-A frozen backbone is prompted with the caption of what it is shown (the paper captions real images
+A frozen backbone is prompted with the caption of what it is shown (the paper captions real pictures
 with a vision-language model); without the file a fixed prompt does. ``mmdiff-video caption`` writes
 the file line by line, and puts the model's name into each.
 """
@@ -84,7 +84,7 @@ class CaptionFile:
         self.captions = read_captions(root)
 
     def add(self, captions: Mapping[str, str], model: str) -> None:
-        """Append captions of new keys, and hand them to the operating system.
+        """Append captions of keys that have none yet, each line naming the ``model`` that made it.
 
         Raises:
             InputError: the file cannot be written.

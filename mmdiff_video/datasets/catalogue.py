@@ -8,7 +8,7 @@ from mmdiff_video.errors import unknown_name
 
 
 def list_datasets() -> str:
-    """Name every data set, by kind."""
+    """Name every data set, by kind, and what pictures are labelled with."""
     lines = ["posed clips:", *(f"  {n}: {load_card(n).title}" for n in card_names())]
     lines.append("labelled pictures:")
     for name in image_card_names():
@@ -18,7 +18,7 @@ def list_datasets() -> str:
 
 
 def show_dataset(name: str) -> str:
-    """Say where to get a data set and how it must lie.
+    """Say where to get a data set and how it must lie; of rooms, as clips and as pictures.
 
     Raises:
         InputError: there is none of that name; lists them.
@@ -37,16 +37,12 @@ def show_dataset(name: str) -> str:
 
 
 def card_of(name: str, root: Path | None) -> DatasetCard | ImageCard:
-    """Load the card of a data set; of rooms, for what lies in ``root``.
+    """Load the card of a data set.
 
-    Raises:
-        InputError: there is no data set of that name.
-    """
-    return load_image_card(name) if holds_pictures(name, root) else load_card(name)
-
-
-def holds_pictures(name: str, root: Path | None) -> bool:
-    """Tell labelled pictures from posed clips; of rooms, by what lies in ``root``.
+    Args:
+        name: of the data set.
+        root: of rooms, which are both: a data root that says by what lies in it whether they are
+            pictures; None: clips.
 
     Raises:
         InputError: there is no data set of that name.
@@ -55,8 +51,8 @@ def holds_pictures(name: str, root: Path | None) -> bool:
     if not clips and not pictures:
         raise _unknown(name)
     if clips and pictures:
-        return root is not None and any(Path(root).glob("*/images"))
-    return pictures
+        pictures = root is not None and any(Path(root).glob("*/images"))
+    return load_image_card(name) if pictures else load_card(name)
 
 
 def _unknown(name: str) -> ValueError:

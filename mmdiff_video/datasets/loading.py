@@ -22,12 +22,12 @@ from mmdiff_video.skipped import reasons
 
 
 class ClipReader(Protocol):
-    """Loads one split; :func:`mmdiff_video.datasets.formats.re10k.load_re10k` has the contract."""
+    """Finds the clips of one split and checks their cameras; decodes no more than a first frame."""
 
     def __call__(
         self, root: Path, split: str, *, max_clips: int | None = None, split_seed: int = 0
     ) -> LoadedClips:
-        """Load a split; it may turn out that no clip of it is usable."""
+        """Load a split; :func:`mmdiff_video.datasets.formats.re10k.load_re10k` says how."""
         ...
 
 

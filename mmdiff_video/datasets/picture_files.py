@@ -57,7 +57,7 @@ def is_picture(path: Path) -> bool:
 
 
 def read_rgb(file: Path | BytesIO, *, upright: bool = False, name: str = "") -> NDArray[np.uint8]:
-    """Read a picture: uint8 [H, W, 3].
+    """Read a picture: uint8 RGB [H, W, 3].
 
     Args:
         file: of any format that Pillow reads, on disk or in memory.

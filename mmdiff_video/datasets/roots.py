@@ -21,10 +21,11 @@ def find_root(card: Card, root: Path | str | None) -> Path:
 
     Args:
         card: which data set: of clips or of labelled pictures.
-        root: where the user says it lies. None: ``MMDIFF_DATA/<name>``.
+        root: where the user says it lies. None: ``<name>`` below the folder that the environment
+            variable ``MMDIFF_DATA`` names; whether it is there, the reader will see.
 
     Raises:
-        InputError: nowhere.
+        InputError: ``root`` is no folder, or neither it nor ``MMDIFF_DATA`` is given.
     """
     how = f"`mmdiff-video data show {card.name}` says how it must lie"
     if root is not None:

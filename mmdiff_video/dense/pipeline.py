@@ -17,7 +17,7 @@ from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.config import load_config, save_config
 from mmdiff_video.datasets.pictures.labelled import Classes
-from mmdiff_video.datasets.pictures.views import fit
+from mmdiff_video.datasets.pictures.views import resize_to_cover
 from mmdiff_video.dense.config import DenseConfig
 from mmdiff_video.dense.saved import CONFIG, FACTS, WEIGHTS, find_saved, push_to_hub
 from mmdiff_video.dense.setup import DenseSetup, set_up_dense
@@ -202,7 +202,7 @@ class DenseModel:
         """[N, 3, T, H, W] to the head's output [N, K, F, h, w]."""
         setup = self.setup
         flat = video.transpose(1, 2).flatten(0, 1).float()
-        fitted = fit(flat, setup.height, setup.width, setup.unit)
+        fitted = resize_to_cover(flat, setup.height, setup.width, setup.unit)
         video = fitted.unflatten(0, (len(video), -1)).transpose(1, 2)
         if keys is None:
             keys = [

@@ -1,4 +1,4 @@
-"""The two VAE families behind one interface, for training: clips in, clips out."""
+"""The VAEs of Wan and FLUX behind one interface, for training: clips in, clips out."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -20,10 +20,11 @@ class Coder(nn.Module):
     """A diffusers VAE that is trained; the only submodule is ``vae``.
 
     Args:
-        vae: an autoencoder of the family.
+        vae: the diffusers autoencoder of its family.
 
     Attributes:
         normalization: names in the VAE's config that say how its latents are normalised.
+        decoder_only: whether the encoder is frozen.
     """
 
     normalization: ClassVar[tuple[str, ...]]

@@ -27,7 +27,7 @@ class StageConfig:
     Attributes:
         name: of the stage and its folder; unique among the stages.
         steps, batch_size, lr, schedule: see :class:`TrainConfig`.
-        corpus: the stage's own, such as single pictures of many rooms, which are cheaper to render
+        corpus: the stage's own, such as single pictures of many rooms, which are cheaper to draw
             than clips; None: the corpus of the whole training.
     """
 
@@ -158,7 +158,7 @@ class DiTStageConfig(StageConfig):
         objective: a name in :data:`OBJECTIVES`: ``flow`` (:class:`FlowMatching`), or ``guidance``
             (:class:`GuidanceDistillation`), which teaches a model that embeds a guidance scale what
             the scales mean.
-        guidance: range that the scale is drawn from; read by ``guidance`` only.
+        guidance: range of the scales that are learnt; read by the objective ``guidance`` only.
     """
 
     half_size: bool = False
@@ -251,7 +251,11 @@ def _file_and_overrides(
 
 
 def check_stages(backbone: str, stages: Sequence[StageConfig]) -> None:
-    """Refuse an unknown backbone, no stages, or two of one name."""
+    """Refuse an unknown backbone, no stages, or two of one name.
+
+    Raises:
+        InputError: says which.
+    """
     if backbone not in BACKBONES:
         raise unknown_name("nano backbone", backbone, BACKBONES)
     names = [stage.name for stage in stages]

@@ -1,4 +1,4 @@
-"""What pretraining reads: clips with captions, rendered once into a folder of shards.
+"""What pretraining reads: clips with captions, drawn once into a folder of shards.
 
     CORPUS/
         corpus.json           what the folder holds: the generator, its settings, the clips' size
@@ -6,9 +6,9 @@
         train-00000.json      the captions of its clips
         val-00000.npy ...
 
-Rendering is slower than training reads, and a run must see the same clips when it goes on, here or
+Drawing is slower than training reads, and a run must see the same clips when it goes on, here or
 on another machine: so the folder is the data set, and can be carried. A shard is there or not;
-rendering that was stopped goes on with the first that is missing, and asking for more clips adds
+drawing that was stopped goes on with the first that is missing, and asking for more clips adds
 shards.
 """
 
@@ -45,9 +45,9 @@ class CorpusConfig:
         train_clips, val_clips: how many of each; val clips show rooms that training never sees.
         frames, height, width: size of a clip; one frame for an image model.
         walk: least and largest share of a room's walk that a clip covers: how fast the camera
-            moves. Drawn for each clip.
+            moves. Chosen by chance for each clip.
         seed: of the generator.
-        shard_clips: clips rendered at a time and kept in one file.
+        shard_clips: clips drawn at a time and kept in one file.
     """
 
     dir: str | None = None
@@ -69,14 +69,14 @@ class CorpusConfig:
 
 
 class ClipSource(Protocol):
-    """A generator of captioned clips."""
+    """What draws the captioned clips of a corpus."""
 
     @property
     def key(self) -> Mapping[str, Any]:
         """Name of the generator and its version: changes when an index gives other pixels."""
         ...
 
-    def render(
+    def draw(
         self, split: str, indices: Sequence[int], config: CorpusConfig
     ) -> Iterator[tuple[NDArray[np.uint8], str]]:
         """Give the clips [F, H, W, 3] of a split and their captions, in order."""
@@ -93,6 +93,10 @@ class Corpus:
 
     Raises:
         InputError: the folder is no corpus, or has fewer clips.
+
+    Attributes:
+        manifest: what ``corpus.json`` says.
+        captions: one for each clip.
     """
 
     def __init__(self, folder: Path, split: str, clips: int):
@@ -104,7 +108,7 @@ class Corpus:
         if missing:
             raise InputError(
                 f"{folder}: {len(missing)} of {len(shards)} shards of '{split}' are missing;"
-                " run the same command where the generator is, to render them"
+                " run the same command where the generator is, to draw them"
             )
         self._pixels: list[NDArray[np.uint8]] = [
             np.load(_shard(folder, split, i, "npy"), mmap_mode="r") for i in shards
@@ -133,12 +137,16 @@ class Corpus:
         return self._pixels[shard][within]
 
     def key(self, index: int) -> str:
-        """Name of a clip, from which fixed noise can be drawn."""
+        """Name of a clip, which fixes the noise of its validation."""
         return f"{self.split}/{index}"
 
 
 def open_corpora(config: CorpusConfig) -> dict[str, Corpus]:
-    """Open both splits of a corpus that is made, in the folder that ``config.dir`` names."""
+    """Open both splits, by name, of the corpus in the folder that ``config.dir`` names.
+
+    Raises:
+        InputError: as :class:`Corpus`.
+    """
     assert config.dir
     return {
         "train": Corpus(Path(config.dir), "train", config.train_clips),
@@ -147,7 +155,11 @@ def open_corpora(config: CorpusConfig) -> dict[str, Corpus]:
 
 
 def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
-    """Render the shards that are missing; returns the folder.
+    """Draw the shards that are missing; returns the folder.
+
+    Args:
+        config: which clips; its ``dir`` None: a folder in the cache, named after its contents.
+        source: draws them.
 
     Raises:
         InputError: the folder holds clips of other settings, or lacks some that only an older
@@ -171,12 +183,12 @@ def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
         _require_same(folder, manifest, complete=not any(missing.values()))
     if any(missing.values()):
         folder.mkdir(parents=True, exist_ok=True)
-        remove_stale_partials(folder)  # another run may be rendering into the same cache
+        remove_stale_partials(folder)  # another run may be drawing into the same cache
         write_json(folder / _MANIFEST, manifest)
         clip_bytes = config.frames * config.height * config.width * 3
         count = sum(map(len, missing.values())) * config.shard_clips
         logger.info(
-            "rendering %d clips of %d x %dx%d into %s: %s",
+            "drawing %d clips of %d x %dx%d into %s: %s",
             count,
             config.frames,
             config.height,
@@ -184,11 +196,11 @@ def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
             folder,
             format_bytes(count * clip_bytes),
         )
-        _render_shards(folder, config, source, missing)
+        _draw_shards(folder, config, source, missing)
     return folder
 
 
-def _render_shards(
+def _draw_shards(
     folder: Path, config: CorpusConfig, source: ClipSource, missing: Mapping[str, Sequence[int]]
 ) -> None:
     started, done = time.monotonic(), 0
@@ -197,7 +209,7 @@ def _render_shards(
     shape = (size, config.frames, config.height, config.width, 3)
     for split, shards in missing.items():
         # one stream for all shards: to start one takes seconds
-        clips = source.render(
+        clips = source.draw(
             split, [shard * size + i for shard in shards for i in range(size)], config
         )
         for shard in shards:

@@ -133,7 +133,7 @@ def train_dit(
 
 
 def assemble(card: BackboneCard, vae: nn.Module, denoiser: Denoiser, device) -> Backbone:
-    """Make a backbone of modules in memory, to encode and to draw samples with."""
+    """Make a backbone of modules in memory, to encode and to sample with."""
     pipeline = make_pipeline(card, vae=vae.to(device), **denoiser.pipeline_components())
     trained = [p for p in denoiser.parameters() if p.requires_grad]
     backbone = Backbone(
@@ -239,7 +239,7 @@ class Validation:
 
 
 class SampleSheet:
-    """Validates the averaged model and draws a fixed list of prompts with it."""
+    """Validates the averaged model and samples a fixed list of prompts with it."""
 
     def __init__(
         self,
@@ -253,7 +253,7 @@ class SampleSheet:
         self.validation, self.stage = validation, stage
 
     def __call__(self, model: nn.Module, step: int, path: Path) -> dict[str, float]:
-        """Draw to ``path``; returns the validation losses."""
+        """Write the samples to ``path``; returns the validation losses."""
         assert isinstance(model, Denoiser)
         metrics = self.validation(model)
         backbone = assemble(self.card, self.vae, model, next(model.parameters()).device)

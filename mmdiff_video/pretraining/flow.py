@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdiff_video.backbones.noise import noised
 from mmdiff_video.pretraining.denoisers import Denoiser
-from mmdiff_video.pretraining.timesteps import FlowConfig, draw_timesteps
+from mmdiff_video.pretraining.timesteps import FlowConfig, random_timesteps
 
 NO_GUIDANCE = 1.0
 """The scale at which classifier-free guidance is the conditional prediction itself."""
@@ -19,7 +19,7 @@ _LEAST_T = 0.25
 
 
 def flow_point(x0: Tensor, eps: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return x_t and the velocity there, eps - x_0.
+    """Return x_t and the velocity there, eps - x_0, both shaped as x_0.
 
     Args:
         x0, eps: [N, ...].
@@ -46,8 +46,8 @@ class Objective(ABC):
     """A loss of the denoiser, called with (model, batch); what a stage's ``objective`` names.
 
     Attributes:
-        teaches_guidance: whether the model learns what different guidance scales mean that it is
-            told, so that pictures may be drawn with any.
+        teaches_guidance: whether the model learns what the guidance scale that it is told means, so
+            that it can sample with any.
     """
 
     teaches_guidance: ClassVar[bool]
@@ -95,7 +95,7 @@ class FlowMatching(Objective):
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, Mapping[str, Tensor]]:
         x0 = batch["latent"].float()
-        t = draw_timesteps(len(x0), self.config, x0.device)
+        t = random_timesteps(len(x0), self.config, x0.device)
         noisy, velocity = flow_point(x0, torch.randn_like(x0), t)
         predicted = model(noisy, t, batch["tokens"], torch.full_like(t, NO_GUIDANCE))
         error = (predicted - velocity).square().mean((1, 2, 3, 4))
@@ -114,7 +114,7 @@ class GuidanceDistillation(Objective):
     Args:
         config: timesteps and their shift.
         model: as the stage begins; copied.
-        guidance: range that g is drawn from, evenly.
+        guidance: range of g, all of it as likely.
         bf16: run the teacher under autocast.
     """
 
@@ -138,7 +138,7 @@ class GuidanceDistillation(Objective):
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, Mapping[str, Tensor]]:
         x0, tokens = batch["latent"].float(), batch["tokens"]
         count = len(x0)
-        t = draw_timesteps(count, self.config, x0.device)
+        t = random_timesteps(count, self.config, x0.device)
         noisy, _ = flow_point(x0, torch.randn_like(x0), t)
         low, high = self.guidance
         scale = low + (high - low) * torch.rand_like(t)

@@ -47,7 +47,7 @@ def origin(out: Path) -> dict[str, Any]:
 
 
 def clips_of_stages(config: VAEConfig | DiTConfig) -> dict[str, int]:
-    """Return how many clips every stage draws from."""
+    """Return how many clips every stage trains on."""
     return {stage.name: (stage.corpus or config.corpus).train_clips for stage in config.stages}
 
 

@@ -1,4 +1,4 @@
-"""The procedural rooms as a source of clips."""
+"""The procedural rooms as the source of a corpus."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mmdiff_video import rooms
 from mmdiff_video.pretraining.corpus import CorpusConfig
 from mmdiff_video.seeds import stable_seed
 
@@ -18,28 +19,24 @@ unnoticed.
 """
 
 
-class RoomClips:
-    """Renders clips of ``mmdiff_video.rooms``."""
+class RoomSource:
+    """Draws the clips of a corpus: a :class:`mmdiff_video.pretraining.corpus.ClipSource`."""
 
     @property
     def key(self) -> dict[str, str | int]:
         """Name of the generator, and what changes when it makes or draws rooms otherwise."""
-        from mmdiff_video.rooms import DRAWING
-
         return {
             "name": "rooms",
             "scenes": _scenes(),
-            "drawing": DRAWING,
+            "drawing": rooms.DRAWING,
             "spans": "of each room, with the middle of its walk",
         }
 
-    def render(
+    def draw(
         self, split: str, indices: Sequence[int], config: CorpusConfig
     ) -> Iterator[tuple[NDArray[np.uint8], str]]:
-        from mmdiff_video.rooms import draw_rooms, make_room
-
-        clips = draw_rooms(
-            (make_room(split, index, config.seed) for index in indices),
+        clips = rooms.draw_rooms(
+            (rooms.make_room(split, index, config.seed) for index in indices),
             frames=config.frames,
             height=config.height,
             width=config.width,
@@ -52,14 +49,12 @@ class RoomClips:
 @cache
 def _scenes() -> str:
     """Hash the descriptions of some rooms, with their captions."""
-    from mmdiff_video.rooms import make_room, scene_hash
-
-    hashes = [scene_hash(make_room("train", index)) for index in range(_HASHED)]
+    hashes = [rooms.scene_hash(rooms.make_room("train", index)) for index in range(_HASHED)]
     return hashlib.blake2b("".join(hashes).encode(), digest_size=8).hexdigest()
 
 
 def _span(split: str, index: int, config: CorpusConfig) -> tuple[float, float]:
-    """Draw a part of a room's walk with its middle in it, which the caption describes."""
+    """Choose a part of a room's walk with its middle in it, which the caption describes."""
     rng = np.random.default_rng(stable_seed("walk", config.seed, split, index))
     share = rng.uniform(*config.walk)
     start = rng.uniform(max(0.5 - share, 0), min(0.5, 1 - share))

@@ -12,7 +12,7 @@ from mmdiff_video.config import load_config, record_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
 from mmdiff_video.pretraining.corpus import CorpusConfig, make_corpus
-from mmdiff_video.pretraining.rooms import RoomClips
+from mmdiff_video.pretraining.rooms import RoomSource
 from mmdiff_video.process import processes
 from mmdiff_video.training import Trainer, checkpoints, load_model
 from mmdiff_video.training.checkpoint import load_state
@@ -26,7 +26,7 @@ Stage = TypeVar("Stage", bound=StageConfig)
 
 
 def open_run(config: Config, out: Path, *, resume: bool) -> Config:
-    """Make the corpora and write down the config, in which their folders are now named.
+    """Make the corpora and write down the config, which names their folders from then on.
 
     A run that goes on uses the corpora that it began with.
 
@@ -45,7 +45,7 @@ def open_run(config: Config, out: Path, *, resume: bool) -> Config:
         for stage, corpus in _corpora(config).items():
             if corpus.dir is None and stage in began:
                 corpus = replace(corpus, dir=began[stage].dir)
-            folder = make_corpus(corpus, RoomClips()).resolve()
+            folder = make_corpus(corpus, RoomSource()).resolve()
             config = _with_corpus(config, stage, replace(corpus, dir=str(folder)))
     if processes().is_main_process:
         out.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ _LINE = 13
 def contact_sheet(
     rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = (), note: str = ""
 ) -> Image.Image:
-    """Lay pictures out in rows.
+    """Put pictures side by side in rows.
 
     Args:
         rows: pictures [3, H, W] in [0, 1], all of one size.

@@ -1,4 +1,4 @@
-"""Flow matching's settings, and the distributions that its timesteps are drawn from."""
+"""Flow matching's settings, and the distributions of its timesteps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from torch import Tensor
 
 from mmdiff_video.errors import InputError, unknown_name
 
-_SMALLEST_DRAW = 1e-6
-"""In place of a t of 0, which torch.rand can draw: the velocity to a predicted sample is over t."""
+_SMALLEST_T = 1e-6
+"""In place of 0, which torch.rand may give: the velocity to a predicted sample is divided by t."""
 
 
 def logit_normal(count: int, device: torch.device) -> Tensor:
-    """Draw few timesteps near either end: the sigmoid of a unit normal (Esser et al. 2024, 3.1)."""
+    """Few timesteps near either end: the sigmoid of a unit normal (Esser et al. 2024, 3.1)."""
     return torch.randn(count, device=device).sigmoid()
 
 
 def uniform(count: int, device: torch.device) -> Tensor:
-    """Draw all timesteps equally often."""
+    """All timesteps equally often."""
     return torch.rand(count, device=device)
 
 
@@ -26,11 +26,15 @@ TIMESTEPS: dict[str, Callable[[int, torch.device], Tensor]] = {
     "logit-normal": logit_normal,
     "uniform": uniform,
 }
-"""Name in a config -> draws from [0, 1] with torch's generator, (count, device) -> [count]."""
+"""Name in a config -> (count, device) -> timesteps in [0, 1], [count], by torch's generator."""
 
 
 def check_timesteps(name: str) -> None:
-    """Refuse a name that is not in :data:`TIMESTEPS`."""
+    """Refuse a name that is not in :data:`TIMESTEPS`.
+
+    Raises:
+        InputError: lists the valid ones.
+    """
     if name not in TIMESTEPS:
         raise unknown_name("distribution of timesteps", name, TIMESTEPS)
 
@@ -60,8 +64,8 @@ class FlowConfig:
             raise InputError(f"flow.prompt_dropout is {self.prompt_dropout}: it must be in [0, 1]")
 
 
-def draw_timesteps(count: int, config: FlowConfig, device: torch.device) -> Tensor:
-    """Draw t in (0, 1], [count], from torch's generator."""
+def random_timesteps(count: int, config: FlowConfig, device: torch.device) -> Tensor:
+    """Timesteps in (0, 1], shifted, [count], by torch's generator."""
     t = TIMESTEPS[config.timesteps](count, device)
     # rounding may lift the shifted t just above 1
-    return (config.shift * t / (1 + (config.shift - 1) * t)).clamp(_SMALLEST_DRAW, 1)
+    return (config.shift * t / (1 + (config.shift - 1) * t)).clamp(_SMALLEST_T, 1)

@@ -192,7 +192,7 @@ class ReconstructionSheet:
         self.corpus, self.bf16 = corpus, bf16
 
     def __call__(self, model: nn.Module, step: int, path: Path) -> dict[str, float]:
-        """Draw to ``path``; returns PSNR in dB, of all frames and of the first ones."""
+        """Write the sheet to ``path``; returns PSNR in dB, of all frames and of the first ones."""
         assert isinstance(model, Coder)
         scores, rows = [], []
         for index, video, output in reconstructions(model, self.corpus, bf16=self.bf16):

@@ -1,4 +1,4 @@
-"""What patterns are drawn on: coordinates and noise that wrap round, and luck."""
+"""What patterns are drawn on: coordinates and noise that wrap round, and chance."""
 
 import functools
 from typing import Any
@@ -19,7 +19,7 @@ class Canvas:
         self.side = side
 
     def count(self, low: int, high: int) -> int:
-        """Draw a whole number from low..high, both included."""
+        """A whole number from low..high, both included."""
         return int(self.rng.integers(low, high + 1))
 
     def noise(self, kind: str = "cloud") -> Array:

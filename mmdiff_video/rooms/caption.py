@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdiff_video.rooms.draw import Draw
 from mmdiff_video.rooms.plan import bounds
+from mmdiff_video.rooms.rng import Rng
 from mmdiff_video.rooms.scene import Room, Thing
 from mmdiff_video.rooms.walk import eyes, intrinsics, viewmats
 
@@ -26,7 +26,7 @@ class _Seen(NamedTuple):
     share: float
 
 
-def describe(draw: Draw, room: Room) -> str:
+def describe(rng: Rng, room: Room) -> str:
     """Write a room's caption: the salient thing first, then what else the mid-walk view shows.
 
     At most about sixty words. "Left" and "right" are those of the picture.
@@ -35,7 +35,7 @@ def describe(draw: Draw, room: Room) -> str:
     seen = {s.place: s for s in _in_view(room)}
     centre = seen.get(room.salient) or _look(room, room.salient)
     rug = _rug_below(room, star)
-    sentences = [_opening(draw, room, star, rug)]
+    sentences = [_opening(rng, room, star, rug)]
     clauses: list[str] = []
     told = [phrase(star), phrase(rug) if rug else ""]
     for other in sorted(seen.values(), key=lambda s: (-s.share, s.place)):
@@ -45,9 +45,9 @@ def describe(draw: Draw, room: Room) -> str:
         if name in told:  # one of a set is enough
             continue
         told.append(name)
-        clauses.append(_clause(draw, room, star, other, centre))
+        clauses.append(_clause(rng, room, star, other, centre))
     while clauses:
-        text = " ".join([*sentences, *_joined(draw, clauses)])
+        text = " ".join([*sentences, *_joined(rng, clauses)])
         if len(text.split()) <= _MOST_WORDS:
             return text
         clauses.pop()
@@ -74,7 +74,7 @@ def _first_up(text: str) -> str:
 # --- sentences -----------------------------------------------------------------------------------
 
 
-def _opening(draw: Draw, room: Room, star: Thing, rug: Thing | None) -> str:
+def _opening(rng: Rng, room: Room, star: Thing, rug: Thing | None) -> str:
     walls = [t for t in room.things if t.kind == "wall"]
     floor = next(t for t in room.things if t.kind == "floor")
     wall = " ".join(word for word in (walls[0].color, walls[0].word) if word) + " walls"
@@ -84,9 +84,9 @@ def _opening(draw: Draw, room: Room, star: Thing, rug: Thing | None) -> str:
     elif rug is not None:
         where = f"on {_a(phrase(rug))}"
     else:
-        where = draw.pick(("standing free", "in the open"))
+        where = rng.pick(("standing free", "in the open"))
     what = _first_up(_a(phrase(star)))
-    return draw.pick(
+    return rng.pick(
         (
             f"{what} {where} in a room with {wall} and {ground}.",
             f"{what} {where} in a room with {ground} and {wall}.",
@@ -106,7 +106,7 @@ def _rug_below(room: Room, thing: Thing) -> Thing | None:
     return None
 
 
-def _clause(draw: Draw, room: Room, star: Thing, other: _Seen, centre: _Seen) -> str:
+def _clause(rng: Rng, room: Room, star: Thing, other: _Seen, centre: _Seen) -> str:
     thing, name = other.thing, _a(phrase(other.thing))
     side = "left" if other.x < centre.x else "right"
     if thing.on is not None:
@@ -119,25 +119,25 @@ def _clause(draw: Draw, room: Room, star: Thing, other: _Seen, centre: _Seen) ->
         if apart < 0.14:
             high = thing.at[2] > 0.6 and other.y < centre.y - 0.15
             return f"{name} {'above' if high else 'behind'} it"
-        return f"{name} on the {side}" if draw.chance(0.5) else f"{name} on the {side} wall"
+        return f"{name} on the {side}" if rng.chance(0.5) else f"{name} on the {side} wall"
     if thing.kind == "rug":
         return f"{name} on the floor"
     if apart < 0.12:
         return f"{name} {'behind it' if other.depth > centre.depth else 'in front of it'}"
     if thing.spot == "corner":
         return f"{name} in the corner"
-    return draw.pick(
+    return rng.pick(
         (f"{name} to its {side}", f"{name} on the {side}", f"{name} on the {side} side")
     )
 
 
-def _joined(draw: Draw, clauses: list[str]) -> list[str]:
+def _joined(rng: Rng, clauses: list[str]) -> list[str]:
     """Make one or two sentences of the clauses."""
 
     def listed(items: list[str]) -> str:
         return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
-    half = len(clauses) if len(clauses) < 3 or draw.chance(0.4) else (len(clauses) + 1) // 2
+    half = len(clauses) if len(clauses) < 3 or rng.chance(0.4) else (len(clauses) + 1) // 2
     out = []
     for part in (clauses[:half], clauses[half:]):
         if part:
@@ -145,7 +145,7 @@ def _joined(draw: Draw, clauses: list[str]) -> list[str]:
             plural = len(part) > 1 or "curtains" in part[0]
             forms = (f"There {'are' if plural else 'is'} {text}.", f"{_first_up(text)}.",
                      f"We see {text}.")  # fmt: skip
-            out.append(draw.pick(forms))
+            out.append(rng.pick(forms))
     return out
 
 

@@ -1,4 +1,7 @@
-"""``mmdiff-video data check``: look at a whole data set before training on it."""
+"""``mmdiff-video data check``: look at a whole data set, of whichever kind, before training on it.
+
+It stands above the checks of clips and of pictures because rooms are made when they are asked for.
+"""
 
 from pathlib import Path
 
@@ -16,7 +19,7 @@ def check_any(name: str, root: Path | None, out: Path) -> DatasetReport | ImageD
 
     Args:
         name: of its card.
-        root: the data root; None: see :func:`find_or_make_root`.
+        root: the data root; None: see :func:`mmdiff_video.rooms.on_the_spot.find_or_make_root`.
         out: folder that receives the report.
 
     Raises:

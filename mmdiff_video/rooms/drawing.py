@@ -1,5 +1,6 @@
 """Draw a room: colour, depth, labels, saliency and surface normals along its walk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ class RoomClip:
         rgb: uint8 [F, H, W, 3].
         depth: float32 [F, H, W], metres along the optical axis; of the pixel's middle, as are the
             labels and normals, while colours are averaged over the pixel at edges.
-        labels: uint8 [F, H, W], places in :data:`CLASSES`.
+        labels: uint8 [F, H, W], class ids: places in :data:`CLASSES`.
         saliency: bool [F, H, W], where the salient thing is seen.
         normals: float32 [F, H, W, 3], of unit length, in the camera's OpenCV axes, on the side of
             the surface that is seen; see :mod:`mmdiff_video.rooms.surface_normals`.
@@ -127,10 +128,8 @@ class _Painter:
     ) -> tuple[NDArray[np.uint8], Array, NDArray[np.int32], Array]:
         """Draw frames: rgb [n, H, W, 3], depth and instances [n, H, W], normals [n, H, W, 3]."""
         shape = (len(views), height, width)
-        rows, columns = np.mgrid[0:height, 0:width] + 0.5
-        pixels = np.stack([columns, rows], -1).reshape(-1, 2)
-        rays = [_rays(view, K, pixels) for view in views]
-        origins, directions = (np.concatenate(arrays) for arrays in zip(*rays, strict=True))
+        pixels = _pixel_centres(height, width)
+        origins, directions = _rays_of_all(views, K, [pixels] * len(views))
         hits = self._tracer.first_hits(origins, directions)
         instances = self.mesh.instance[hits.triangle].reshape(shape)
         depth = hits.distance.reshape(shape)
@@ -138,11 +137,11 @@ class _Painter:
         normals = (normals @ views[:, :3, :3].mT).astype(np.float32).reshape(*shape, 3)
         edges = np.flatnonzero(_edges(instances, depth))
         frame, pixel = np.divmod(edges, height * width)
-        extra = [
-            _rays(view, K, (pixels[pixel[frame == i]][:, None] + _QUARTERS).reshape(-1, 2))
-            for i, view in enumerate(views)
+        quarters = [
+            (pixels[pixel[frame == i]][:, None] + _QUARTERS).reshape(-1, 2)
+            for i in range(len(views))
         ]
-        more_origins, more_directions = (np.concatenate(a) for a in zip(*extra, strict=True))
+        more_origins, more_directions = _rays_of_all(views, K, quarters)
         more = self._tracer.first_hits(more_origins, more_directions)
         hits = Hits(*(np.concatenate(pair) for pair in zip(hits, more, strict=True)))
         color = self._colors(
@@ -157,7 +156,7 @@ class _Painter:
         return rgb, depth, instances, normals
 
     def _colors(self, origins: Array, directions: Array, hits: Hits, focal: float) -> Array:
-        """What the eye sees along rays: sRGB [N, 3] in 0..1."""
+        """What the camera sees along rays: sRGB [N, 3] in 0..1."""
         light, glow, _ = self._shade(origins, directions, hits, focal)
         return to_srgb(_tone(light * self._exposure + glow)).astype(np.float32)
 
@@ -246,10 +245,7 @@ class _Painter:
         side = 24
         K = intrinsics(self.room.walk, side, side)
         views = viewmats(self.room.walk, np.array([0.1, 0.5, 0.9]))
-        rows, columns = np.mgrid[0:side, 0:side] + 0.5
-        pixels = np.stack([columns, rows], -1).reshape(-1, 2)
-        rays = [_rays(view, K, pixels) for view in views]
-        origins, directions = (np.concatenate(arrays) for arrays in zip(*rays, strict=True))
+        origins, directions = _rays_of_all(views, K, [_pixel_centres(side, side)] * len(views))
         hits = self._tracer.first_hits(origins, directions)
         light, _, incoming = self._shade(origins, directions, hits, float(K[0, 0]))
         dark = self._glow[self.mesh.material[hits.triangle]] == 0
@@ -270,6 +266,21 @@ _TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtyp
 def _dot(a: Array, b: Array) -> Array:
     """Scalar products of vectors [N, 3]."""
     return np.einsum("ij,ij->i", a, b)
+
+
+def _pixel_centres(height: int, width: int) -> NDArray[np.float64]:
+    """Centres (x, y) of all pixels, row by row: [H * W, 2]."""
+    rows, columns = np.mgrid[0:height, 0:width] + 0.5
+    return np.stack([columns, rows], -1).reshape(-1, 2)
+
+
+def _rays_of_all(
+    views: NDArray[np.float64], K: NDArray[np.float64], pixels: Sequence[NDArray[np.float64]]
+) -> tuple[Array, Array]:
+    """Origins and directions, [N, 3] each, of the rays of every view, one view after the other."""
+    rays = [_rays(view, K, own) for view, own in zip(views, pixels, strict=True)]
+    origins, directions = (np.concatenate(arrays) for arrays in zip(*rays, strict=True))
+    return origins, directions
 
 
 def _rays(

@@ -1,6 +1,5 @@
-"""How rooms lie on disk: in the layouts of RealEstate10K, VOC, NYU, DUTS and own folders."""
+"""How rooms are written: in the layouts of RealEstate10K, VOC, NYU, DUTS and own folders."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +26,7 @@ class RoomLayout(Protocol):
 
     @property
     def splits(self) -> tuple[str, str]:
-        """Which of train, val and test it has: for training, and held out."""
+        """Which of train, val and test it has: the one to train on, and the held-out one."""
         ...
 
     @property
@@ -106,7 +105,9 @@ class Stills:
         return is_labelled(self.layout, root, split, key, self.kinds)
 
     def write(self, root: Path, split: str, key: str, clip: RoomClip) -> None:
-        for i, name in _last_first(picture_names(key, len(clip.rgb))):
+        names = picture_names(key, len(clip.rgb))
+        for i in reversed(range(len(names))):  # the key itself last: it says that all are there
+            name = names[i]
             view = clip.frame(i)
             labels = [(kind, kind.drawn(view)) for kind in self.kinds]
             write_labelled(self.layout, root, split, name, view.rgb, labels, _CLASSES)
@@ -122,14 +123,9 @@ LAYOUTS: dict[str, RoomLayout] = {
     "duts": Stills(DUTSLayout()),
     "folders": Stills(FolderLayout()),
 }
-"""How rooms may lie on disk, by name."""
+"""Ways to write rooms, by the name of the layout."""
 
 
 def picture_names(key: str, frames: int) -> list[str]:
     """Names of a room's pictures; the first is the key itself."""
     return [key, *(f"{key}_{i:03d}" for i in range(1, frames))]
-
-
-def _last_first(names: Sequence[str]) -> list[tuple[int, str]]:
-    """Number the names, last one first: the key itself then says that all are there."""
-    return list(enumerate(names))[::-1]

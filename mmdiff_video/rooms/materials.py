@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mmdiff_video.rooms.draw import Draw
+from mmdiff_video.rooms.rng import Rng
 
 RGB = tuple[float, float, float]
 
@@ -27,7 +27,7 @@ class Material:
         color: name of the dominating colour.
         word: adjective for captions, for instance "wooden" or "striped"; may be empty.
         gloss: strength of highlights, 0..1.
-        glow: light given off, in the renderer's units; 0 for most.
+        glow: light given off, as a multiple of the colour, whatever the exposure; 0 for most.
     """
 
     pattern: str
@@ -94,16 +94,16 @@ _METALS: dict[str, RGB] = {
 Range = dict[str, RGB]
 
 
-def color(draw: Draw, *ranges: Range, without: tuple[str, ...] = ()) -> Color:
-    """Draw a named colour and vary it within what the name still covers."""
+def color(rng: Rng, *ranges: Range, without: tuple[str, ...] = ()) -> Color:
+    """Choose a named colour, and vary it within what the name still covers."""
     options = {name: rgb for table in ranges for name, rgb in table.items() if name not in without}
-    name = draw.pick(list(options))
-    return Color(name, _varied(draw, options[name]))
+    name = rng.pick(list(options))
+    return Color(name, _varied(rng, options[name]))
 
 
-def _varied(draw: Draw, rgb: RGB, amount: float = 0.09) -> RGB:
-    light = draw.uniform(1 - amount, 1 + amount)
-    r, g, b = (min(max(c * light + draw.uniform(-0.02, 0.02), 0.03), 0.97) for c in rgb)
+def _varied(rng: Rng, rgb: RGB, amount: float = 0.09) -> RGB:
+    light = rng.uniform(1 - amount, 1 + amount)
+    r, g, b = (min(max(c * light + rng.uniform(-0.02, 0.02), 0.03), 0.97) for c in rgb)
     return round(r, 4), round(g, 4), round(b, 4)
 
 
@@ -117,7 +117,7 @@ def shade(rgb: RGB, factor: float) -> RGB:
 
 
 def make(
-    draw: Draw,
+    rng: Rng,
     pattern: str,
     first: Color,
     second: RGB | None = None,
@@ -129,45 +129,45 @@ def make(
 ) -> Material:
     """Make a material; without a second colour the pattern shows in a shade of the first."""
     if second is None:
-        lighter = sum(first.rgb) < 0.9 or draw.chance(0.3)
-        second = shade(first.rgb, draw.uniform(1.2, 1.5) if lighter else draw.uniform(0.62, 0.85))
-    seed = draw.integer(0, 1 << 30)
+        lighter = sum(first.rgb) < 0.9 or rng.chance(0.3)
+        second = shade(first.rgb, rng.uniform(1.2, 1.5) if lighter else rng.uniform(0.62, 0.85))
+    seed = rng.integer(0, 1 << 30)
     return Material(pattern, (first.rgb, second), tile, seed, first.name, word, gloss, glow)
 
 
 # --- by what they are used for -------------------------------------------------------------------
 
 
-def wood(draw: Draw) -> Material:
+def wood(rng: Rng) -> Material:
     """Bare wood of a random kind."""
-    name = draw.pick(list(WOODS))
-    rgb = _varied(draw, WOODS[name])
-    dark = shade(rgb, draw.uniform(0.55, 0.78))
-    tile, seed = draw.uniform(0.5, 1.0), draw.integer(0, 1 << 30)
+    name = rng.pick(list(WOODS))
+    rgb = _varied(rng, WOODS[name])
+    dark = shade(rgb, rng.uniform(0.55, 0.78))
+    tile, seed = rng.uniform(0.5, 1.0), rng.integer(0, 1 << 30)
     called = "dark" if sum(rgb) < 0.9 else "grey" if name == "grey" else "brown"
     word = "wooden" if name in ("dark", "grey") else name
     if name in ("pine", "birch"):
         called = "light"
-    return Material("wood", (rgb, dark), tile, seed, called, word, draw.uniform(0.0, 0.25))
+    return Material("wood", (rgb, dark), tile, seed, called, word, rng.uniform(0.0, 0.25))
 
 
-def metal(draw: Draw) -> Material:
+def metal(rng: Rng) -> Material:
     """A thin-walled metal for legs, poles and knobs."""
-    name = draw.pick(list(_METALS))
-    first = Color(name, _varied(draw, _METALS[name]))
-    return make(draw, "plain", first, tile=0.5, word="metal", gloss=draw.uniform(0.4, 0.9))
+    name = rng.pick(list(_METALS))
+    first = Color(name, _varied(rng, _METALS[name]))
+    return make(rng, "plain", first, tile=0.5, word="metal", gloss=rng.uniform(0.4, 0.9))
 
 
-def paint(draw: Draw, first: Color) -> Material:
+def paint(rng: Rng, first: Color) -> Material:
     """Lacquer in a given colour."""
-    return make(draw, "plain", first, tile=0.8, gloss=draw.uniform(0.05, 0.4))
+    return make(rng, "plain", first, tile=0.8, gloss=rng.uniform(0.05, 0.4))
 
 
-def solid(draw: Draw, first: Color) -> Material:
+def solid(rng: Rng, first: Color) -> Material:
     """A surface for furniture bodies in a given colour: lacquer, or brushed wood stain."""
-    if draw.chance(0.6):
-        return paint(draw, first)
-    return make(draw, "wood", first, tile=draw.uniform(0.5, 0.9), word="wooden", gloss=0.1)
+    if rng.chance(0.6):
+        return paint(rng, first)
+    return make(rng, "wood", first, tile=rng.uniform(0.5, 0.9), word="wooden", gloss=0.1)
 
 
 _CLOTHS = {
@@ -184,110 +184,110 @@ _CLOTHS = {
 }
 
 
-def cloth(draw: Draw, first: Color, *, plain: float = 0.6, leather: bool = True) -> Material:
+def cloth(rng: Rng, first: Color, *, plain: float = 0.6, leather: bool = True) -> Material:
     """Upholstery, bedding, curtains: plain weave with this probability, else patterned."""
-    if draw.chance(plain):
-        pattern = draw.pick(("fabric", "fabric", "knit", "leather" if leather else "fabric"))
+    if rng.chance(plain):
+        pattern = rng.pick(("fabric", "fabric", "knit", "leather" if leather else "fabric"))
         word = {"leather": "leather", "knit": "knitted"}.get(pattern, "")
         gloss = 0.35 if pattern == "leather" else 0.0
-        return make(draw, pattern, first, tile=draw.uniform(0.3, 0.6), word=word, gloss=gloss)
-    pattern = draw.pick(list(_CLOTHS))
+        return make(rng, pattern, first, tile=rng.uniform(0.3, 0.6), word=word, gloss=gloss)
+    pattern = rng.pick(list(_CLOTHS))
     return make(
-        draw,
+        rng,
         pattern,
         first,
-        _partner(draw, first),
-        tile=draw.uniform(0.3, 0.9),
+        _partner(rng, first),
+        tile=rng.uniform(0.3, 0.9),
         word=_CLOTHS[pattern],
     )
 
 
-def _partner(draw: Draw, first: Color) -> RGB:
+def _partner(rng: Rng, first: Color) -> RGB:
     """Give a second colour that can be told from the first."""
     while True:
-        second = color(draw, MUTED, PASTEL, VIVID, without=(first.name,))
+        second = color(rng, MUTED, PASTEL, VIVID, without=(first.name,))
         if sum(abs(a - b) for a, b in zip(first.rgb, second.rgb, strict=True)) > 0.6:
             return second.rgb
 
 
-def ceramic(draw: Draw, first: Color) -> Material:
+def ceramic(rng: Rng, first: Color) -> Material:
     """Glazed pottery: plain, banded or speckled."""
-    pattern = draw.pick(("plain", "plain", "bands", "terrazzo", "marble", "zigzag", "checks"))
+    pattern = rng.pick(("plain", "plain", "bands", "terrazzo", "marble", "zigzag", "checks"))
     word = {"bands": "striped", "zigzag": "zigzag", "checks": "checked"}.get(pattern, "ceramic")
-    gloss = draw.uniform(0.3, 1.0)
-    tile = draw.uniform(0.25, 0.6)
-    return make(draw, pattern, first, _partner(draw, first), tile=tile, word=word, gloss=gloss)
+    gloss = rng.uniform(0.3, 1.0)
+    tile = rng.uniform(0.25, 0.6)
+    return make(rng, pattern, first, _partner(rng, first), tile=tile, word=word, gloss=gloss)
 
 
-def toy(draw: Draw, first: Color) -> Material:
+def toy(rng: Rng, first: Color) -> Material:
     """Balls and boxes: plain or boldly patterned."""
     words = {
         "plain": "", "stripes": "striped", "bands": "striped", "checks": "checked",
         "dots": "dotted", "zigzag": "zigzag", "diamonds": "patterned", "patches": "patterned",
     }  # fmt: skip
-    pattern = draw.pick(["plain", "plain", "plain", *words])
+    pattern = rng.pick(["plain", "plain", "plain", *words])
     return make(
-        draw,
+        rng,
         pattern,
         first,
-        _partner(draw, first),
-        tile=draw.uniform(0.35, 0.8),
+        _partner(rng, first),
+        tile=rng.uniform(0.35, 0.8),
         word=words[pattern],
-        gloss=draw.uniform(0.0, 0.6),
+        gloss=rng.uniform(0.0, 0.6),
     )
 
 
-def wall(draw: Draw) -> Material:
+def wall(rng: Rng) -> Material:
     """Paint, wallpaper, brick, panels, tiles, concrete: for a whole room's walls."""
-    kind = draw.pick(
+    kind = rng.pick(
         ("plaster",) * 5
         + ("stripes", "damask", "diamonds", "dots", "brick", "brick", "panels", "tiles")
         + ("concrete", "planks", "plaid", "zigzag", "marble", "damask", "patches")
     )
     if kind == "brick":
-        clay = Color("red", _varied(draw, (0.62, 0.30, 0.22), 0.2))
-        pale = Color("white", _varied(draw, (0.86, 0.83, 0.78)))
-        first = draw.pick((clay, clay, pale))
-        joint = draw.pick(((0.78, 0.75, 0.70), (0.45, 0.42, 0.40), (0.9, 0.88, 0.85)))
-        return make(draw, kind, first, joint, tile=draw.uniform(0.8, 1.5), word="brick")
+        clay = Color("red", _varied(rng, (0.62, 0.30, 0.22), 0.2))
+        pale = Color("white", _varied(rng, (0.86, 0.83, 0.78)))
+        first = rng.pick((clay, clay, pale))
+        joint = rng.pick(((0.78, 0.75, 0.70), (0.45, 0.42, 0.40), (0.9, 0.88, 0.85)))
+        return make(rng, kind, first, joint, tile=rng.uniform(0.8, 1.5), word="brick")
     if kind == "planks":
-        base = wood(draw)
+        base = wood(rng)
         return Material(
-            "boards", base.colors, draw.uniform(0.9, 1.6), base.seed, base.color, "wood-panelled"
+            "boards", base.colors, rng.uniform(0.9, 1.6), base.seed, base.color, "wood-panelled"
         )
     if kind == "concrete":
-        first = color(draw, {"grey": (0.60, 0.60, 0.60), "light grey": (0.74, 0.74, 0.73)})
-        return make(draw, kind, first, tile=draw.uniform(1.6, 2.6), word="concrete")
+        first = color(rng, {"grey": (0.60, 0.60, 0.60), "light grey": (0.74, 0.74, 0.73)})
+        return make(rng, kind, first, tile=rng.uniform(1.6, 2.6), word="concrete")
     vivid = {
         "terracotta": (0.78, 0.45, 0.33), "dusty blue": (0.40, 0.54, 0.70),
         "teal": (0.30, 0.58, 0.60), "green": (0.40, 0.58, 0.42), "ochre": (0.82, 0.64, 0.30),
         "rose": (0.80, 0.52, 0.54), "grey": (0.56, 0.57, 0.60),
     }  # fmt: skip
-    first = color(draw, PASTEL, PASTEL, vivid) if draw.chance(0.5) else color(draw, PASTEL)
-    second = shade(first.rgb, draw.pick((0.72, 0.8, 0.88, 1.5)))
+    first = color(rng, PASTEL, PASTEL, vivid) if rng.chance(0.5) else color(rng, PASTEL)
+    second = shade(first.rgb, rng.pick((0.72, 0.8, 0.88, 1.5)))
     words = {
         "plaster": "", "stripes": "striped", "damask": "patterned", "diamonds": "patterned",
         "dots": "dotted", "panels": "panelled", "tiles": "tiled", "plaid": "checked",
         "zigzag": "zigzag", "marble": "marble", "patches": "mottled",
     }  # fmt: skip
     tile = {"plaster": 2.4, "panels": 1.2, "tiles": 1.2, "marble": 2.2}.get(kind, 0.0)
-    tile = tile or draw.uniform(0.6, 1.6)
-    return make(draw, kind, first, second, tile=tile, word=words[kind])
+    tile = tile or rng.uniform(0.6, 1.6)
+    return make(rng, kind, first, second, tile=tile, word=words[kind])
 
 
-def floor(draw: Draw) -> Material:
+def floor(rng: Rng) -> Material:
     """Planks, parquet, tiles, stone, carpet, concrete."""
-    kind = draw.pick(
+    kind = rng.pick(
         ("planks",) * 5 + ("parquet", "parquet", "tiles", "tiles", "checks", "marble", "terrazzo")
         + ("carpet", "carpet", "concrete", "hexes", "diamonds", "brick")
     )  # fmt: skip
     if kind in ("planks", "parquet"):
-        base = wood(draw)
+        base = wood(rng)
         word = {"planks": "plank", "parquet": "parquet"}[kind]
         called = base.word if base.word != "wooden" else f"{base.color} wood"
         return Material(
-            kind, base.colors, draw.uniform(1.2, 2.0), base.seed, called, word,
-            draw.uniform(0.0, 0.5),
+            kind, base.colors, rng.uniform(1.2, 2.0), base.seed, called, word,
+            rng.uniform(0.0, 0.5),
         )  # fmt: skip
     stone = {
         "grey": (0.56, 0.56, 0.55), "light grey": (0.74, 0.73, 0.71), "beige": (0.80, 0.72, 0.60),
@@ -295,58 +295,56 @@ def floor(draw: Draw) -> Material:
         "slate blue": (0.40, 0.47, 0.56), "green": (0.36, 0.52, 0.42),
     }  # fmt: skip
     if kind == "carpet":
-        first = color(draw, stone, MUTED, without=("black", "white"))
-        pattern = draw.pick(("knit", "fabric", "fabric", "damask"))
-        return make(draw, pattern, first, tile=draw.uniform(0.5, 0.9), word="carpeted")
-    first = color(draw, stone)
+        first = color(rng, stone, MUTED, without=("black", "white"))
+        pattern = rng.pick(("knit", "fabric", "fabric", "damask"))
+        return make(rng, pattern, first, tile=rng.uniform(0.5, 0.9), word="carpeted")
+    first = color(rng, stone)
     if kind in ("checks", "diamonds"):
-        second = _partner(draw, first)
-        return make(
-            draw, kind, first, second, tile=draw.uniform(0.6, 1.6), word="checked", gloss=0.4
-        )
-    joint = shade(first.rgb, draw.pick((0.6, 0.75, 1.6)))
+        second = _partner(rng, first)
+        return make(rng, kind, first, second, tile=rng.uniform(0.6, 1.6), word="checked", gloss=0.4)
+    joint = shade(first.rgb, rng.pick((0.6, 0.75, 1.6)))
     word = {
         "tiles": "tiled", "hexes": "tiled", "marble": "marble", "terrazzo": "terrazzo",
         "concrete": "concrete", "brick": "brick",
     }[kind]  # fmt: skip
-    gloss = draw.uniform(0.0, 0.7)
-    return make(draw, kind, first, joint, tile=draw.uniform(1.0, 2.0), word=word, gloss=gloss)
+    gloss = rng.uniform(0.0, 0.7)
+    return make(rng, kind, first, joint, tile=rng.uniform(1.0, 2.0), word=word, gloss=gloss)
 
 
-def ceiling(draw: Draw) -> Material:
+def ceiling(rng: Rng) -> Material:
     """White plaster mostly; sometimes boards or a colour."""
-    if draw.chance(0.15):
-        base = wood(draw)
+    if rng.chance(0.15):
+        base = wood(rng)
         return Material("boards", base.colors, 1.4, base.seed, base.color, "wooden")
-    first = color(draw, {"white": (0.92, 0.92, 0.90), "cream": (0.93, 0.90, 0.82)})
-    if draw.chance(0.15):
-        first = color(draw, PASTEL)
-    return make(draw, "plaster", first, shade(first.rgb, 0.93), tile=2.5)
+    first = color(rng, {"white": (0.92, 0.92, 0.90), "cream": (0.93, 0.90, 0.82)})
+    if rng.chance(0.15):
+        first = color(rng, PASTEL)
+    return make(rng, "plaster", first, shade(first.rgb, 0.93), tile=2.5)
 
 
-def rug(draw: Draw) -> Material:
+def rug(rng: Rng) -> Material:
     """Bold woven patterns."""
-    first = color(draw, VIVID, MUTED)
-    pattern = draw.pick((*_CLOTHS, "rings", "patches"))
-    second = shade(first.rgb, 0.8) if pattern in ("fabric", "knit") else _partner(draw, first)
+    first = color(rng, VIVID, MUTED)
+    pattern = rng.pick((*_CLOTHS, "rings", "patches"))
+    second = shade(first.rgb, 0.8) if pattern in ("fabric", "knit") else _partner(rng, first)
     word = {"patches": "patterned", "rings": "patterned", "fabric": "", "knit": "woven"}
     called = {**_CLOTHS, **word}[pattern]
-    return make(draw, pattern, first, second, tile=draw.uniform(0.5, 1.4), word=called)
+    return make(rng, pattern, first, second, tile=rng.uniform(0.5, 1.4), word=called)
 
 
-def image(draw: Draw, pattern: str, *, glow: float = 0.0, gloss: float = 0.0) -> Material:
+def image(rng: Rng, pattern: str, *, glow: float = 0.0, gloss: float = 0.0) -> Material:
     """A picture that fills its surface once (``tile`` 0): "art", "view" or "show"."""
-    first = color(draw, VIVID)
-    colors = (first.rgb, _partner(draw, first), color(draw, VIVID, MUTED, PASTEL).rgb)
-    seed = draw.integer(0, 1 << 30)
+    first = color(rng, VIVID)
+    colors = (first.rgb, _partner(rng, first), color(rng, VIVID, MUTED, PASTEL).rgb)
+    seed = rng.integer(0, 1 << 30)
     return Material(pattern, colors, 0.0, seed, first.name, "", gloss, glow)
 
 
-def leaf(draw: Draw) -> Material:
+def leaf(rng: Rng) -> Material:
     """Foliage."""
     greens = {
         "green": (0.16, 0.42, 0.14), "dark green": (0.08, 0.28, 0.12),
         "light green": (0.42, 0.62, 0.22), "olive": (0.42, 0.46, 0.20),
     }  # fmt: skip
-    first = color(draw, greens)
-    return make(draw, "foliage", first, shade(first.rgb, 1.4), tile=0.35, gloss=0.15)
+    first = color(rng, greens)
+    return make(rng, "foliage", first, shade(first.rgb, 1.4), tile=0.35, gloss=0.15)

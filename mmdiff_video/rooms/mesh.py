@@ -27,7 +27,7 @@ class Mesh:
         uv: float32 [T, 3, 2], metres along the surface (0..1 for pictures).
         material: int32 [T], places in ``materials``.
         instance: int32 [T], places in the room's things.
-        label: uint8 [I], class id of each instance.
+        label: uint8 [I], class id of each of the room's I things.
         materials: all that the room uses.
     """
 

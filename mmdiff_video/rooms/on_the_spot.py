@@ -37,7 +37,7 @@ def find_or_make_root(card: Card, root: Path | str | None) -> Path:
             :func:`mmdiff_video.datasets.roots.find_root`, and above.
 
     Raises:
-        InputError: nowhere.
+        InputError: ``root`` is no folder, or none is named and the data set is not rooms.
     """
     if root is not None or card.name != ROOMS:
         return find_root(card, root)

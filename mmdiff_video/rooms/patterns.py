@@ -322,7 +322,7 @@ def _view(c: Canvas, colors: Array) -> Array:
     if c.rng.random() < 0.5:  # houses
         for _ in range(c.count(2, 4)):
             x, w, top = c.rng.uniform(0, 1), c.rng.uniform(0.1, 0.25), c.rng.uniform(0.35, 0.65)
-            near = _wave_distance(c.u, x)
+            near = _distance_round(c.u, x)
             roof = top + near * c.rng.uniform(0, 0.8)
             wall = (colors[c.count(0, 2)] + 1.2) * 0.4
             out += (wall - out) * _step(np.minimum(w - near, c.v - roof), 0.02)[..., None]
@@ -332,7 +332,8 @@ def _view(c: Canvas, colors: Array) -> Array:
     return out + (leaves - out) * _step(c.v - trees, 0.04)[..., None]
 
 
-def _wave_distance(u: Array, x: float) -> Array:
+def _distance_round(u: Array, x: float) -> Array:
+    """How far ``u`` is from ``x`` where 0 and 1 are the same place."""
     return np.abs(_saw(u - x + 0.5) - 0.5)
 
 

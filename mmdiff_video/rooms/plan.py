@@ -35,7 +35,7 @@ class Plan:
     """A room that is being furnished.
 
     Attributes:
-        size: width, depth, height of the room.
+        size: width, depth, height of the room, metres.
         things: what has been placed, in order.
     """
 
@@ -144,14 +144,12 @@ class Plan:
         self.things.append(thing)
         return len(self.things) - 1
 
-    def add_hanging(self, thing: Thing, wall: str, along: float) -> int:
+    def add_hanging(self, thing: Thing, wall: str, along: float) -> None:
         """Add a thing that :meth:`hang` has put on a wall."""
         half, z = thing.size[0] / 2, thing.at[2]
         self._on_walls[wall].append((along - half, along + half, z, z + thing.size[2]))
         self.things.append(thing)
-        return len(self.things) - 1
 
-    def add_loose(self, thing: Thing) -> int:
+    def add_loose(self, thing: Thing) -> None:
         """Add a thing that is in nobody's way: on a table, or under the ceiling."""
         self.things.append(thing)
-        return len(self.things) - 1

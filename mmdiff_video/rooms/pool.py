@@ -35,10 +35,10 @@ def draw_rooms(
     Raises:
         InputError: as in :func:`draw_room`.
     """
-    draw = functools.partial(_draw, frames=frames, height=height, width=width)
+    draw = functools.partial(_draw_job, frames=frames, height=height, width=width)
     whole = repeat((0.0, 1.0))
     jobs = zip(rooms, whole if spans is None else spans, strict=spans is not None)
-    workers = workers or os.cpu_count() or 1
+    workers = os.cpu_count() or 1 if workers is None else workers
     if workers <= 1:
         yield from map(draw, jobs)
         return
@@ -53,7 +53,7 @@ def draw_rooms(
             yield clip
 
 
-def _draw(
+def _draw_job(
     job: tuple[Room, tuple[float, float]], *, frames: int, height: int, width: int
 ) -> RoomClip:
     room, span = job

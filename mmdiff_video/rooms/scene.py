@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from mmdiff_video.rooms.draw import DIGITS
 from mmdiff_video.rooms.materials import Material
+from mmdiff_video.rooms.rng import DIGITS
 
 Vec3 = tuple[float, float, float]
 
@@ -86,7 +86,8 @@ class Thing:
         yaw: turned about z, radians.
         parts: in its own frame, whose origin is ``at``.
         on: place in ``Room.things`` of what it stands on, where that is not the floor.
-        spot: where it stands: "floor", "back wall", "left wall", "right wall", "corner"...
+        spot: where it stands or hangs: "floor", "back wall" (or left, right, front), "corner",
+            "ceiling", "on top", "at the table"; empty: nowhere that a caption speaks of.
     """
 
     kind: str

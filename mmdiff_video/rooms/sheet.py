@@ -1,4 +1,4 @@
-"""A contact sheet: what the generator makes, to be looked at."""
+"""A contact sheet of rooms with their ground truth, to be looked at."""
 
 import textwrap
 from pathlib import Path
@@ -39,7 +39,8 @@ def draw_sheet(
         columns: rooms side by side.
 
     Raises:
-        InputError: no scenes, an unknown split, or a file name that is no picture's.
+        InputError: no scenes, an unknown split, a file name that is no picture's, or as in
+            :func:`draw_room`.
     """
     if scenes < 1:
         raise InputError(f"a sheet needs at least 1 scene, not {scenes}")

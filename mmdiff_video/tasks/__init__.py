@@ -38,7 +38,7 @@ TASKS: dict[str, type[Task]] = {
 """Tasks by name."""
 
 _AND = "+"
-"""Between the names of tasks that share a run."""
+"""Stands between the names of tasks that share a run."""
 
 
 def task_named(name: str) -> type[Task]:
@@ -70,7 +70,7 @@ def build_task(name: str, loss: LossConfig, data: DataFacts) -> Task:
         data: what the data says.
 
     Raises:
-        InputError: an unknown name, or facts that make no sense for the task.
+        InputError: an unknown name, or facts of the data that make no sense for the task.
     """
     task = task_named(name)
     assert isinstance(loss, task.losses), f"{name} is learnt by {task.losses}, not {type(loss)}"
@@ -87,7 +87,11 @@ def join_tasks(*names: str) -> str:
 
 
 def loss_of(name: str, loss: LossConfig) -> LossConfig:
-    """Take the config of one task's loss out of that of several; what is not there is default."""
+    """Take the config of one task's loss out of that of several; what is not there is default.
+
+    Raises:
+        InputError: an unknown name, or a loss of which no term is left.
+    """
     schema = task_named(name).losses
     own = (field.name for field in dataclasses.fields(schema))
     return schema(**{key: getattr(loss, key) for key in own if hasattr(loss, key)})

@@ -61,19 +61,23 @@ class DataFacts:
 
 
 class Scores(Protocol):
-    """Gathers a metric's figures picture by picture."""
+    """Gathers the figures of a task's metrics, picture by picture."""
 
     def add(self, prediction: Tensor, target: Tensor, valid: Tensor) -> None:
         """Add a picture: what :meth:`Task.decode` gave and truth, [C, H, W], and mask [H, W]."""
         ...
 
     def compute(self) -> dict[str, float]:
-        """Name -> figure, in the order of ``Task.metrics``, then whatever else there is."""
+        """Name -> figure: those of ``Task.metrics`` in their order, then whatever else there is."""
         ...
 
 
 class Constant(Protocol):
-    """The best prediction that does not look at the picture: what a model must beat."""
+    """The best prediction that does not look at the picture: what a model must beat.
+
+    Attributes:
+        label: its name in tables.
+    """
 
     label: str
 
@@ -89,15 +93,16 @@ class Constant(Protocol):
 class Task(ABC):
     """A dense task: what the head's output means, how it is learnt, scored and shown.
 
-    Targets and predictions have C channels.
+    The head gives K channels; targets and predictions have C.
 
     Attributes:
         name: a key of :data:`mmdiff_video.tasks.TASKS`.
-        labels: how its targets lie on disk.
-        losses: the config of its loss, a dataclass.
+        labels: what its pictures are labelled with, and how the files are read and written.
+        losses: the config of its loss, a dataclass. No two tasks have a field of the same name,
+            because a run of several gets them all in one section.
         head: the head that suits it, a key of :data:`mmdiff_video.dense.heads.HEADS`.
         concepts: whose maps serve it (of the paper's tasks: App. E, Tables 11 to 13).
-        metrics: name -> whether more is better.
+        metrics: name -> whether more is better; the columns of its tables.
         decimals: of its figures in tables.
         outputs: channels K of the head's output.
     """
@@ -150,7 +155,10 @@ class Task(ABC):
     def color(self, values: Tensor, like: Tensor | None = None) -> NDArray[np.uint8]:
         """Colour a prediction or truth [C, H, W]: uint8 [H, W, 3].
 
-        ``like``: a map that sets the range of the colours, where a task has such a range.
+        Args:
+            values: what is coloured.
+            like: a map [C, H, W] that sets the range of the colours, where the task has such a
+                range; None: ``values``.
         """
 
     @abstractmethod

@@ -38,6 +38,7 @@ _EIGEN_CROP = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
 """Rows and columns of Eigen et al.'s crop of NYU, as shares of its 480 x 640 pixels."""
 
 _DELTA = 1.25
+"""Ratio of predicted and true depth, either way round, that delta1 counts as right."""
 
 
 class DepthLabels(Labels):
@@ -93,7 +94,7 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
 
 
 class _DepthTally:
-    """Least depth, median of the pictures' medians, and largest depth, in metres."""
+    """Least depth, median of the medians of the pictures, and largest depth, in metres."""
 
     unit: ClassVar[str] = "m"
 
@@ -149,7 +150,7 @@ class Depth(Task):
     Args:
         min_depth, max_depth: metres; truth beyond is neither trained on nor scored, and predictions
             are clipped.
-        eval_crop: ``eigen`` or ``none``: where depth is scored.
+        eval_crop: ``eigen``: depth is scored inside Eigen's crop of NYU only; ``none``: everywhere.
         loss: weights of the loss.
     """
 
@@ -184,7 +185,7 @@ class Depth(Task):
         return cls(data.min_depth, data.max_depth, data.eval_crop, loss)
 
     def in_range(self, target: Tensor, valid: Tensor) -> Tensor:
-        """Where the truth, of the mask's shape, is known and within the range."""
+        """Where the truth is known and within the range; both arguments have one shape."""
         return valid & (target >= self.min_depth) & (target <= self.max_depth)
 
     def loss(self, output: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
@@ -199,7 +200,7 @@ class Depth(Task):
         return {name: term.mean() for name, term in terms.items()}
 
     def decode(self, output: Tensor) -> Tensor:
-        """Turn [..., 1, H, W] into metres [..., 1, H, W]."""
+        """Turn [..., 1, H, W] of the head into metres [..., 1, H, W], clipped to the range."""
         depth = (output.float() + self._middle).exp()
         return depth.clamp(self.min_depth, self.max_depth)
 
@@ -219,7 +220,7 @@ class Depth(Task):
         )
 
     def color(self, values: Tensor, like: Tensor | None = None) -> NDArray[np.uint8]:
-        """Colour by inverse depth: near is bright, unknown is black."""
+        """Colour [1, H, W] by inverse depth: near is bright, unknown is black."""
         like = values if like is None else like
         near, far = depth_range(like, (like > 0).float())
         return to_uint8(colorize_depth(values[0].float(), (values[0] > 0).float(), near, far))

@@ -35,8 +35,8 @@ from mmdiff_video.tasks.base import (
     masked_mean,
 )
 
-_SHORTEST = 0.5
-"""Vectors shorter than this are no normals; rounding to 8 bits leaves them within 1 %."""
+_LENGTH_TOLERANCE = 0.5
+"""Vectors whose length is further from 1 are no normals; rounding to 8 bits costs 1 % at most."""
 
 _FULL_ERROR = 60.0
 """Degrees from which on pictures of errors are at their brightest."""
@@ -45,7 +45,7 @@ _SHARES = (11.25, 22.5, 30.0)
 """Degrees below which angles count as good (Fouhey et al. 2013)."""
 
 _BINS = 180_000
-"""Of the histogram of angles, from which the median comes: a thousandth of a degree each."""
+"""Bins of the histogram of angles that gives the median: a thousandth of a degree each."""
 
 
 class NormalLabels(Labels):
@@ -77,7 +77,7 @@ class NormalLabels(Labels):
         return target, (target != 0).any(0)
 
     def mirrored(self, target: Tensor) -> Tensor:
-        """Mirror the picture: what looked to the right looks to the left."""
+        """Flip the picture, and the sign of x: what looked to the right looks to the left."""
         return target.flip(-1) * target.new_tensor([-1, 1, 1])[:, None, None]
 
     def tally(self, classes: Classes | None) -> "_NormalTally":
@@ -93,16 +93,13 @@ def read_normals(path: Path) -> NDArray[np.float32]:
     """
     stored = read_label(path)
     if stored.mode == ARRAY:
-        if (
-            stored.values.ndim != 3
-            or stored.values.shape[2] != 3
-            or stored.values.dtype.kind != "f"
-        ):
+        values = stored.values
+        if values.ndim != 3 or values.shape[2] != 3 or values.dtype.kind != "f":
             raise PictureError(
-                f"{path.name} is {stored.values.dtype} {list(stored.values.shape)}: normals are a"
-                " float array [H, W, 3]"
+                f"{path.name} is {values.dtype} {list(values.shape)}: normals are a float array"
+                " [H, W, 3]"
             )
-        vectors = np.nan_to_num(stored.values.astype(np.float32), posinf=0, neginf=0)
+        vectors = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
         known = (vectors != 0).any(-1)
     elif stored.mode in ("RGB", DEEP_RGB):
         most = np.iinfo(stored.values.dtype).max
@@ -114,7 +111,7 @@ def read_normals(path: Path) -> NDArray[np.float32]:
             " values are (n + 1) / 2"
         )
     length = np.linalg.norm(vectors, axis=-1)
-    if (known & (np.abs(length - 1) > _SHORTEST)).any():
+    if (known & (np.abs(length - 1) > _LENGTH_TOLERANCE)).any():
         off = float(length[known][np.abs(length[known] - 1).argmax()])
         raise PictureError(
             f"{path.name} holds a vector of length {off:.2f}: normals have length 1, and are"
@@ -248,7 +245,7 @@ def angle_between(found: Tensor, target: Tensor) -> Tensor:
 
 
 class _NormalScores:
-    """Counts every pixel; a histogram serves for the median, so that any number fits."""
+    """Counts every pixel; the median comes from a histogram, which any number of pixels fits."""
 
     def __init__(self) -> None:
         self.histogram = torch.zeros(_BINS, dtype=torch.int64)

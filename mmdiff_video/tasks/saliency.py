@@ -31,6 +31,7 @@ from mmdiff_video.tasks.base import (
 )
 
 _PRIOR_SIZE = 64
+"""Side in pixels at which masks are averaged, whatever their own size."""
 
 
 class MaskLabels(Labels):
@@ -61,11 +62,12 @@ def read_mask(path: Path) -> NDArray[np.float32]:
     """Read a saliency mask: float32 [1, H, W], 1 where its grey value is above 128, else 0.
 
     Raises:
-        PictureError: unreadable, or its values are 0 and 1 instead of 0 and 255.
+        PictureError: unreadable, no 8-bit picture, or of values 0 and 1 instead of 0 and 255.
     """
     stored = read_label(path)
     if stored.mode in SIXTEEN_BITS or stored.image is None:
-        raise PictureError(f"{path.name} has 16 bits: a mask is an 8-bit picture of 0 and 255")
+        found = "is an array" if stored.image is None else "has 16 bits"
+        raise PictureError(f"{path.name} {found}: a mask is an 8-bit picture of 0 and 255")
     mask = np.array(stored.image.convert("L"))
     if mask.max() == 1:
         raise PictureError(f"the largest value of {path.name} is 1: a mask holds 0 and 255")
@@ -140,7 +142,7 @@ class Saliency(Task):
         return _SaliencyScores()
 
     def constant(self) -> Constant:
-        """Learn the mean mask."""
+        """Learn the mean mask; it is brightest in the middle, where salient things mostly are."""
         return CentrePrior()
 
     def protocol(self) -> str:

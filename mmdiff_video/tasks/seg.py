@@ -137,7 +137,7 @@ class Segmentation(Task):
 
     @classmethod
     def build(cls, loss: SegLossConfig, data: DataFacts) -> Self:
-        assert data.classes is not None, "a reader of labels gives their classes"
+        assert data.classes is not None, "a reader of class ids gives their classes"
         return cls(data.classes, loss)
 
     def loss(self, output: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
@@ -212,7 +212,7 @@ class _SegScores:
 
 
 class MajorityClass:
-    """The class with most pixels in training."""
+    """The class of the most pixels in training."""
 
     label = "majority class"
 

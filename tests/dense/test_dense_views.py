@@ -7,13 +7,13 @@ import torch
 from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.datasets.pictures.labelled import LabelledImage
 from mmdiff_video.datasets.pictures.views import (
+    AugmentConfig,
     DenseSample,
     EvaluationViews,
     TrainingViews,
     collate,
-    fit,
+    resize_to_cover,
 )
-from mmdiff_video.dense.config import AugmentConfig
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.tasks import labels_of
 
@@ -147,7 +147,7 @@ def test_scored_pictures_keep_the_truths_size_and_the_scale_of_training():
 
 @pytest.mark.parametrize("size", [(30, 50), (200, 20), (17, 400), (64, 64)])
 def test_fitting_covers_the_size_in_whole_units(size):
-    fitted = fit(torch.rand(2, 3, *size), 32, 48, 16)
+    fitted = resize_to_cover(torch.rand(2, 3, *size), 32, 48, 16)
     assert all(side % 16 == 0 for side in fitted.shape[2:])
     assert fitted.shape[2] >= 32 - 8
     assert fitted.shape[3] >= 48 - 8

@@ -9,13 +9,13 @@ from mmdiff_video.pretraining import dit, export, runs, vae
 
 @pytest.fixture
 def discs(monkeypatch: pytest.MonkeyPatch) -> Discs:
-    """The source that every corpus of the test is rendered by."""
+    """The source that every corpus of the test is drawn by."""
     source = Discs()
     cards = {
         "nano-wan": tiny_card("nano-wan"),
         "nano-flux": tiny_card("nano-flux"),
     }
-    monkeypatch.setattr(runs, "RoomClips", lambda: source)
+    monkeypatch.setattr(runs, "RoomSource", lambda: source)
     for module in (vae, dit, export):
         monkeypatch.setattr(module, "load_card", cards.__getitem__)
     return source

@@ -13,7 +13,7 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_aside
 from mmdiff_video.pretraining import rooms as rooms_source
 from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
-from mmdiff_video.pretraining.rooms import RoomClips
+from mmdiff_video.pretraining.rooms import RoomSource
 
 
 @pytest.fixture
@@ -32,20 +32,20 @@ def config(tmp_path: Path) -> CorpusConfig:
 def test_clips_and_captions_come_back(config: CorpusConfig):
     folder = make_corpus(config, Discs())
     train = Corpus(folder, "train", 5)
-    expected = list(Discs().render("train", range(5), config))
+    expected = list(Discs().draw("train", range(5), config))
     assert train.captions == [caption for _, caption in expected]
     for i, (clip, _) in enumerate(expected):
         assert np.array_equal(train.clip(i), clip)
     assert len(Corpus(folder, "val", 2)) == 2
 
 
-def test_rendering_goes_on_with_the_first_missing_shard(config: CorpusConfig):
+def test_drawing_goes_on_with_the_first_missing_shard(config: CorpusConfig):
     class Breaks(Discs):
-        def render(self, split, indices, config):
+        def draw(self, split, indices, config):
             for index in indices:
                 if index == 2:
                     raise KeyboardInterrupt
-                yield from super().render(split, [index], config)
+                yield from super().draw(split, [index], config)
 
     with pytest.raises(KeyboardInterrupt):
         make_corpus(config, Breaks())
@@ -53,7 +53,7 @@ def test_rendering_goes_on_with_the_first_missing_shard(config: CorpusConfig):
         Corpus(Path(str(config.dir)), "train", 5)
     source = Discs()
     make_corpus(config, source)
-    assert source.rendered == [f"train/{i}" for i in (2, 3, 4, 5)] + ["val/0", "val/1"]
+    assert source.drawn == [f"train/{i}" for i in (2, 3, 4, 5)] + ["val/0", "val/1"]
 
 
 def test_what_another_run_is_writing_stays_and_what_a_dead_one_left_goes(config: CorpusConfig):
@@ -74,7 +74,7 @@ def test_more_clips_add_shards_and_fewer_use_the_first(config: CorpusConfig):
     folder = make_corpus(config, Discs())
     source = Discs()
     make_corpus(replace(config, train_clips=8), source)
-    assert source.rendered == ["train/6", "train/7"]
+    assert source.drawn == ["train/6", "train/7"]
     assert len(Corpus(folder, "train", 3)) == 3
 
 
@@ -112,13 +112,13 @@ def test_every_clip_shows_the_middle_of_its_rooms_walk_at_a_speed_of_its_own(mon
 
     monkeypatch.setattr("mmdiff_video.rooms.draw_rooms", draw_rooms)
     config = CorpusConfig(walk=(0.2, 0.9))
-    list(RoomClips().render("val", range(3, 9), config))
+    list(RoomSource().draw("val", range(3, 9), config))
     assert all(0 <= first < 0.5 < last <= 1 for first, last in seen)
     shares = [last - first for first, last in seen]
     assert min(shares) >= 0.2
     assert max(shares) <= 0.9
     assert len(set(shares)) == 6
-    list(RoomClips().render("val", range(4, 5), config))  # whatever it is rendered with
+    list(RoomSource().draw("val", range(4, 5), config))  # whatever it is drawn with
     assert seen[-1] == seen[1]
 
 
@@ -131,7 +131,7 @@ def test_rooms_are_known_by_every_kind_of_thing_and_by_their_captions(monkeypatc
     def key(change) -> dict:
         rooms_source._scenes.cache_clear()
         monkeypatch.setattr(rooms, "make_room", lambda split, index: change(made(split, index)))
-        return RoomClips().key
+        return RoomSource().key
 
     def without_others(room):
         return replace(room, things=tuple(t for t in room.things if t.kind in first))

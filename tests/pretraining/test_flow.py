@@ -17,7 +17,7 @@ from mmdiff_video.pretraining.flow import (
     GuidanceDistillation,
     flow_point,
 )
-from mmdiff_video.pretraining.timesteps import TIMESTEPS, FlowConfig, draw_timesteps
+from mmdiff_video.pretraining.timesteps import TIMESTEPS, FlowConfig, random_timesteps
 from mmdiff_video.training import TrainConfig
 
 CARDS = ("nano-wan", "nano-flux")
@@ -68,8 +68,8 @@ def test_the_error_of_a_predicted_sample_counts_over_t_but_not_without_bound():
 def test_timesteps_fill_the_interval_and_shift_towards_noise(kind: str):
     torch.manual_seed(0)
     cpu = torch.device("cpu")
-    plain = draw_timesteps(20_000, FlowConfig(timesteps=kind), cpu)
-    shifted = draw_timesteps(20_000, FlowConfig(timesteps=kind, shift=3.0), cpu)
+    plain = random_timesteps(20_000, FlowConfig(timesteps=kind), cpu)
+    shifted = random_timesteps(20_000, FlowConfig(timesteps=kind, shift=3.0), cpu)
     assert 0 < plain.min() < 0.05
     assert 0.95 < plain.max() < 1
     assert plain.median() == pytest.approx(0.5, abs=0.02)
@@ -83,12 +83,12 @@ def test_timesteps_fill_the_interval_and_shift_towards_noise(kind: str):
     ("kind", "draw", "ends"),
     [("uniform", "rand", [0.0, 1 - 2**-24]), ("logit-normal", "randn", [-200.0, 200.0])],
 )
-def test_the_ends_of_what_can_be_drawn_are_timesteps_with_a_finite_loss(
+def test_the_ends_of_what_chance_gives_are_timesteps_with_a_finite_loss(
     kind: str, draw: str, ends: list[float], shift: float, monkeypatch
 ):
     flow = FlowConfig(timesteps=kind, shift=shift)
     monkeypatch.setattr(torch, draw, lambda count, device: torch.tensor(ends[:count]))
-    t = draw_timesteps(2, flow, torch.device("cpu"))
+    t = random_timesteps(2, flow, torch.device("cpu"))
     assert 0 < t[0] < 1e-3
     assert t[1] <= 1
     weight = torch.tensor(0.9, requires_grad=True)

@@ -19,7 +19,7 @@ class DatasetCard:
     Attributes:
         name: how the user asks for it.
         title: its full name, for tables.
-        reader: the file format, a key of :data:`mmdiff_video.datasets.loading.CLIP_READERS`.
+        reader: the layout, a key of :data:`mmdiff_video.datasets.loading.CLIP_READERS`.
         splits: split name -> how many clips are used unless the user says otherwise; None: all.
         world_scale: ``unit_baseline`` divides by the distance between the first and the last input
             camera (as pixelSplat does with its two contexts); ``metric`` leaves the file units.
@@ -31,6 +31,9 @@ class DatasetCard:
         source: where to get it.
         licence: under which terms.
         layout: how the data root must lie, shown when it does not.
+
+    Raises:
+        InputError: a field that makes no sense.
     """
 
     name: str
@@ -76,12 +79,12 @@ class DatasetCard:
 
 
 def card_names() -> list[str]:
-    """Names of the shipped cards."""
+    """Names of the shipped cards of posed clips."""
     return sorted(path.stem for path in resource_dir("data").glob("*.yaml"))
 
 
 def load_card(name: str) -> DatasetCard:
-    """Load a shipped dataset card.
+    """Load a shipped card of posed clips.
 
     Raises:
         InputError: no card of that name (lists them), or a card with a wrong field.

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median_high
 
 import torch
 from tqdm import tqdm
@@ -13,10 +14,10 @@ from mmdiff_video.datasets.clips.card import DatasetCard
 from mmdiff_video.datasets.clips.clip import ClipError, LoadedClips, PosedClip
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
-from mmdiff_video.skipped import Skipped
+from mmdiff_video.skipped import Skipped, listed
 
 _DECODE_BYTES = 256 * 2**20  # pictures held at a time
-_REASONS_SHOWN = 20  # the JSON has all of them
+_SHARED_SHOWN = 20  # the JSON has all of them
 _DRAWN_CLIPS = 4
 
 
@@ -78,7 +79,7 @@ class DatasetReport:
         return sum(len(split.clips) for split in self.splits)
 
     def table(self) -> str:
-        """Lay the report out for a terminal."""
+        """Format the report for a terminal."""
         lines = [
             f"{self.name} in {self.root}",
             f"{'split':<8}{'usable':>7}{'skipped':>9}{'frames':>8}  {'size':<12}{'focal':>6}"
@@ -90,11 +91,9 @@ class DatasetReport:
                 lines[-1] += _columns(split.clips)
             if split.problem:
                 lines.append(f"  {split.problem}")
-            lines += [f"  skipped {key}: {why}" for key, why in split.skipped[:_REASONS_SHOWN]]
-            if (more := len(split.skipped) - _REASONS_SHOWN) > 0:
-                lines.append(f"  ... and {more} more")
+            lines += listed(split.skipped)
         if self.shared:
-            lines.append(f"in more than one split: {', '.join(self.shared[:_REASONS_SHOWN])}")
+            lines.append(f"in more than one split: {', '.join(self.shared[:_SHARED_SHOWN])}")
         lines.append("focal in image widths, baseline and path in file units, turn in degrees")
         return "\n".join(lines)
 
@@ -107,8 +106,8 @@ def check_dataset(
     Args:
         card: of the data set.
         root: the data root.
-        read: the card's reader: (root, split) -> clips.
         out: folder that receives ``report.json`` and ``cameras.png``.
+        read: the card's reader: (root, split) -> clips.
 
     Raises:
         InputError: a root in which no split can be looked into.
@@ -185,17 +184,13 @@ def _columns(clips: list[ClipSummary]) -> str:
     sizes = sorted({f"{clip.width}x{clip.height}" for clip in clips})
     size = sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes"
     baselines = sorted(clip.baseline for clip in clips)
-    spread = "/".join(f"{b:.3g}" for b in (baselines[0], _median(baselines), baselines[-1]))
+    spread = "/".join(f"{b:.3g}" for b in (baselines[0], median_high(baselines), baselines[-1]))
     return (
         f"{sum(clip.frames for clip in clips):>8}  {size:<12}"
-        f"{_median([clip.focal for clip in clips]):>6.3f}{spread:>28}"
-        f"{_median([clip.path for clip in clips]):>8.3g}"
-        f"{_median([clip.turn for clip in clips]):>7.1f}"
+        f"{median_high([clip.focal for clip in clips]):>6.3f}{spread:>28}"
+        f"{median_high([clip.path for clip in clips]):>8.3g}"
+        f"{median_high([clip.turn for clip in clips]):>7.1f}"
     )
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _spread_out(clips: list[PosedClip]) -> list[PosedClip]:
@@ -207,5 +202,5 @@ def _spread_out(clips: list[PosedClip]) -> list[PosedClip]:
 def _plain(report: DatasetReport) -> dict:
     plain = asdict(report)
     for split in plain["splits"]:
-        split["skipped"] = [{"key": key, "reason": reason} for key, reason in split["skipped"]]
+        split["skipped"] = [entry._asdict() for entry in split["skipped"]]
     return plain

@@ -18,7 +18,7 @@ from mmdiff_video.skipped import Skipped, reasons
 
 
 class SceneViews(NamedTuple):
-    """One scene of the index."""
+    """One scene of the index: frame numbers in increasing order, the contexts at least two."""
 
     context: tuple[int, ...]
     target: tuple[int, ...]
@@ -63,6 +63,11 @@ def index_choices(
 
     Inputs are the contexts plus, evenly over the span between them, the nearest frames that are not
     targets, up to ``frames``. Targets that are contexts are dropped and counted.
+
+    Args:
+        clips: from a reader; their keys are those of the index's scenes.
+        index: from :func:`load_eval_index`.
+        frames: input frames of each clip.
 
     Raises:
         InputError: no clip is in the index.

@@ -47,7 +47,7 @@ def sample_frames(
     max_span: int,
     rng: random.Random,
 ) -> FrameChoice:
-    """Draw a span, spread the inputs evenly over it, and draw the held-out targets.
+    """Choose a span by chance, inputs evenly over it, and targets by chance between them.
 
     Args:
         num_frames: length of the clip.
@@ -59,6 +59,7 @@ def sample_frames(
 
     Raises:
         ClipError: the clip is too short.
+        ValueError: fewer than 2 inputs, or no target.
     """
     shortest, longest = _span_limits(num_frames, frames, targets, min_span, max_span)
     span = rng.randint(shortest, longest)

@@ -28,7 +28,7 @@ from recon.cameras import (
     resize_crop_intrinsics,
 )
 
-# Draws of a span before a clip counts as one whose cameras hardly move.
+# Spans that are tried before a clip counts as one whose cameras hardly move.
 _ATTEMPTS = 20
 
 
@@ -115,10 +115,10 @@ def collate(samples: Sequence[NVSSample]) -> NVSBatch:
 
 
 class PosedVideoDataset:
-    """Training samples: clips with frames drawn by chance, the same for the same seed.
+    """Training samples: clips with frames chosen by chance, the same for the same seed.
 
     With ``samplings_per_clip`` each clip has that many fixed choices of frames, so that features
-    can be cached; without, every epoch draws fresh ones.
+    can be cached; without, every epoch has fresh ones.
 
     Attributes:
         clips: the clips in use.
@@ -137,7 +137,7 @@ class PosedVideoDataset:
         seed: int = 0,
         samplings_per_clip: int | None = None,
     ) -> None:
-        """Draw the first sampling of every clip, to leave out those that allow none.
+        """Make the first choice of frames of every clip, to leave out those that allow none.
 
         Args:
             clips: from a reader.
@@ -160,7 +160,7 @@ class PosedVideoDataset:
         self.skipped: list[Skipped] = []
         for clip in clips:
             try:
-                self._draw(clip, 0)
+                self._choose(clip, 0)
                 self.clips.append(clip)
             except ClipError as error:
                 self.skipped.append(Skipped(clip.key, str(error)))
@@ -175,12 +175,12 @@ class PosedVideoDataset:
         fixed = self.samplings_per_clip is not None
         sampling = index // len(self.clips) if fixed else epoch
         try:
-            choice = self._draw(clip, sampling)
+            choice = self._choose(clip, sampling)
             return make_sample(clip, choice, self.card, height=self.height, width=self.width)
         except ClipError as error:
             return Skipped(clip.key, str(error))
 
-    def _draw(self, clip: PosedClip, sampling: int) -> FrameChoice:
+    def _choose(self, clip: PosedClip, sampling: int) -> FrameChoice:
         rng = random.Random(f"{self.seed}/{clip.key}/{sampling}")
         for _ in range(_ATTEMPTS):
             choice = sample_frames(
@@ -318,7 +318,7 @@ def _sample_key(clip_key: str, choice: FrameChoice) -> str:
 
 def _too_still(card: DatasetCard) -> ClipError:
     return ClipError(
-        f"the cameras hardly move: first and last input camera are closer than "
+        "the cameras hardly move: first and last input camera are closer than "
         f"{card.min_baseline:g} file units"
     )
 

@@ -24,7 +24,7 @@ def load_duts(card: ImageCard, root: Path, split: str, labels: Labels) -> Loaded
 
 @dataclass(frozen=True)
 class DUTSLayout:
-    """Where the files lie; see :class:`PictureLayout`."""
+    """A :class:`mmdiff_video.datasets.formats.writing.PictureLayout`."""
 
     splits: tuple[str, str] = ("train", "test")
     only: str | None = "saliency"

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmdiff_video.datasets.formats.voc import classes_of
 from mmdiff_video.datasets.picture_files import is_picture
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import (
     Classes,
     LoadedImages,
+    classes_of,
     pair_up,
     write_classes,
 )
@@ -75,7 +75,7 @@ def match_folders(
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """Where the files lie; see :class:`PictureLayout`."""
+    """A :class:`mmdiff_video.datasets.formats.writing.PictureLayout`."""
 
     splits: tuple[str, str] = ("train", "test")
     only: str | None = None

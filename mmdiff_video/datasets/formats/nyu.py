@@ -20,7 +20,7 @@ from mmdiff_video.datasets.pictures.labelled import (
 from mmdiff_video.datasets.pictures.labels import Labels
 from mmdiff_video.errors import InputError
 
-MAT = "nyu_depth_v2_labeled.mat"
+_MAT = "nyu_depth_v2_labeled.mat"
 _TRAIN_SHARE = 0.8
 _SPLIT_SEED = 0
 
@@ -34,7 +34,7 @@ def load_nyu(card: ImageCard, root: Path, split: str, labels: Labels) -> LoadedI
     Raises:
         InputError: none of these, a list with an odd line, or a damaged ``.mat``.
     """
-    if (root / MAT).is_file():
+    if (root / _MAT).is_file():
         return _load_mat(root, split)
     listed = root / f"{split}.txt"
     decode = labels.decoder(card, None)
@@ -43,7 +43,7 @@ def load_nyu(card: ImageCard, root: Path, split: str, labels: Labels) -> LoadedI
     pictures = sorted(path for path in (root / split).glob("*_rgb.*") if is_picture(path))
     if not pictures:
         raise InputError(
-            f"neither '{MAT}', '{listed.name}' nor '{split}/*_rgb.jpg' is in '{root}';"
+            f"neither '{_MAT}', '{listed.name}' nor '{split}/*_rgb.jpg' is in '{root}';"
             f" {card.title} must lie so:\n{card.layout.rstrip()}"
         )
     stems = [(path.stem.removesuffix("_rgb"), path) for path in pictures]
@@ -60,7 +60,8 @@ def _listed_pairs(root: Path, listed: Path) -> list[tuple[str, Path, Path]]:
         if len(words) < 2:
             raise InputError(f"{listed}, line {number}: expected two paths, not '{line}'")
         image, depth = (root / word.lstrip("/") for word in words[:2])
-        # names repeat from room to room; the folder of all pictures says nothing
+        # the same name may come in the folder of another room, so that the folder is part of the
+        # key; "image", the folder of all pictures of a written set, is not
         inner = Path(words[0].lstrip("/")).with_suffix("")
         key = inner.name if inner.parent.as_posix() in (".", "image") else inner.as_posix()
         found.append((key, image, depth))
@@ -69,7 +70,12 @@ def _listed_pairs(root: Path, listed: Path) -> list[tuple[str, Path, Path]]:
 
 @dataclass(frozen=True)
 class MatPair:
-    """One of the 1,449 labelled pictures, 640x480: colour and the depth as it was measured."""
+    """One of the 1,449 labelled pictures, 640x480: colour and the depth as it was measured.
+
+    Attributes:
+        path: of the ``.mat``.
+        index: of the picture in it, from 0.
+    """
 
     path: Path
     index: int
@@ -97,7 +103,7 @@ class MatPair:
 
 
 def _load_mat(root: Path, split: str) -> LoadedImages:
-    path = root / MAT
+    path = root / _MAT
     try:
         with _h5py().File(path) as file:
             count = file["images"].shape[0]
@@ -124,7 +130,7 @@ def _mat_split(root: Path, split: str, count: int) -> tuple[list[int], str]:
 
 @dataclass(frozen=True)
 class NYULayout:
-    """Where the files lie that a list names; see :class:`PictureLayout`."""
+    """A :class:`mmdiff_video.datasets.formats.writing.PictureLayout`, of the form with lists."""
 
     splits: tuple[str, str] = ("train", "test")
     only: str | None = "depth"
@@ -148,5 +154,5 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError:
-        raise InputError(f"reading {MAT} needs h5py: pip install 'mmdiff-video[nyu]'") from None
+        raise InputError(f"reading {_MAT} needs h5py: pip install 'mmdiff-video[nyu]'") from None
     return h5py

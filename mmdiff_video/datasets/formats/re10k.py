@@ -66,9 +66,9 @@ def load_re10k(
     Args:
         root: the data root; its layout is told from the files in ``root/split``.
         split: ``train`` or ``test``; a sub-folder of the root.
-        max_clips: take only so many usable clips, drawn by ``split_seed`` (the paper trains on 1000
-            clips of ``train`` and scores on 200 of ``test``); None: all.
-        split_seed: the draw depends on this, the split's name and the keys found, nothing else.
+        max_clips: take only so many usable clips, chosen by ``split_seed`` (the paper trains on
+            1000 clips of ``train`` and scores on 200 of ``test``); None: all.
+        split_seed: the choice depends on this, the split's name and the keys found, nothing else.
 
     Raises:
         InputError: no such folder, or no clips in it.
@@ -272,7 +272,7 @@ def _decode_pictures(files: Sequence[tuple[str, Path | BytesIO]]) -> np.ndarray:
 
 # --- writing -----------------------------------------------------------------------------------
 
-FPS = 10
+_FPS = 10
 """Frames per second of written videos."""
 
 
@@ -306,7 +306,7 @@ def write_clip(
     for i, (view, K) in enumerate(zip(viewmats, Ks, strict=True)):
         numbers = [K[0, 0] / width, K[1, 1] / height, K[0, 2] / width, K[1, 2] / height, 0.0, 0.0]
         numbers += list(view[:3].reshape(-1))
-        timestamp = i * 1_000_000 // FPS
+        timestamp = i * 1_000_000 // _FPS
         lines.append(" ".join([str(timestamp), *(f"{number:.9f}" for number in numbers)]))
     write_text(root / split / f"{key}.txt", "".join(f"{line}\n" for line in lines))
 
@@ -316,7 +316,7 @@ def write_video(file: Path, pictures: Iterable[NDArray[np.uint8]], width: int, h
     import av
 
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FPS))
+        stream = container.add_stream("libx264", rate=Fraction(_FPS))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         # One thread makes the same bytes everywhere; a key frame every 10 makes seeking cheap.
         stream.options = {"crf": "12", "bf": "0", "g": "10", "threads": "1"}

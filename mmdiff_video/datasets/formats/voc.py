@@ -9,9 +9,8 @@ from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import (
     Classes,
     LoadedImages,
+    classes_of,
     pair_up,
-    read_classes,
-    voc_colors,
     write_classes,
 )
 from mmdiff_video.datasets.pictures.labels import Labels
@@ -61,7 +60,7 @@ def load_voc(card: ImageCard, root: Path, split: str, labels: Labels) -> LoadedI
 
 @dataclass(frozen=True)
 class VOCLayout:
-    """Where the files lie; see :class:`PictureLayout`."""
+    """A :class:`mmdiff_video.datasets.formats.writing.PictureLayout`."""
 
     splits: tuple[str, str] = ("train", "val")
     only: str | None = "seg"
@@ -80,16 +79,3 @@ class VOCLayout:
             write_list(root / _LISTS / f"{split}.txt", members)
         if classes is not None:
             write_classes(root / "classes.txt", classes)
-
-
-def classes_of(card: ImageCard, root: Path) -> Classes:
-    """Read the classes of a data root: from its ``classes.txt``, else from the card.
-
-    Raises:
-        InputError: neither names any, or a broken ``classes.txt``.
-    """
-    if (root / "classes.txt").is_file():
-        return read_classes(root / "classes.txt")._replace(void=card.void)
-    if not card.classes:
-        raise InputError(f"no '{root / 'classes.txt'}': it names the classes, one a line")
-    return Classes(tuple(card.classes), voc_colors(len(card.classes)), card.void)

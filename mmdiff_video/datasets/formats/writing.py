@@ -17,8 +17,8 @@ class PictureLayout(Protocol):
     """Where the files of a layout lie.
 
     Attributes:
-        splits: which of train, val and test it has: for training, and held out.
-        only: the kind of label it has a place for; None: any.
+        splits: which of train, val and test it has: the one to train on, and the held-out one.
+        only: name of the kind of label that it has a place for; None: any.
     """
 
     @property
@@ -77,5 +77,5 @@ def is_labelled(
 
 
 def write_list(path: Path, lines: Sequence[str]) -> None:
-    """Write one name (or whatever) a line."""
+    """Write the lines of a list in one step."""
     write_text(path, "".join(f"{line}\n" for line in lines))

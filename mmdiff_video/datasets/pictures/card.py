@@ -17,7 +17,7 @@ class ImageCard:
     Attributes:
         name: how the user asks for it.
         title: its full name, for tables.
-        reader: the file layout, a key of :data:`mmdiff_video.datasets.loading.PICTURE_READERS`.
+        reader: the layout, a key of :data:`mmdiff_video.datasets.loading.PICTURE_READERS`.
         tasks: what it is labelled with, keys of :data:`mmdiff_video.tasks.TASKS`.
         splits: their names.
         train, held_out: the splits that are trained on and scored, unless the user says otherwise.
@@ -29,6 +29,9 @@ class ImageCard:
         source: where to get it.
         licence: under which terms.
         layout: how the data root must lie, shown when it does not.
+
+    Raises:
+        InputError: a field that makes no sense.
     """
 
     name: str
@@ -73,12 +76,12 @@ class ImageCard:
 
 
 def image_card_names() -> list[str]:
-    """Names of the shipped cards."""
+    """Names of the shipped cards of labelled pictures."""
     return sorted(path.stem for path in (resource_dir("data") / "images").glob("*.yaml"))
 
 
 def load_image_card(name: str) -> ImageCard:
-    """Load a shipped card.
+    """Load a shipped card of labelled pictures.
 
     Raises:
         InputError: no card of that name (lists them), or a card with a wrong field.

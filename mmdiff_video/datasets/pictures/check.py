@@ -13,10 +13,10 @@ from mmdiff_video.datasets.pictures.labelled import LabelledImage, LoadedImages
 from mmdiff_video.datasets.pictures.labels import Labels
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
-from mmdiff_video.skipped import Skipped
+from mmdiff_video.skipped import Skipped, listed
 from mmdiff_video.tables import format_table
 
-_REASONS_SHOWN = 20  # the JSON has all of them
+_SHARED_SHOWN = 20  # the JSON has all of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class ImageSplitReport:
         captions: how many of the usable have one.
         sizes: ``WIDTHxHEIGHT`` -> pictures.
         labelled: share of the pixels with a label (not void, depth known).
-        values: what the labels hold; see the task's :class:`Tally`.
+        values: what the labels hold; see :class:`mmdiff_video.datasets.pictures.labels.Tally`.
         unit: of the values; empty: they are shares of the labelled pixels.
         note: how the split was chosen, where the reader has something to say.
         problem: why the split could not be looked into at all.
@@ -71,7 +71,7 @@ class ImageDatasetReport:
         return sum(report.usable for report in self.splits)
 
     def table(self) -> str:
-        """Lay the report out for a terminal."""
+        """Format the report for a terminal."""
         rows = [
             [
                 f"{r.split} ({r.task})",
@@ -92,12 +92,9 @@ class ImageDatasetReport:
                 scale, unit = (1, report.unit) if report.unit else (100, "%")
                 values = (f"{name} {scale * v:.3g} {unit}" for name, v in report.values.items())
                 lines.append(f"{where}: {', '.join(values)}")
-            shown = report.skipped[:_REASONS_SHOWN]
-            lines += [f"  skipped {key}: {why}" for key, why in shown]
-            if (more := len(report.skipped) - len(shown)) > 0:
-                lines.append(f"  ... and {more} more")
+            lines += listed(report.skipped)
         if self.shared:
-            lines.append(f"in more than one split: {', '.join(self.shared[:_REASONS_SHOWN])}")
+            lines.append(f"in more than one split: {', '.join(self.shared[:_SHARED_SHOWN])}")
         return "\n".join(lines)
 
 
@@ -137,10 +134,14 @@ def check_images(
             keys[split, task] = {image.key for image in loaded.images}
     if not keys:
         raise InputError(str(reports[0].problem))
-    both = (keys.get((card.train, kind.name), set()) & keys.get((card.held_out, kind.name), set())
-            for kind in kinds)  # fmt: skip
+    shared: set[str] = set()
+    for kind in kinds:
+        ours, theirs = (
+            keys.get((split, kind.name), set()) for split in (card.train, card.held_out)
+        )
+        shared |= ours & theirs
     report = ImageDatasetReport(
-        name=card.name, root=str(root), splits=reports, shared=sorted(set().union(*both))
+        name=card.name, root=str(root), splits=reports, shared=sorted(shared)
     )
     write_json(out / "report.json", {"usable": report.usable, **_plain(report)})
     print(report.table())
@@ -183,5 +184,5 @@ def _look(card: ImageCard, loaded: LoadedImages, split: str, labels: Labels) -> 
 def _plain(report: ImageDatasetReport) -> dict:
     plain = asdict(report)
     for split in plain["splits"]:
-        split["skipped"] = [{"key": key, "reason": reason} for key, reason in split["skipped"]]
+        split["skipped"] = [entry._asdict() for entry in split["skipped"]]
     return plain

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
+from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_text
 from mmdiff_video.skipped import Skipped
@@ -43,7 +44,7 @@ class Pair(Protocol):
 
 @dataclass(frozen=True)
 class FilePair:
-    """A picture file and a label file; ``decode`` turns the latter's path into an array."""
+    """A picture file and a label file; ``decode`` turns the latter into values [C, H, W]."""
 
     image: Path
     label: Path
@@ -127,7 +128,14 @@ class LoadedImages(NamedTuple):
 def pair_up(
     found: Sequence[tuple[str, Path, Path]], decode: Callable[[Path], NDArray[Any]]
 ) -> tuple[list[LabelledImage], list[Skipped]]:
-    """Part (key, picture, label) triples into those whose files are there and the others.
+    """Tell (key, picture, label) triples whose files are there from the others.
+
+    Args:
+        found: key, picture file and label file.
+        decode: turns a label file into values [C, H, W].
+
+    Returns:
+        pictures in the order given, and the others with what is missing.
 
     Raises:
         InputError: a key that comes twice.
@@ -163,7 +171,8 @@ def read_classes(path: Path) -> Classes:
     """Read a ``classes.txt``: one class a line, in order, as NAME, ID NAME or ID NAME R G B.
 
     Raises:
-        InputError: a line of no such form, ids that do not count up from 0, or no class.
+        InputError: ids that do not count up from 0, fewer than 2 classes or more than 255, or
+            colours of some of them only.
     """
     names: list[str] = []
     colors: list[tuple[int, int, int]] = []
@@ -183,6 +192,19 @@ def read_classes(path: Path) -> Classes:
     if colors and len(colors) != len(names):
         raise InputError(f"{path} gives a colour to {len(colors)} of its {len(names)} classes")
     return Classes(tuple(names), tuple(colors) or voc_colors(len(names)))
+
+
+def classes_of(card: ImageCard, root: Path) -> Classes:
+    """Read the classes of a data root: from its ``classes.txt``, else from the card.
+
+    Raises:
+        InputError: neither names any, or a broken ``classes.txt``.
+    """
+    if (root / "classes.txt").is_file():
+        return read_classes(root / "classes.txt")._replace(void=card.void)
+    if not card.classes:
+        raise InputError(f"no '{root / 'classes.txt'}': it names the classes, one a line")
+    return Classes(tuple(card.classes), voc_colors(len(card.classes)), card.void)
 
 
 def write_classes(path: Path, classes: Classes) -> None:

@@ -18,7 +18,10 @@ Decode = Callable[[Path], NDArray[Any]]
 
 
 class DrawnView(Protocol):
-    """What a procedural world knows of a picture that it has drawn, H x W pixels."""
+    """What a procedural world knows of a picture that it has drawn, H x W pixels.
+
+    A task may make its labels of any of it (:meth:`Labels.drawn`).
+    """
 
     @property
     def rgb(self) -> NDArray[np.uint8]:
@@ -81,7 +84,7 @@ class Labels(ABC):
 
     @abstractmethod
     def decoder(self, card: ImageCard, classes: Classes | None) -> Decode:
-        """What reads the files of a data set; ``classes``: its classes, where the kind has any."""
+        """Make what reads the files of a data set; ``classes``: its own, where the kind has any."""
 
     @abstractmethod
     def write(self, path: Path, values: NDArray[Any], classes: Classes | None) -> None:
@@ -109,7 +112,12 @@ class Labels(ABC):
         return target.flip(-1)
 
     def enlarged(self, target: Tensor, share: float) -> Tensor:
-        """Change the values of a target as a crop of this share of the sides, enlarged, does."""
+        """Change the values of a target [C, H, W] as enlarging a crop does.
+
+        Args:
+            target: of the crop, at the size that it is enlarged to.
+            share: sides of the crop as a share of those of the largest one, in (0, 1].
+        """
         return target
 
 

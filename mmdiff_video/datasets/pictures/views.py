@@ -21,12 +21,15 @@ from mmdiff_video.skipped import Skipped
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How training views differ from the pictures (the paper: the same for all baselines).
+    """How training views differ from the pictures (in the paper, alike for all methods).
 
     Attributes:
         crop: (least, most) share of the largest possible crop's sides.
         mirror: chance of left and right changing places.
         jitter: brightness and contrast change by up to this share.
+
+    Raises:
+        InputError: a range or share that is none.
     """
 
     crop: tuple[float, float] = (0.6, 1.0)
@@ -47,7 +50,7 @@ class DenseSample:
 
     Attributes:
         key: of the view; names its noise.
-        image: float [3, H, W] in [0, 1], of a size that the backbone takes.
+        image: float32 [3, H, W] in [0, 1], of a size that the backbone takes.
         target: [C, h, w], as its :class:`Labels` make it. In training of the view's size, in
             evaluation of the picture's own.
         valid: bool [h, w], where the target is known.
@@ -140,14 +143,14 @@ class TrainingViews:
         view = epoch if self.views is None else epoch % self.views
         rng = random.Random(stable_seed("view", self.seed, source.key, view))
         share = rng.uniform(*self.augment.crop)
-        scale = _cover(valid.shape, (self.height, self.width)) / share
+        size = (self.height, self.width)
+        scale = _cover(valid.shape, size) / share
         crop = []
-        for length, wanted in zip(valid.shape, (self.height, self.width), strict=True):
+        for length, wanted in zip(valid.shape, size, strict=True):
             kept = min(max(round(wanted / scale), 1), length)
             start = rng.randint(0, length - kept)
             crop.append(slice(start, start + kept))
         rows, columns = crop
-        size = (self.height, self.width)
         image = _resize(image[:, rows, columns], size)
         target, valid = (_nearest(x[..., rows, columns], size) for x in (target, valid))
         target = self.labels.enlarged(target, share)
@@ -208,14 +211,14 @@ class EvaluationViews:
             return Skipped(source.key, str(error))
         return DenseSample(
             key=source.key,
-            image=fit(image, self.height, self.width, self.unit),
+            image=resize_to_cover(image, self.height, self.width, self.unit),
             target=target,
             valid=valid,
             caption=source.caption,
         )
 
 
-def fit(image: Tensor, height: int, width: int, unit: int) -> Tensor:
+def resize_to_cover(image: Tensor, height: int, width: int, unit: int) -> Tensor:
     """Resize a whole picture [..., 3, h, w] to cover height x width in multiples of ``unit``."""
     scale = _cover(image.shape[-2:], (height, width))
     rows, columns = (max(round(side * scale / unit), 1) * unit for side in image.shape[-2:])
@@ -223,6 +226,7 @@ def fit(image: Tensor, height: int, width: int, unit: int) -> Tensor:
 
 
 def _cover(size: Sequence[int], wanted: tuple[int, int]) -> float:
+    """By how much a picture must be enlarged to cover the wanted size."""
     return max(w / s for s, w in zip(size, wanted, strict=True))
 
 
@@ -240,12 +244,12 @@ def _nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """Turn uint8 [H, W, 3] into float [3, H, W] in [0, 1]."""
+    """Turn uint8 [H, W, 3] into float32 [3, H, W] in [0, 1]."""
     return to_tensors(image[None])[0]
 
 
 def to_tensors(images: NDArray[np.uint8]) -> Tensor:
-    """Turn uint8 [N, H, W, 3] into float [N, 3, H, W] in [0, 1]."""
+    """Turn uint8 [N, H, W, 3] into float32 [N, 3, H, W] in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms import CLASSES, SPLITS, make_room, scene_hash
-from mmdiff_video.rooms.draw import Draw
 from mmdiff_video.rooms.plan import bounds
+from mmdiff_video.rooms.rng import Rng
 from mmdiff_video.rooms.scene import rounded
 from mmdiff_video.rooms.walk import eyes, viewmats
 
@@ -52,12 +52,12 @@ def test_splits_and_seeds_share_no_room():
     assert len(set(hashes)) == len(hashes)
 
 
-def test_draws_stay_in_their_ranges():
-    draw = Draw(5)
-    assert all(2 <= draw.uniform(2, 3) <= 3 for _ in range(200))
-    assert {draw.integer(1, 3) for _ in range(200)} == {1, 2, 3}
-    assert {draw.sign() for _ in range(50)} == {-1, 1}
-    assert sorted(draw.shuffled("abcdef")) == list("abcdef")
+def test_chance_stays_in_its_ranges():
+    rng = Rng(5)
+    assert all(2 <= rng.uniform(2, 3) <= 3 for _ in range(200))
+    assert {rng.integer(1, 3) for _ in range(200)} == {1, 2, 3}
+    assert {rng.sign() for _ in range(50)} == {-1, 1}
+    assert sorted(rng.shuffled("abcdef")) == list("abcdef")
 
 
 def test_standing_things_keep_apart_and_inside(rooms):
