@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmdiff_video.datasets.videos.index import VideoIndex, index_video
 from mmdiff_video.datasets.videos.streams import VideoError, cannot_decode, open_video
-from mmdiff_video.datasets.videos.upright import to_rgb, upright
+from mmdiff_video.datasets.videos.upright import to_rgb
 
 __all__ = ["VideoError", "count_frames", "frame_rate", "iterate_frames", "read_frames"]
 
@@ -59,12 +59,12 @@ def iterate_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     Raises:
         VideoError: missing, unreadable or damaged.
     """
-    promised, count = count_frames(path), 0
+    index, count = index_video(path), 0
     with open_video(path) as (container, stream):
         for frame in container.decode(stream):
             count += 1
-            yield upright(path, frame, to_rgb(path, frame))
-    if count != promised:
+            yield index.upright(path, frame, to_rgb(path, frame))
+    if count != len(index.times):
         raise cannot_decode(path)
 
 
@@ -108,7 +108,7 @@ def _fetch(
                         stored = to_rgb(path, frame)
                         if not index.holds(number, frame, stored):
                             return None
-                        pictures[number] = upright(path, frame, stored)
+                        pictures[number] = index.upright(path, frame, stored)
                     passed = passed or frame.pts >= last
                 if passed:
                     break
@@ -128,7 +128,7 @@ def _decode_until(
                 stored = to_rgb(path, frame)
                 if not index.holds(number, frame, stored):
                     break
-                pictures[number] = upright(path, frame, stored)
+                pictures[number] = index.upright(path, frame, stored)
                 if len(pictures) == len(wanted):
                     return pictures
     raise cannot_decode(path)

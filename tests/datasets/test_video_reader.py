@@ -1,6 +1,7 @@
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import av
 import imageio.v3 as iio
@@ -32,7 +33,7 @@ def numbered_video(request, tmp_path_factory):
     }[request.param]
     file = tmp_path_factory.mktemp("video") / "numbered.mp4"
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=30)
+        stream: Any = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.options = options
         for i in range(FRAMES):

@@ -24,15 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdiff_video.datasets.videos.h264 import H264Packets
-from mmdiff_video.datasets.videos.streams import VideoError, cannot_decode, open_video
-from mmdiff_video.datasets.videos.upright import to_rgb
+from mmdiff_video.datasets.videos.streams import VideoError, open_video
+from mmdiff_video.datasets.videos.upright import Matrix, display_matrix, to_rgb, turn
 
 if TYPE_CHECKING:
     import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 _NO_TIME = -(1 << 63)  # FFmpeg's own mark
 
-# An edit list of a few bytes can play a file again and again.
+# An edit list, or a table of places, of a few bytes can play a file again and again.
 _MOST_REPEATS = 100
 
 
@@ -45,6 +47,8 @@ class VideoIndex:
         key_times: int64 [K] of the key frames, sorted.
         seek_times: int64 [K], where to seek for each key frame.
         checksums: uint32 [N] of the pictures as stored; None where the packets are proof enough.
+        matrix: the display matrix of the first frame, empty where it has none; None where the
+            packets prove that each frame has the file's.
         random_access: whether frames may be fetched from a key frame on. Falls once one differs.
     """
 
@@ -52,6 +56,7 @@ class VideoIndex:
     key_times: NDArray[np.int64]
     seek_times: NDArray[np.int64]
     checksums: NDArray[np.uint32] | None
+    matrix: Matrix | None
     random_access: bool
 
     def holds(self, number: int, frame: "av.VideoFrame", stored: NDArray[np.uint8]) -> bool:
@@ -59,6 +64,12 @@ class VideoIndex:
         if self.times[number] != _time(frame):
             return False
         return self.checksums is None or int(self.checksums[number]) == zlib.crc32(stored.data)
+
+    def upright(
+        self, path: Path, frame: "av.VideoFrame", stored: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """Turn a picture as the video asks; see :func:`.upright.turn`."""
+        return turn(path, display_matrix(frame) if self.matrix is None else self.matrix, stored)
 
     def by_key_frame(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """Group frame numbers by the key frame to decode from: its place and they."""
@@ -85,7 +96,7 @@ def index_video(path: Path) -> VideoIndex:
 # Some KB each. Processes that are forked have those of their parent.
 @functools.lru_cache(maxsize=16384)
 def _index(path: Path, size: int, modified: int) -> VideoIndex:
-    return _from_packets(path) or _from_frames(path, size)
+    return _from_packets(path) or _from_frames(path)
 
 
 def _from_packets(path: Path) -> VideoIndex | None:
@@ -95,16 +106,16 @@ def _from_packets(path: Path) -> VideoIndex | None:
             return None
         rule = H264Packets(stream.codec_context.extradata)
         times: list[int] = []
-        keys: list[tuple[int, int, int]] = []  # time, decoding time, frames before
-        for packet in container.demux(stream):
+        keys: list[tuple[int, int, int]] = []  # time, where to seek, frames before
+        for packet in _packets(path, container, stream):
             if not packet.size or packet.is_corrupt:  # the end, or the file ends within it
                 continue
-            if packet.pts is None or packet.dts is None or packet.is_discard:
+            if packet.pts is None or packet.is_discard:
                 return None
             if not rule.is_one_frame(bytes(packet), packet.is_keyframe):
                 return None
             if packet.is_keyframe:
-                keys.append((packet.pts, packet.dts, len(times)))
+                keys.append((packet.pts, _seek_time(packet), len(times)))
             times.append(packet.pts)
     if not keys or keys[0][2] != 0 or len(set(times)) != len(times):
         return None
@@ -116,29 +127,23 @@ def _from_packets(path: Path) -> VideoIndex | None:
     return VideoIndex(
         times=np.array(sorted(times), np.int64),
         key_times=np.array([time for time, _, _ in keys], np.int64),
-        seek_times=np.array([min(time, decoding) for time, decoding, _ in keys], np.int64),
+        seek_times=np.array([place for _, place, _ in keys], np.int64),
         checksums=None,
+        matrix=None,
         random_access=True,
     )
 
 
-def _from_frames(path: Path, size: int) -> VideoIndex:
+def _from_frames(path: Path) -> VideoIndex:
     """Index by decoding from the start."""
     times: list[int] = []
     checksums: list[int] = []
     keys: dict[int, int] = {}
-    shape, read = None, 0
+    shape, matrix = None, None
     with open_video(path) as (container, stream):
-        for packet in container.demux(stream):
-            read += packet.size
-            if read > _MOST_REPEATS * size:
-                raise VideoError(
-                    f"{path.name} plays its data more than {_MOST_REPEATS} times over: its edit"
-                    " list is damaged"
-                )
+        for packet in _packets(path, container, stream):
             if packet.is_keyframe and packet.pts is not None:
-                seek = packet.pts if packet.dts is None else min(packet.pts, packet.dts)
-                keys.setdefault(packet.pts, seek)
+                keys.setdefault(packet.pts, _seek_time(packet))
             for frame in packet.decode():
                 stored = to_rgb(path, frame)
                 if shape is not None and stored.shape != shape:
@@ -147,19 +152,43 @@ def _from_frames(path: Path, size: int) -> VideoIndex:
                         f" {shape[1]} x {shape[0]} to {stored.shape[1]} x {stored.shape[0]}:"
                         " re-encode it, or cut it there"
                     )
+                if not times:
+                    matrix = display_matrix(frame)
                 shape = stored.shape
                 times.append(_time(frame))
                 checksums.append(zlib.crc32(stored.data))
     if not times:
-        raise cannot_decode(path) if read else VideoError(f"{path.name} holds no frame")
+        raise VideoError(f"{path.name} holds no frame")
     ordered = times[0] != _NO_TIME and all(a < b for a, b in pairwise(times))
     return VideoIndex(
         times=np.array(times, np.int64),
         key_times=np.array(sorted(keys), np.int64),
         seek_times=np.array([keys[time] for time in sorted(keys)], np.int64),
         checksums=np.array(checksums, np.uint32),
+        matrix=matrix or (),
         random_access=ordered and bool(keys) and min(keys) <= times[0],
     )
+
+
+def _packets(
+    path: Path, container: "InputContainer", stream: "VideoStream"
+) -> Iterator["av.Packet[VideoStream]"]:
+    """Demux a stream, but not for ever."""
+    read, size = 0, path.stat().st_size
+    for packet in container.demux(stream):
+        read += packet.size
+        if read > _MOST_REPEATS * size:
+            raise VideoError(
+                f"{path.name} plays its data more than {_MOST_REPEATS} times over: it is damaged,"
+                " or must be re-encoded"
+            )
+        yield packet
+
+
+def _seek_time(packet: "av.Packet[VideoStream]") -> int:
+    """Some containers seek by decoding times, some by presentation times; earlier is right too."""
+    assert packet.pts is not None
+    return packet.pts if packet.dts is None else min(packet.pts, packet.dts)
 
 
 def _time(frame: "av.VideoFrame") -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmdiff_video.datasets.clips.clip import ClipError
+from mmdiff_video.datasets.videos.edits import longest_edit_list
 
 if TYPE_CHECKING:
     import av
@@ -22,6 +23,8 @@ _FORMATS = (
 
 # The largest picture that a level of a codec allows (AV1, level 7).
 _MOST_PIXELS = 16384 * 8704
+
+_MOST_EDITS = 1000
 
 # How codecs are called in files, for those that a build of FFmpeg may lack.
 _CODEC_MARKS = {
@@ -64,6 +67,12 @@ def open_video(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
     if not path.is_file():
         raise VideoError(f"no video '{path}'")
     try:
+        edits = longest_edit_list(path)
+        if edits > _MOST_EDITS:
+            raise VideoError(
+                f"{path.name} has an edit list of {edits} entries, more than {_MOST_EDITS}: it is"
+                " damaged, or must be re-encoded"
+            )
         # "file:" lets names hold colons, which else stand for protocols.
         container = av.open(
             f"file:{path}",
@@ -153,8 +162,9 @@ def _unknown_codec(path: Path) -> VideoError:
         head = file.read(1 << 20)
         file.seek(max(path.stat().st_size - (1 << 20), 0))
         ends = head + file.read()
-    name = next((name for mark, name in _CODEC_MARKS.items() if mark in ends), "of a codec")
+    name = next((name for mark, name in _CODEC_MARKS.items() if mark in ends), None)
+    what = f"is {name}, which" if name else "is of a codec that"
     return VideoError(
-        f"{path.name} is {name}, which this PyAV ({av.__version__}) cannot decode: re-encode it,"
-        f" for example 'ffmpeg -i {path.name} -c:v libx264 -crf 12 h264.mp4'"
+        f"{path.name} {what} this PyAV ({av.__version__}) cannot decode: re-encode it, for example"
+        f" 'ffmpeg -i {path.name} -c:v libx264 -crf 12 h264.mp4'"
     )
