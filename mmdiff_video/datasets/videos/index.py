@@ -68,7 +68,9 @@ class VideoIndex:
     def upright(
         self, path: Path, frame: "av.VideoFrame", stored: NDArray[np.uint8]
     ) -> NDArray[np.uint8]:
-        """Turn a picture as the video asks; see :func:`mmdiff_video.datasets.videos.upright.turn`."""
+        """Turn a picture as the video asks, by
+        :func:`~mmdiff_video.datasets.videos.upright.turn`.
+        """
         return turn(path, display_matrix(frame) if self.matrix is None else self.matrix, stored)
 
     def by_key_frame(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[int]]]:

@@ -11,8 +11,8 @@ from mmdiff_video.datasets.videos.edits import longest_edit_list
 
 if TYPE_CHECKING:
     import av
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
+    import av.container
+    import av.video.stream
 
 # Containers and bare streams of video. Play lists (HLS, DASH, ffconcat) are not among them: they
 # would open other files and addresses.
@@ -54,7 +54,9 @@ def cannot_decode(path: Path) -> VideoError:
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+def open_video(
+    path: Path,
+) -> Iterator[tuple["av.container.InputContainer", "av.video.stream.VideoStream"]]:
     """Open a file and its video stream; what fails inside is a :class:`VideoError`.
 
     Raises:
@@ -96,7 +98,7 @@ def open_video(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
         raise cannot_decode(path) from None
 
 
-def _choose(path: Path, container: "InputContainer") -> "VideoStream":
+def _choose(path: Path, container: "av.container.InputContainer") -> "av.video.stream.VideoStream":
     from av.stream import Disposition
 
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -124,7 +126,7 @@ def _choose(path: Path, container: "InputContainer") -> "VideoStream":
     return stream
 
 
-def _accompanies(stream: "VideoStream") -> bool:
+def _accompanies(stream: "av.video.stream.VideoStream") -> bool:
     """Whether a stream comes along with the video: depth, alpha, an enhancement, a still."""
     from av.stream import Disposition
 
@@ -137,7 +139,7 @@ def _accompanies(stream: "VideoStream") -> bool:
     return stream.codec_context is not None and str(stream.codec_context.pix_fmt).startswith("gray")
 
 
-def _pixels(stream: "VideoStream") -> int:
+def _pixels(stream: "av.video.stream.VideoStream") -> int:
     context = stream.codec_context
     return 0 if context is None else context.width * context.height
 
