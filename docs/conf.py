@@ -54,8 +54,8 @@ python_use_unqualified_type_names = True
 # A reference into this project must lead somewhere. What other projects document is not looked up,
 # so that the build needs no network.
 _OTHERS = (
-    "abc accelerate argparse collections ctypes dataclasses device diffusers dict enum float int io"
-    " logging np numpy os pathlib PIL random str torch transformers tuple types typing"
+    "abc accelerate argparse av collections ctypes dataclasses device diffusers dict enum float int"
+    " io logging np numpy os pathlib PIL random str torch transformers tuple types typing"
 )
 nitpicky = True
 nitpick_ignore_regex = [

@@ -29,7 +29,7 @@ from mmdiff_video.files import remove_folder, write_folder_aside, write_json
 from mmdiff_video.pictures import save_png, save_video, stamp
 from mmdiff_video.skipped import Skipped
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".ts", ".mts")
 """How names of videos end, in small or capital letters."""
 
 _MOST_ELONGATED = 8

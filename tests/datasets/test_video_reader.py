@@ -1,14 +1,13 @@
 import struct
-import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from mmdiff_video.datasets import video_reader
 from mmdiff_video.datasets.video_reader import (
     VideoError,
     count_frames,
@@ -17,15 +16,6 @@ from mmdiff_video.datasets.video_reader import (
 )
 
 FRAMES = 40
-
-
-@pytest.fixture(params=["decord", "pyav"])
-def reader(request, monkeypatch):
-    """Run a test once with each library."""
-    if request.param == "decord":
-        pytest.importorskip("decord")
-    else:
-        monkeypatch.setattr(video_reader, "_has_decord", lambda: False)
 
 
 def grey_levels(pictures: np.ndarray) -> list[int]:
@@ -43,7 +33,7 @@ def numbered_video(request, tmp_path_factory):
     }[request.param]
     file = tmp_path_factory.mktemp("video") / "numbered.mp4"
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=30)
+        stream: Any = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.options = options
         for i in range(FRAMES):
@@ -53,7 +43,6 @@ def numbered_video(request, tmp_path_factory):
     return file
 
 
-@pytest.mark.usefixtures("reader")
 def test_frames_are_exact_in_any_order(numbered_video):
     assert count_frames(numbered_video) == FRAMES
     for indices in ([0], [FRAMES - 1], [5, 6, 7], [31, 2, 2, 17, 39, 0], list(range(FRAMES))):
@@ -78,7 +67,6 @@ def copy_packets(source: Path, target: Path, *, later: int = 0, **options: str) 
                 new.mux(packet)
 
 
-@pytest.mark.usefixtures("reader")
 def test_frames_that_a_cut_file_hides_are_not_counted(numbered_video, tmp_path):
     cut = tmp_path / "cut.mp4"
     copy_packets(numbered_video, cut, later=-5)
@@ -87,7 +75,6 @@ def test_frames_that_a_cut_file_hides_are_not_counted(numbered_video, tmp_path):
     assert grey_levels(read_frames(cut, indices)) == [i + 5 for i in indices]
 
 
-@pytest.mark.usefixtures("reader")
 def test_a_late_start_does_not_move_frames(numbered_video, tmp_path):
     late = tmp_path / "late.mp4"
     copy_packets(numbered_video, late, later=60)
@@ -107,7 +94,6 @@ def turned(source: Path, target: Path) -> None:
     target.write_bytes(data)
 
 
-@pytest.mark.usefixtures("reader")
 def test_a_video_filmed_sideways_comes_upright(tmp_path):
     lying = tmp_path / "lying.mp4"
     frame = np.full((48, 64, 3), 40, np.uint8)
@@ -128,19 +114,6 @@ def test_a_whole_video_is_decoded_in_one_go(numbered_video, tmp_path):
     assert grey_levels(np.stack(list(iterate_frames(cut)))) == list(range(5, FRAMES))
 
 
-def test_both_readers_return_the_same_pictures(real_data, monkeypatch):
-    pytest.importorskip("decord")
-    indices = [41, 0, 7, 7, 49]
-    videos = sorted((real_data / "re10k" / "videos").glob("*.mp4"))[:3]
-    assert [count_frames(video) for video in videos] == [50, 50, 50]
-    by_decord = [read_frames(video, indices).astype(int) for video in videos]
-    monkeypatch.setattr(video_reader, "_has_decord", lambda: False)
-    assert [count_frames(video) for video in videos] == [50, 50, 50]
-    for video, pictures in zip(videos, by_decord, strict=True):
-        assert np.abs(pictures - read_frames(video, indices)).max() <= 1
-
-
-@pytest.mark.usefixtures("reader")
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.6, 0.97])
 def test_a_truncated_video_never_passes_as_whole(rooms, tmp_path, kept):
     cut = tmp_path / "cut.mp4"
@@ -156,7 +129,6 @@ def test_a_truncated_video_never_passes_as_whole(rooms, tmp_path, kept):
         assert len(list(iterate_frames(cut))) == count_frames(cut)
 
 
-@pytest.mark.usefixtures("reader")
 def test_what_is_no_video_is_refused(tmp_path):
     file = tmp_path / "page.mp4"
     file.write_text("<html>video unavailable</html>")
@@ -168,7 +140,6 @@ def test_what_is_no_video_is_refused(tmp_path):
         count_frames(tmp_path / "none.mp4")
 
 
-@pytest.mark.usefixtures("reader")
 def test_an_index_past_the_end_names_both_numbers(rooms):
     video = next((rooms / "videos").glob("*.mp4"))
     with pytest.raises(VideoError, match="holds 24 frames, frame 24 was asked for"):
@@ -183,15 +154,3 @@ def test_narrow_videos_are_read(tmp_path, width):
     found = read_frames(path, [0, 2])
     assert found.shape == (2, 32, width, 3)
     assert abs(found.astype(int) - 128).max() < 4
-
-
-def test_decord_may_be_missing(rooms, monkeypatch):
-    video = next((rooms / "videos").glob("*.mp4"))
-    monkeypatch.setitem(sys.modules, "decord", None)  # import raises ImportError
-    video_reader._has_decord.cache_clear()
-    try:
-        assert not video_reader._has_decord()
-        assert count_frames(video) == 24
-        assert read_frames(video, [3, 20]).shape == (2, 48, 64, 3)
-    finally:
-        video_reader._has_decord.cache_clear()
