@@ -105,9 +105,9 @@ def delicate_pixels(scene: Scene, width: int, height: int) -> Tensor:
         seen = project_gaussians(splats, Camera(viewmat, K, width, height, NEAR, FAR))
         dx = seen.means2d[:, 0, None, None] - columns
         dy = seen.means2d[:, 1, None, None] - rows
-        xx, xy, yy = (c[:, None, None] for c in seen.conics.unbind(-1))
+        ux, uy, wy = (c[:, None, None] for c in seen.factors.unbind(-1))
         alphas = exact["opacities"][seen.ids, None, None] * torch.exp(
-            -(xx * dx * dx + yy * dy * dy) / 2 - xy * dx * dy
+            -((ux * dx + uy * dy) ** 2 + (wy * dy) ** 2) / 2
         )
         close = (alphas * 255 - 1).abs() < 1e-3
         close |= (alphas / 0.999 - 1).abs() < 1e-4

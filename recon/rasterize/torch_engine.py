@@ -33,31 +33,34 @@ def render_with_meta(
     else:
         splats = hide_broken(splats)
         projected = [project_gaussians(splats, camera) for camera in cameras.split()]
-        meta = meta_of(projected, len(splats.means))
+        meta = meta_of(projected, len(splats.means), splats.means.dtype)
         rendered = _stack(
             [
-                _render_view(
-                    splats, seen._replace(means2d=means2d.index_select(0, seen.ids)), cameras
-                )
+                _render_view(splats, seen._replace(means2d=_through(means2d, seen)), cameras)
                 for seen, means2d in zip(projected, meta.means2d, strict=True)
             ]
         )
     return on_backgrounds(rendered, backgrounds), meta
 
 
+def _through(means2d: Tensor, seen: Projected) -> Tensor:
+    """The centres of ``seen``, with every digit, as a function of the meta's [G, 2]."""
+    rounded = means2d.index_select(0, seen.ids).to(seen.means2d.dtype)
+    return rounded + (seen.means2d - rounded).detach()
+
+
 def _render_view(splats: Splats, seen: Projected, cameras: Cameras) -> Rendered:
     """One view on black: image [H, W, C], depth and alpha [H, W]."""
-    features = torch.cat([splats.colors.index_select(0, seen.ids), seen.depths[:, None]], 1)
-    sums, left = composite(
+    colors, depths = splats.colors.index_select(0, seen.ids), seen.depths.to(splats.colors.dtype)
+    sums, alpha = composite(
         seen.means2d,
-        seen.conics,
+        seen.factors,
         splats.opacities.index_select(0, seen.ids),
-        features,
+        torch.cat([colors, depths[:, None]], 1),
         list_tiles(seen.boxes, cameras.width, cameras.height),
         cameras.width,
         cameras.height,
     )
-    alpha = 1 - left
     depth = sums[..., -1] / alpha.clamp(min=1e-10)
     return Rendered(sums[..., :-1], depth, alpha)
 
