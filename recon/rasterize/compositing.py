@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .checks import check_memory
 from .projection import ALPHA_MIN
 
 ALPHA_MAX = 0.999
@@ -63,6 +64,9 @@ def list_tiles(boxes: Tensor, width: int, height: int, tile: int = TILE) -> Tile
     left, right, top, bottom = (boxes // tile).unbind(-1)
     columns = right - left + 1
     touched = columns * (bottom - top + 1)
+    pairs = int(touched.sum())
+    if pairs > 2**24:  # asking the system takes a while
+        check_memory(f"{pairs} pairs of a Gaussian and a tile", 40 * pairs, boxes.device)
     members = torch.repeat_interleave(touched)  # [L]
     begins = touched.cumsum(0) - touched
     offset = torch.arange(len(members), device=boxes.device) - begins[members]
@@ -195,7 +199,9 @@ class _Composite(torch.autograd.Function):
 
 def _pad(means2d: Tensor, factors: Tensor, opacities: Tensor, features: Tensor):
     """Add an invisible Gaussian M; table [6, M + 1] of x, y, ux, uy, wy, log opacity."""
-    table = torch.cat([means2d, factors, opacities.to(means2d.dtype).log()[:, None]], 1)
+    # Capped, lest an opacity far beyond 1 overflows and infinity times 0 be met on the way back.
+    logs = opacities.to(means2d.dtype).log().clamp(max=40)
+    table = torch.cat([means2d, factors, logs[:, None]], 1)
     nothing = table.new_tensor([[0, 0, 0, 0, 0, -torch.inf]])
     table = torch.cat([table, nothing]).T.contiguous()
     return table, torch.cat([features, features.new_zeros(1, features.shape[1])])

@@ -22,6 +22,8 @@ BLUR = 0.3
 # The local affine approximation is evaluated no further than this share of the field of view
 # beyond the edges of the image: further out it would blow footprints up without bound.
 EDGE_MARGIN = 0.3
+# The largest float32 that an int32 holds.
+_LARGEST_RADIUS = 2**31 - 128
 
 
 class Projected(NamedTuple):
@@ -103,7 +105,7 @@ def meta_of(projected: list[Projected], count: int, dtype: torch.dtype) -> Meta:
         means2d.append(centres.new_zeros(count, 2).index_copy(0, ids, centres))
         depths.append(z.new_zeros(count).index_copy(0, ids, z))
         # At least 1: an opacity of exactly 1/255 reaches nothing but its own centre.
-        pixels = reach.ceil().clamp(min=1).int()
+        pixels = reach.ceil().clamp(1, _LARGEST_RADIUS).int()
         radii.append(pixels.new_zeros(count, 2).index_copy(0, ids, pixels))
     return Meta(torch.stack(radii), torch.stack(means2d), torch.stack(depths))
 
