@@ -14,7 +14,7 @@ the function, ``from recon.rasterize import ...`` looks into this package.
 import torch
 from torch import Tensor
 
-from .checks import cameras_of, check_scene
+from .checks import check_scene, checked_kinds
 from .contract import Cameras, Meta, Rendered, Splats
 from .engines import ENGINES, AutoEngine, auto_engine, load_engine
 
@@ -75,7 +75,8 @@ def rasterize(
             engine, or an engine that cannot render these tensors.
     """
     splats = Splats(means, quats, scales, opacities, colors)
-    cameras = cameras_of(means, viewmats, Ks, width, height, near_plane, far_plane)
+    cameras = Cameras(viewmats, Ks, width, height, near_plane, far_plane)
+    cameras = checked_kinds(splats, cameras, backgrounds)
     if means.ndim == 3:
         return _rasterize_scenes(splats, cameras, backgrounds, engine)
     return _rasterize_scene(splats, cameras, backgrounds, engine)
@@ -108,7 +109,8 @@ def rasterize_with_meta(
     The arguments, and what is raised, are those of :func:`rasterize`, without the batch of scenes.
     """
     splats = Splats(means, quats, scales, opacities, colors)
-    cameras = cameras_of(means, viewmats, Ks, width, height, near_plane, far_plane)
+    cameras = Cameras(viewmats, Ks, width, height, near_plane, far_plane)
+    cameras = checked_kinds(splats, cameras, backgrounds)
     check_scene(splats, cameras, backgrounds)
     chosen = load_engine(engine, means)
     with torch.autocast(means.device.type, enabled=False):

@@ -10,32 +10,35 @@ from torch import Tensor
 from .contract import Cameras, Splats
 
 
-def cameras_of(
-    means: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    near_plane: float,
-    far_plane: float,
-) -> Cameras:
-    """Put cameras together, with a far plane that the dtype of the scene can hold.
+def checked_kinds(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Cameras:
+    """Check that tensors are tensors and numbers are numbers.
+
+    Returns:
+        the cameras, with a far plane that the dtype of the scene can hold.
 
     Raises:
-        ValueError: what should be a tensor or a number is none.
+        ValueError: one of them is not.
     """
-    for name, value in (("means", means), ("viewmats", viewmats), ("Ks", Ks)):
+    tensors = {**splats._asdict(), "viewmats": cameras.viewmats, "Ks": cameras.Ks}
+    if backgrounds is not None:
+        tensors["backgrounds"] = backgrounds
+    for name, value in tensors.items():
         if not isinstance(value, Tensor):
             raise ValueError(f"{name} must be a tensor, not {type(value).__name__}")
-    for name, value in (("width", width), ("height", height)):
+    for name in ("width", "height"):
+        value = getattr(cameras, name)
         if not isinstance(value, numbers.Integral) or isinstance(value, bool):
             raise ValueError(f"{name} must be a whole number of pixels, not {value!r}")
-    for name, value in (("near_plane", near_plane), ("far_plane", far_plane)):
+    for name in ("near_plane", "far_plane"):
+        value = getattr(cameras, name)
         if not isinstance(value, numbers.Real):
             raise ValueError(f"{name} must be a number, not {value!r}")
-    if means.is_floating_point():
-        far_plane = min(far_plane, torch.finfo(means.dtype).max)
-    return Cameras(viewmats, Ks, int(width), int(height), near_plane, far_plane)
+    far_plane = cameras.far_plane
+    if splats.means.is_floating_point():
+        far_plane = min(far_plane, torch.finfo(splats.means.dtype).max)
+    return cameras._replace(
+        width=int(cameras.width), height=int(cameras.height), far_plane=far_plane
+    )
 
 
 def check_memory(what: str, needed: int, device: torch.device) -> None:
@@ -93,6 +96,8 @@ def check_scene(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) ->
     if means.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"tensors must be float32 or float64, not {means.dtype}")
     _check_numbers(cameras)
+    if backgrounds is not None and not backgrounds.isfinite().all():
+        raise ValueError("backgrounds must be finite, but hold NaN or infinity")
     views, (width, height) = len(viewmats), cameras[2:4]
     values = views * width * height * (colors.shape[1] + 2)
     if values > 2**28:  # asking the system takes a while

@@ -67,7 +67,7 @@ def list_tiles(boxes: Tensor, width: int, height: int, tile: int = TILE) -> Tile
     pairs = int(touched.sum())
     if pairs > 2**24:  # asking the system takes a while
         check_memory(f"{pairs} pairs of a Gaussian and a tile", 40 * pairs, boxes.device)
-    members = torch.repeat_interleave(touched)  # [L]
+    members = torch.repeat_interleave(touched, output_size=pairs)  # [L]
     begins = touched.cumsum(0) - touched
     offset = torch.arange(len(members), device=boxes.device) - begins[members]
     tiles = (top[members] + offset // columns[members]) * tiles_across

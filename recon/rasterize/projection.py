@@ -59,7 +59,7 @@ def project_gaussians(splats: Splats, camera: Camera) -> Projected:
     overflows, a footprint (the ellipse inside which opacity * exp(-sigma) >= 1/255) without a pixel
     centre of the image.
     """
-    means, quats, scales = (_exact(t) for t in splats[:3])
+    means, quats, scales, *_ = in_float64(splats)
     viewmat, K = _exact(camera.viewmat), _exact(camera.K)
     camera = camera._replace(viewmat=viewmat, K=K)
     R = viewmat[:3, :3]
@@ -91,6 +91,16 @@ def project_gaussians(splats: Splats, camera: Camera) -> Projected:
     means2d = _centres(in_camera, camera)
     factors = whiten(*footprint_axes(in_camera, quats, scales, camera))
     return Projected(ids, means2d, factors, in_camera[:, 2], boxes.long(), reach)
+
+
+def in_float64(splats: Splats) -> Splats:
+    """Geometry as :func:`project_gaussians` needs it.
+
+    To be done once for all views, whose gradients are then added up in float64.
+    """
+    return splats._replace(
+        means=_exact(splats.means), quats=_exact(splats.quats), scales=_exact(splats.scales)
+    )
 
 
 def meta_of(projected: list[Projected], count: int, dtype: torch.dtype) -> Meta:

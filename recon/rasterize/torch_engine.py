@@ -6,7 +6,7 @@ from torch import Tensor
 from .compositing import composite, list_tiles
 from .contract import Cameras, Meta, Rendered, Splats
 from .preparation import hide_broken, nothing_rendered, on_backgrounds
-from .projection import Projected, meta_of, project_gaussians
+from .projection import Projected, in_float64, meta_of, project_gaussians
 
 
 def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rendered:
@@ -14,7 +14,7 @@ def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rend
     if not len(splats.means) or not len(cameras.viewmats):
         rendered, _ = nothing_rendered(splats, cameras)
     else:
-        splats = hide_broken(splats)
+        splats = in_float64(hide_broken(splats))
         rendered = _stack(
             [
                 _render_view(splats, project_gaussians(splats, camera), cameras)
@@ -28,12 +28,13 @@ def render_with_meta(
     splats: Splats, cameras: Cameras, backgrounds: Tensor | None
 ) -> tuple[Rendered, Meta]:
     """Render every view from the ``means2d`` of the meta."""
+    dtype = splats.means.dtype
     if not len(splats.means) or not len(cameras.viewmats):
         rendered, meta = nothing_rendered(splats, cameras)
     else:
-        splats = hide_broken(splats)
+        splats = in_float64(hide_broken(splats))
         projected = [project_gaussians(splats, camera) for camera in cameras.split()]
-        meta = meta_of(projected, len(splats.means), splats.means.dtype)
+        meta = meta_of(projected, len(splats.means), dtype)
         rendered = _stack(
             [
                 _render_view(splats, seen._replace(means2d=_through(means2d, seen)), cameras)
