@@ -13,25 +13,8 @@ from hypothesis import strategies as st
 from recon.gaussians import Gaussians
 from recon.io.ply import load_ply, save_ply
 
-NAMES = [
-    "x",
-    "y",
-    "z",
-    "nx",
-    "ny",
-    "nz",
-    "f_dc_0",
-    "f_dc_1",
-    "f_dc_2",
-    "opacity",
-    "scale_0",
-    "scale_1",
-    "scale_2",
-    "rot_0",
-    "rot_1",
-    "rot_2",
-    "rot_3",
-]
+NAMES = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"]
+NAMES += [*(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
 LINES = ["ply", "format binary_little_endian 1.0", "element vertex 2"]
 LINES += [f"property float {name}" for name in NAMES] + ["end_header"]
 RAW = np.linspace(-1, 1, 2 * len(NAMES), dtype=np.float32).tobytes()

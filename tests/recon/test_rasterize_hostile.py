@@ -40,7 +40,7 @@ def test_hostile_scenes_are_rendered_or_refused(seed, dtype, near, far):
     assert picture.depth.isfinite().all()
     if not any(maps.requires_grad for maps in picture):
         return
-    sum(maps.mean() for maps in picture).backward()
+    torch.stack([maps.mean() for maps in picture]).sum().backward()
     if (
         any(
             scene[n].detach().abs().nan_to_num(0, 0).gt(1e20).any()
