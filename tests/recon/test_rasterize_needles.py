@@ -4,7 +4,7 @@ RECON_NEEDLE_SEEDS=200 pytest tests/recon/test_rasterize_needles.py    # the ful
 """
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -103,13 +103,14 @@ def errors(scene: dict[str, Tensor], engine: str) -> dict[str, float]:
     """Largest deviation from float64: of the maps, and of gradients as a share of the largest."""
     exact = {name: t.double().requires_grad_() for name, t in scene.items()}
     truth, clear = dense(exact)
-    single = {name: t.clone().requires_grad_() for name, t in scene.items()}
-    viewmats = torch.eye(4)[None]
-    Ks = torch.tensor([[[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]]])
+    single: dict[str, Any] = {name: t.clone().requires_grad_() for name, t in scene.items()}
+    cameras: dict[str, Any] = {
+        "viewmats": torch.eye(4)[None],
+        "Ks": torch.tensor([[[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]]]),
+    }
     rendered = rasterize(
-        *(single[name] for name in FIELDS), viewmats, Ks, WIDTH, HEIGHT,
-        near_plane=NEAR, engine=engine,
-    )  # fmt: skip
+        **single, **cameras, width=WIDTH, height=HEIGHT, near_plane=NEAR, engine=engine
+    )
     pictures = Pictures(*(maps[0] for maps in rendered))
     assert clear.float().mean() > 0.5
     found = {
