@@ -34,7 +34,7 @@ from torch import Tensor
 from recon.rasterize import auto_engine, rasterize
 from recon.rasterize.contract import Camera, Splats
 from recon.rasterize.gsplat_engine import unavailable
-from recon.rasterize.projection import footprint_covariance, project_gaussians
+from recon.rasterize.projection import footprint_axes, project_gaussians, whiten
 
 SIDES = (64, 256, 512)
 FLOPS_PER_PAIR = 20 + 2 * 4 + 40 + 4 * 4
@@ -141,14 +141,14 @@ def measure(engine: str, device: str, side: int, threads: int, seconds: float) -
 
 
 def _projection(scene: Scene, side: int) -> Tensor:
-    """Means, conics and depths in one tensor."""
+    """Means, inverse covariances and depths in one tensor."""
     camera = Camera(scene.viewmats[0], scene.Ks[0], side, side, 0.01, 1e10)
     R, t, K = camera.viewmat[:3, :3], camera.viewmat[:3, 3], camera.K
-    x, y, z = (scene.means @ R.T + t).unbind(-1)
-    xx, xy, yy = footprint_covariance(x, y, z, scene.quats, scene.scales, R, camera)
-    determinant = xx * yy - xy * xy
+    in_camera = scene.means @ R.T + t
+    x, y, z = in_camera.unbind(-1)
+    factors = whiten(*footprint_axes(in_camera, scene.quats, scene.scales, camera))
     u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
-    return torch.stack([u, v, yy / determinant, -xy / determinant, xx / determinant, z], -1)
+    return torch.cat([torch.stack([u, v, z], -1), factors], -1)
 
 
 def _peak_bytes(device: str) -> int:

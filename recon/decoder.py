@@ -304,13 +304,23 @@ def activate(raw: Tensor, origins: Tensor, directions: Tensor, space: SceneSpace
         raw: [..., G, 12], channels as :data:`CHANNELS`.
         origins, directions: [..., G, 3] of the rays; directions of unit length.
         space: limits in world units.
+
+    Values and derivatives are finite for every finite raw output.
     """
     distance, rgb, scale, rotation, opacity = raw.split(list(CHANNELS.values()), -1)
     w = torch.sigmoid(distance - 1.65)
     return Gaussians(
         means=origins + (space.near * (1 - w) + space.far * w) * directions,
-        quats=F.normalize(rotation, dim=-1),
-        scales=(space.scale_cap * torch.exp(scale - 1)).clamp(max=space.scale_cap),
+        quats=_unit_quats(rotation),
+        # Capped before exp: an infinity there would meet a slope of 0 on the way back.
+        scales=space.scale_cap * torch.exp((scale - 1).clamp(max=0)),
         opacities=torch.sigmoid(opacity - 2).squeeze(-1),
         colors=0.5 * torch.tanh(rgb) + 0.5,
     )
+
+
+def _unit_quats(raw: Tensor) -> Tensor:
+    """Bring quaternions [..., 4] to length 1, also where squares overflow; zero stays zero."""
+    overflows = raw.detach().norm(dim=-1, keepdim=True).isinf()
+    largest = raw.detach().abs().amax(-1, keepdim=True).clamp(min=1)
+    return F.normalize(torch.where(overflows, raw / largest, raw), dim=-1)

@@ -98,7 +98,9 @@ class StLpips(nn.Module):
             total = x.new_zeros(len(images))
             for i, stage in enumerate(self.stages):
                 x = stage(x)
-                length = x.square().sum(1, keepdim=True).sqrt()
+                squares = x.square().sum(1, keepdim=True)
+                # Where no channel is active the root has no slope; any length but 0 gives 0 there.
+                length = torch.where(squares > 0, squares, 1).sqrt()
                 unit = x / (length + 1e-10)
                 difference = (unit[: len(images)] - unit[len(images) :]).square()
                 total = total + (difference * getattr(self, f"linear{i}")).sum(1).mean((1, 2))

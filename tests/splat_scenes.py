@@ -1,5 +1,6 @@
 """Scenes for the tests of the compiled engine, and what float64 says about them."""
 
+import random
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,10 @@ Scene = dict[str, Tensor]
 
 KINDS = ("plain", "huge", "tiny", "behind", "at near", "opaque", "faint", "needle", "aside")
 NEAR, FAR = 0.2, 50.0
+HOSTILE = (
+    *(torch.nan, torch.inf, -torch.inf, 0.0, -0.0, -1.0, 1e-45, 1e-38, 1e-20, 1e20),
+    *(1e30, 3.4e38, -3.4e38, 1e-3, 0.999, 1.0, 1 / 255, 65536.0),
+)
 
 
 class Shape(NamedTuple):
@@ -79,6 +84,36 @@ def random_scene(shape: Shape, kinds: tuple[str, ...] = ("plain",), seed: int = 
     }
 
 
+def hostile_scene(dice: random.Random) -> tuple[Scene, int, int]:
+    """A scene with some values, or whole tensors, replaced."""
+    shape = Shape(
+        gaussians=dice.choice([0, 1, 2, 3, 17, 200]),
+        views=dice.choice([0, 1, 1, 2, 3]),
+        channels=dice.choice([1, 2, 3, 5, 32, 40]),
+        width=dice.choice([1, 1, 2, 7, 16, 17, 33, 64, 100]),
+        height=dice.choice([1, 1, 2, 7, 16, 17, 33, 64, 100]),
+    )
+    scene = random_scene(shape, tuple(dice.sample(KINDS, 4)), dice.randrange(2**31))
+    for tensor in scene.values():
+        roll = dice.random()
+        if tensor.numel() == 0 or roll < 0.5:
+            continue
+        flat = tensor.view(-1)
+        if roll < 0.85:
+            for _ in range(dice.randint(1, 4)):
+                flat[dice.randrange(len(flat))] = dice.choice(HOSTILE)
+        elif roll < 0.95:
+            flat[:] = dice.choice(HOSTILE)
+        else:
+            flat[:] = torch.tensor(dice.choices(HOSTILE, k=len(flat)))
+    if dice.random() < 0.1:
+        del scene["backgrounds"]
+    if dice.random() < 0.05:  # shapes that do not fit
+        name = dice.choice(list(scene))
+        scene[name] = scene[name].new_zeros(dice.choices([0, 1, 2, 3], k=dice.randint(0, 4)))
+    return scene, shape.width, shape.height
+
+
 def render(scene: Scene, width: int, height: int, engine: str = "cpu", **options) -> Rendered:
     planes = {"near_plane": NEAR, "far_plane": FAR}
     return rasterize(**scene, width=width, height=height, engine=engine, **(planes | options))
@@ -105,9 +140,9 @@ def delicate_pixels(scene: Scene, width: int, height: int) -> Tensor:
         seen = project_gaussians(splats, Camera(viewmat, K, width, height, NEAR, FAR))
         dx = seen.means2d[:, 0, None, None] - columns
         dy = seen.means2d[:, 1, None, None] - rows
-        xx, xy, yy = (c[:, None, None] for c in seen.conics.unbind(-1))
+        ux, uy, wy = (c[:, None, None] for c in seen.factors.unbind(-1))
         alphas = exact["opacities"][seen.ids, None, None] * torch.exp(
-            -(xx * dx * dx + yy * dy * dy) / 2 - xy * dx * dy
+            -((ux * dx + uy * dy) ** 2 + (wy * dy) ** 2) / 2
         )
         close = (alphas * 255 - 1).abs() < 1e-3
         close |= (alphas / 0.999 - 1).abs() < 1e-4

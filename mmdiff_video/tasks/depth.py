@@ -40,6 +40,9 @@ _EIGEN_CROP = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
 _DELTA = 1.25
 """Ratio of predicted and true depth, either way round, that delta1 counts as right."""
 
+_LARGEST_LOG = 88.0
+"""Of float32: exp(88) is 1.7e38."""
+
 
 class DepthLabels(Labels):
     """Metres along the optical axis: float32 [1, H, W], 0 where unknown; 16-bit grey PNG.
@@ -201,7 +204,8 @@ class Depth(Task):
 
     def decode(self, output: Tensor) -> Tensor:
         """Turn [..., 1, H, W] of the head into metres [..., 1, H, W], clipped to the range."""
-        depth = (output.float() + self._middle).exp()
+        # bounded before exp: an infinity there would meet the clamp's slope of 0 on the way back
+        depth = (output.float() + self._middle).clamp(max=_LARGEST_LOG).exp()
         return depth.clamp(self.min_depth, self.max_depth)
 
     def scores(self) -> Scores:

@@ -104,7 +104,8 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
 
     Reads what other programs write, whatever the order of the properties; further ones are left
     aside. View-dependent colour (f_rest_*) is dropped with a warning, colours below 0 become 0, as
-    in viewers; quaternions stay as they are.
+    in viewers; quaternions stay as they are. So do values that float32 cannot hold or that are no
+    numbers, with a warning: no renderer shows such a Gaussian.
 
     Raises:
         ValueError: not such a file, or a damaged one; the message says what is wrong.
@@ -122,18 +123,26 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
     def block(names: tuple[str, ...]) -> NDArray[np.float64]:
         return np.stack([fields[name] for name in names], 1).astype(np.float64)
 
-    return Gaussians(
-        *(
-            torch.from_numpy(values.astype(np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns = [
+            values.astype(np.float32)
             for values in (
                 block(_MEANS),
                 block(_QUATS),
                 np.exp(block(_SCALES)),
-                1 / (1 + np.exp(-block(("opacity",))[:, 0])),
+                1 / (1 + np.exp(-block(("opacity",)))),
                 (0.5 + SH_C0 * block(_COLORS)).clip(0),
             )
+        ]
+    broken = int((~np.isfinite(np.concatenate(columns, 1)).all(1)).sum())
+    if broken:
+        warnings.warn(
+            f"{path}: {broken} of {len(columns[0])} Gaussians hold NaN or infinity and are not"
+            " rendered",
+            stacklevel=2,
         )
-    )
+    means, quats, scales, opacities, colors = map(torch.from_numpy, columns)
+    return Gaussians(means, quats, scales, opacities[:, 0], colors)
 
 
 def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> None:
@@ -170,9 +179,12 @@ def read_vertices(path: str | os.PathLike[str]) -> dict[str, NDArray]:
     Raises:
         ValueError: no PLY, ASCII (not supported), a header that is wrong, or too few bytes.
     """
-    data = Path(path).read_bytes()
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} is not a file")
+    data = path.read_bytes()
     end = data.find(b"end_header")
-    if not data.startswith(b"ply") or end < 0:
+    if data.split(b"\n", 1)[0].strip() != b"ply" or end < 0:
         raise ValueError(f"{path} is not a PLY file, or its header is cut off")
     body = data.find(b"\n", end) + 1
     header = data[:end].decode("ascii", errors="replace").split("\n")
@@ -196,11 +208,11 @@ def _parse_header(lines: list[str], path: str | os.PathLike[str]) -> tuple[int, 
         match line.split():
             case [] | ["comment" | "obj_info", *_]:
                 pass
-            case ["format", kind, "1.0"]:
+            case ["format", kind, "1.0"] if not order and not elements:
                 if kind not in _BYTE_ORDERS:
                     raise ValueError(f"{path} is a PLY of format '{kind}': only binary is read")
                 order = _BYTE_ORDERS[kind]
-            case ["element", name, number] if number.isdigit():
+            case ["element", name, number] if number.isdigit() and len(number) < 20:
                 if elements == 0 and name != "vertex":
                     raise ValueError(f"{path}: the first element must be vertex, not '{name}'")
                 elements += 1
@@ -210,7 +222,7 @@ def _parse_header(lines: list[str], path: str | os.PathLike[str]) -> tuple[int, 
             case ["property", *_] if elements > 1:
                 pass
             case _:
-                raise ValueError(f"{path}: header line not understood: '{line.strip()}'")
+                raise ValueError(f"{path}: header line not understood: '{line.strip()[:80]}'")
     names = [name for name, _ in properties]
     if not order or count < 0 or not names or len(set(names)) < len(names):
         raise ValueError(

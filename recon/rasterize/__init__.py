@@ -14,7 +14,7 @@ the function, ``from recon.rasterize import ...`` looks into this package.
 import torch
 from torch import Tensor
 
-from recon.rasterize.checks import check_scene
+from recon.rasterize.checks import check_scene, checked_kinds
 from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
 from recon.rasterize.engines import ENGINES, AutoEngine, auto_engine, load_engine
 
@@ -71,11 +71,12 @@ def rasterize(
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, cameras that are not finite or have
-            no positive focal length, an unknown engine, or an engine that cannot render these
-            tensors.
+            no positive focal length, pictures that this machine's memory cannot hold, an unknown
+            engine, or an engine that cannot render these tensors.
     """
     splats = Splats(means, quats, scales, opacities, colors)
     cameras = Cameras(viewmats, Ks, width, height, near_plane, far_plane)
+    cameras = checked_kinds(splats, cameras, backgrounds)
     if means.ndim == 3:
         return _rasterize_scenes(splats, cameras, backgrounds, engine)
     return _rasterize_scene(splats, cameras, backgrounds, engine)
@@ -109,6 +110,7 @@ def rasterize_with_meta(
     """
     splats = Splats(means, quats, scales, opacities, colors)
     cameras = Cameras(viewmats, Ks, width, height, near_plane, far_plane)
+    cameras = checked_kinds(splats, cameras, backgrounds)
     check_scene(splats, cameras, backgrounds)
     chosen = load_engine(engine, means)
     with torch.autocast(means.device.type, enabled=False):

@@ -1,11 +1,68 @@
 """Refuses tensors and cameras that do not belong together, before an engine sees them."""
 
 import math
+import numbers
+import os
 
 import torch
 from torch import Tensor
 
 from recon.rasterize.contract import Cameras, Splats
+
+
+def checked_kinds(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Cameras:
+    """Check that tensors are tensors and numbers are numbers.
+
+    Returns:
+        the cameras, with a far plane that the dtype of the scene can hold.
+
+    Raises:
+        ValueError: one of them is not.
+    """
+    tensors = {**splats._asdict(), "viewmats": cameras.viewmats, "Ks": cameras.Ks}
+    if backgrounds is not None:
+        tensors["backgrounds"] = backgrounds
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a tensor, not {type(value).__name__}")
+    for name in ("width", "height"):
+        value = getattr(cameras, name)
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a whole number of pixels, not {value!r}")
+    for name in ("near_plane", "far_plane"):
+        value = getattr(cameras, name)
+        if not isinstance(value, numbers.Real):
+            raise ValueError(f"{name} must be a number, not {value!r}")
+    far_plane = cameras.far_plane
+    if splats.means.is_floating_point():
+        far_plane = min(far_plane, torch.finfo(splats.means.dtype).max)
+    return cameras._replace(
+        width=int(cameras.width), height=int(cameras.height), far_plane=far_plane
+    )
+
+
+def check_memory(what: str, needed: int, device: torch.device) -> None:
+    """Refuse what cannot fit, before the system ends the process for trying.
+
+    Args:
+        what: begins the sentence: "pictures of ...".
+        needed: bytes.
+        device: where.
+
+    Raises:
+        ValueError: the device has less memory in all.
+    """
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+    elif hasattr(os, "sysconf"):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        return
+    if needed > total:
+        raise ValueError(
+            f"{what} need {needed / 2**30:.3g} GiB, but this machine's {device.type} has"
+            f" {total / 2**30:.3g} GiB: render fewer Gaussians, fewer views or smaller images"
+        )
 
 
 def check_scene(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> None:
@@ -39,6 +96,13 @@ def check_scene(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) ->
     if means.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"tensors must be float32 or float64, not {means.dtype}")
     _check_numbers(cameras)
+    if backgrounds is not None and not backgrounds.isfinite().all():
+        raise ValueError("backgrounds must be finite, but hold NaN or infinity")
+    views, (width, height) = len(viewmats), cameras[2:4]
+    values = views * width * height * (colors.shape[1] + 2)
+    if values > 2**28:  # asking the system takes a while
+        what = f"{views} pictures of {width} x {height} pixels and {colors.shape[1]} channels"
+        check_memory(what, values * means.element_size(), means.device)
 
 
 def _check_numbers(cameras: Cameras) -> None:

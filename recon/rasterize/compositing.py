@@ -14,11 +14,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recon.rasterize.checks import check_memory
 from recon.rasterize.projection import ALPHA_MIN
 
 ALPHA_MAX = 0.999
 # A Gaussian that would leave no more light than this ends the pixel and is not blended itself.
 TRANSMITTANCE_MIN = 1e-4
+
+# Standard deviations, at which nothing is left of a Gaussian.
+FAR = 1e6
 
 # Both were measured (benchmarks/rasterizer.py): small tiles waste few pixels on small Gaussians;
 # a block must drown Python's overhead and still fit a CPU's cache.
@@ -60,7 +64,10 @@ def list_tiles(boxes: Tensor, width: int, height: int, tile: int = TILE) -> Tile
     left, right, top, bottom = (boxes // tile).unbind(-1)
     columns = right - left + 1
     touched = columns * (bottom - top + 1)
-    members = torch.repeat_interleave(touched)  # [L]
+    pairs = int(touched.sum())
+    if pairs > 2**24:  # asking the system takes a while
+        check_memory(f"{pairs} pairs of a Gaussian and a tile", 40 * pairs, boxes.device)
+    members = torch.repeat_interleave(touched, output_size=pairs)  # [L]
     begins = touched.cumsum(0) - touched
     offset = torch.arange(len(members), device=boxes.device) - begins[members]
     tiles = (top[members] + offset // columns[members]) * tiles_across
@@ -76,7 +83,7 @@ def list_tiles(boxes: Tensor, width: int, height: int, tile: int = TILE) -> Tile
 
 def composite(
     means2d: Tensor,
-    conics: Tensor,
+    factors: Tensor,
     opacities: Tensor,
     features: Tensor,
     lists: TileLists,
@@ -88,10 +95,10 @@ def composite(
     """Composite M projected Gaussians with F features each. Differentiable in the first four.
 
     Args:
-        means2d: [M, 2] pixels.
-        conics: [M, 3] inverse 2D covariances (xx, xy, yy).
+        means2d: [M, 2] pixels, float64 lest needles lose digits.
+        factors: [M, 3] of the inverse 2D covariances, from :func:`.projection.whiten`.
         opacities: [M], all >= 1/255.
-        features: [M, F].
+        features: [M, F]; blending is done in their dtype.
         lists: from :func:`list_tiles` with the same image size and tile.
         width: image width in pixels.
         height: image height in pixels.
@@ -99,27 +106,30 @@ def composite(
         block_values: pixel-Gaussian pairs to work on at a time.
 
     Returns:
-        feature sums weighted by what reaches the camera [height, width, F], and the transmittance
-        that is left [height, width].
+        feature sums weighted by what reaches the camera [height, width, F], and the sum of those
+        weights [height, width].
     """
-    sums, left = _Composite.apply(
-        means2d, conics, opacities, features, lists, width, height, tile, block_values
+    sums, hidden = _Composite.apply(
+        means2d, factors, opacities, features, lists, width, height, tile, block_values
     )  # [tiles, tile * tile, F], [tiles, tile * tile]
     down, across = tile_grid(width, height, tile)
     sums = sums.reshape(down, across, tile, tile, -1).transpose(1, 2).flatten(2, 3).flatten(0, 1)
-    left = left.reshape(down, across, tile, tile).transpose(1, 2).flatten(2, 3).flatten(0, 1)
-    return sums[:height, :width], left[:height, :width]
+    hidden = hidden.reshape(down, across, tile, tile).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+    return sums[:height, :width], hidden[:height, :width]
 
 
 class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, means2d, conics, opacities, features, lists, width, height, tile, block_values
+        ctx: Any, means2d, factors, opacities, features, lists, width, height, tile, block_values
     ):
-        table, padded_features = _pad(means2d, conics, opacities, features)
+        table, padded_features = _pad(means2d, factors, opacities, features)
         down, across = tile_grid(width, height, tile)
         sums = features.new_zeros(down * across, tile * tile, features.shape[1])
-        left = features.new_ones(down * across, tile * tile)
+        # Not 1 - left: that has lost the digits that the expected depth, a ratio, needs where
+        # little is blended.
+        hidden = features.new_zeros(down * across, tile * tile)
+        left = torch.ones_like(hidden)
         # The transmittance as if no pixel ended early: one has ended where this is at the limit.
         through = left.clone()
         visits = []
@@ -131,29 +141,31 @@ class _Composite(torch.autograd.Function):
                 tiles, members = lists.tiles[block], lists.members_of(block, begin, len(means2d))
                 entering = through[tiles]
                 visits.append((block, begin, entering))
-                alphas = _Footprints(_take(table, 1, members), tiles, across, tile).alphas
+                footprints = _Footprints(_take(table, 1, members), tiles, across, tile, left.dtype)
+                alphas = footprints.alphas
                 weights, chain, blended = _weights(alphas.clamp_(max=ALPHA_MAX), entering)
                 sums[tiles] += torch.bmm(weights, _take(padded_features, 0, members))
+                hidden[tiles] += weights.sum(-1)
                 through[tiles] = chain[..., -1]
                 last = chain.gather(-1, blended.sum(-1, keepdim=True).long())[..., 0]
                 left[tiles] = torch.where(entering > TRANSMITTANCE_MIN, last, left[tiles])
-        ctx.save_for_backward(means2d, conics, opacities, features, left)
+        ctx.save_for_backward(means2d, factors, opacities, features, left)
         ctx.retrace = lists, visits, across, tile
-        return sums, left
+        return sums, hidden
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_sums: Tensor, grad_left: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        means2d, conics, opacities, features, left = ctx.saved_tensors
+    def backward(ctx: Any, grad_sums: Tensor, grad_hidden: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        means2d, factors, opacities, features, left = ctx.saved_tensors
         lists, visits, across, tile = ctx.retrace
-        table, padded_features = _pad(means2d, conics, opacities, features)
-        grads = table.new_zeros(len(means2d) + 1, 6)
+        table, padded_features = _pad(means2d, factors, opacities, features)
+        moments = table.new_zeros(len(means2d) + 1, 6)
         grad_features = torch.zeros_like(padded_features)
         # What everything behind the current block contributes to the loss, per pixel.
-        beyond = left * grad_left
+        beyond = -left * grad_hidden
         for block, begin, entering in reversed(visits):
             tiles, members = lists.tiles[block], lists.members_of(block, begin, len(means2d))
-            footprints = _Footprints(_take(table, 1, members), tiles, across, tile)
+            footprints = _Footprints(_take(table, 1, members), tiles, across, tile, left.dtype)
             unclamped = footprints.alphas
             alphas = unclamped.clamp(max=ALPHA_MAX)
             weights, chain, blended = _weights(alphas, entering)
@@ -170,20 +182,26 @@ class _Composite(torch.autograd.Function):
             grad_alphas = worth.mul_(chain[..., :-1]).sub_(behind[..., 1:] / (1 - alphas))
             movable = torch.le(unclamped, ALPHA_MAX, out=alphas)
             flow = grad_alphas.mul_(unclamped).mul_(blended).mul_(movable)
-            grads.index_add_(0, members.flatten(), footprints.pull_back(flow).flatten(0, 1))
-        grads = grads[:-1]
+            parts = footprints.moments(flow).to(moments.dtype).flatten(0, 1)
+            moments.index_add_(0, members.flatten(), parts)
+        total, u, w, uu, uw, ww = moments[:-1].unbind(-1)
+        ux, uy, wy = factors.unbind(-1)
+        # The flow times the derivatives of log alpha = log opacity - (u^2 + w^2) / 2, where
+        # dy = w / wy and dx = (u - uy dy) / ux.
         return (
-            grads[:, :2],
-            grads[:, 2:5],
-            grads[:, 5] / opacities,
+            torch.stack([-ux * u, -(uy * u + wy * w)], -1),
+            torch.stack([(uw * uy / wy - uu) / ux, -uw / wy, -ww / wy], -1),
+            (total / opacities).to(opacities.dtype),
             grad_features[:-1],
             *[None] * 5,
         )
 
 
-def _pad(means2d: Tensor, conics: Tensor, opacities: Tensor, features: Tensor):
-    """Add an invisible Gaussian M; table [6, M + 1] of x, y, conic xx, xy, yy, log opacity."""
-    table = torch.cat([means2d, conics, opacities.log()[:, None]], 1)
+def _pad(means2d: Tensor, factors: Tensor, opacities: Tensor, features: Tensor):
+    """Add an invisible Gaussian M; table [6, M + 1] of x, y, ux, uy, wy, log opacity."""
+    # Capped, lest an opacity far beyond 1 overflows and infinity times 0 be met on the way back.
+    logs = opacities.to(means2d.dtype).log().clamp(max=40)
+    table = torch.cat([means2d, factors, logs[:, None]], 1)
     nothing = table.new_tensor([[0, 0, 0, 0, 0, -torch.inf]])
     table = torch.cat([table, nothing]).T.contiguous()
     return table, torch.cat([features, features.new_zeros(1, features.shape[1])])
@@ -221,43 +239,46 @@ def _weights(alphas: Tensor, entering: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class _Footprints:
     """The Gaussians of one block over the pixels of their tiles, and the derivative of that."""
 
-    def __init__(self, values: Tensor, tiles: Tensor, across: int, tile: int):
+    def __init__(self, values: Tensor, tiles: Tensor, across: int, tile: int, dtype: torch.dtype):
         """Evaluate ``values`` [6, n, K] (rows of the table) over the tiles [n]."""
-        x, y, self.xx, self.xy, self.yy, log_opacity = values
-        centres = torch.arange(tile, dtype=x.dtype, device=x.device)[:, None] + 0.5  # [tile, 1]
-        corner_x, corner_y = tiles % across * tile, tiles // across * tile
-        # Gaussian minus pixel, relative to the tile so that large images lose no precision.
-        self.dx = (x - corner_x[:, None])[:, None] - centres  # [n, columns, K]
-        self.dy = (y - corner_y[:, None])[:, None] - centres  # [n, rows, K]
-        along_x = 0.5 * self.xx[:, None] * self.dx**2
-        along_y = 0.5 * self.yy[:, None] * self.dy**2
-        across_xy = self.xy[:, None] * self.dy
-        sigma = torch.addcmul(along_x[:, None], across_xy[:, :, None], self.dx[:, None])
-        sigma += along_y[:, :, None]  # [n, rows, columns, K]
-        kept = torch.ge(sigma, 0, out=torch.empty_like(sigma))
-        alphas = torch.sub(log_opacity[:, None, None], sigma, out=sigma).exp_()
-        alphas *= kept
-        alphas *= torch.ge(alphas, ALPHA_MIN, out=kept)
+        x, y, ux, uy, wy, log_opacity = values
+        # From the middle of the tile, u and w are small wherever alpha is not 0, so that ``dtype``
+        # holds them well, however long a needle and however far its centre.
+        dy = y - (tiles // across * tile + tile / 2)[:, None]
+        dx = x - (tiles % across * tile + tile / 2)[:, None]
+        # Bounded, lest a square overflows and 0 times infinity be met on the way back.
+        u, w = (ux * dx + uy * dy).clamp(-FAR, FAR), (wy * dy).clamp(-FAR, FAR)
+        u, w, ux, uy, wy, log_opacity = torch.stack([u, w, ux, uy, wy, log_opacity]).to(dtype)
+        offsets = (torch.arange(tile, dtype=dtype, device=x.device) - (tile - 1) / 2)[:, None]
+        w = w[:, None] - wy[:, None] * offsets  # [n, rows, K]
+        along_x = u[:, None] - ux[:, None] * offsets  # [n, columns, K]
+        u = along_x[:, None] - (uy[:, None] * offsets)[:, :, None]  # [n, rows, columns, K]
+        of_row = torch.addcmul(log_opacity[:, None], w, w, value=-0.5)
+        alphas = torch.addcmul(of_row[:, :, None], u, u, value=-0.5).exp_()
+        alphas *= torch.ge(alphas, ALPHA_MIN, out=torch.empty_like(alphas))
+        self.u, self.w = u, w
         self.alphas = alphas.flatten(1, 2)
         """[n, P, K] opacity times falloff, 0 below 1/255, not yet clamped."""
 
-    def pull_back(self, flow: Tensor) -> Tensor:
-        """Turn ``flow`` [n, P, K], d loss / d log alpha, into gradients of the table [n, K, 6]."""
-        flow = flow.view(len(flow), self.dy.shape[1], self.dx.shape[1], -1)
-        columns, rows = flow.sum(1), flow.sum(2)  # [n, columns, K], [n, rows, K]
-        by_x = columns * self.dx
-        by_y = rows * self.dy
-        x, y = by_x.sum(1), by_y.sum(1)  # moments of the flow about the mean, [n, K]
-        xx, yy = (by_x * self.dx).sum(1), (by_y * self.dy).sum(1)
-        xy = ((flow * self.dx[:, None]).sum(2) * self.dy).sum(1)
+    def moments(self, flow: Tensor) -> Tensor:
+        """Sum ``flow`` [n, P, K], d loss / d log alpha, over the pixels: [n, K, 6].
+
+        As it is, and times u, w, u^2, u w and w^2, which are of the order of 1 where it is not 0:
+        moments in pixels would cancel when they are turned into gradients of a needle.
+        """
+        flow = flow.view(self.u.shape)
+        by_u = flow * self.u
+        one, u = flow.sum(2), by_u.sum(2)  # [n, rows, K]
+        uu = by_u.mul_(self.u).sum((1, 2))
+        one_w = one * self.w
         return torch.stack(
             [
-                -(self.xx * x + self.xy * y),
-                -(self.xy * x + self.yy * y),
-                -0.5 * xx,
-                -xy,
-                -0.5 * yy,
-                columns.sum(1),
+                one.sum(1),
+                u.sum(1),
+                one_w.sum(1),
+                uu,
+                (u * self.w).sum(1),
+                (one_w * self.w).sum(1),
             ],
             -1,
         )

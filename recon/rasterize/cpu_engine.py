@@ -56,7 +56,7 @@ def render_with_meta(
     with torch.no_grad():
         splats = hide_broken(splats)
         projected = [project_gaussians(splats, camera) for camera in cameras.split()]
-        return rendered, meta_of(projected, len(splats.means))
+        return rendered, meta_of(projected, len(splats.means), splats.means.dtype)
 
 
 class _Lens(NamedTuple):

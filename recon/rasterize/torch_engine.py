@@ -6,7 +6,7 @@ from torch import Tensor
 from recon.rasterize.compositing import composite, list_tiles
 from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
 from recon.rasterize.preparation import hide_broken, nothing_rendered, on_backgrounds
-from recon.rasterize.projection import Projected, meta_of, project_gaussians
+from recon.rasterize.projection import Projected, in_float64, meta_of, project_gaussians
 
 
 def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rendered:
@@ -14,7 +14,7 @@ def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rend
     if not len(splats.means) or not len(cameras.viewmats):
         rendered, _ = nothing_rendered(splats, cameras)
     else:
-        splats = hide_broken(splats)
+        splats = in_float64(hide_broken(splats))
         rendered = _stack(
             [
                 _render_view(splats, project_gaussians(splats, camera), cameras)
@@ -28,36 +28,40 @@ def render_with_meta(
     splats: Splats, cameras: Cameras, backgrounds: Tensor | None
 ) -> tuple[Rendered, Meta]:
     """Render every view from the ``means2d`` of the meta."""
+    dtype = splats.means.dtype
     if not len(splats.means) or not len(cameras.viewmats):
         rendered, meta = nothing_rendered(splats, cameras)
     else:
-        splats = hide_broken(splats)
+        splats = in_float64(hide_broken(splats))
         projected = [project_gaussians(splats, camera) for camera in cameras.split()]
-        meta = meta_of(projected, len(splats.means))
+        meta = meta_of(projected, len(splats.means), dtype)
         rendered = _stack(
             [
-                _render_view(
-                    splats, seen._replace(means2d=means2d.index_select(0, seen.ids)), cameras
-                )
+                _render_view(splats, seen._replace(means2d=_through(means2d, seen)), cameras)
                 for seen, means2d in zip(projected, meta.means2d, strict=True)
             ]
         )
     return on_backgrounds(rendered, backgrounds), meta
 
 
+def _through(means2d: Tensor, seen: Projected) -> Tensor:
+    """The centres of ``seen``, with every digit, as a function of the meta's [G, 2]."""
+    rounded = means2d.index_select(0, seen.ids).to(seen.means2d.dtype)
+    return rounded + (seen.means2d - rounded).detach()
+
+
 def _render_view(splats: Splats, seen: Projected, cameras: Cameras) -> Rendered:
     """One view on black: image [H, W, C], depth and alpha [H, W]."""
-    features = torch.cat([splats.colors.index_select(0, seen.ids), seen.depths[:, None]], 1)
-    sums, left = composite(
+    colors, depths = splats.colors.index_select(0, seen.ids), seen.depths.to(splats.colors.dtype)
+    sums, alpha = composite(
         seen.means2d,
-        seen.conics,
+        seen.factors,
         splats.opacities.index_select(0, seen.ids),
-        features,
+        torch.cat([colors, depths[:, None]], 1),
         list_tiles(seen.boxes, cameras.width, cameras.height),
         cameras.width,
         cameras.height,
     )
-    alpha = 1 - left
     depth = sums[..., -1] / alpha.clamp(min=1e-10)
     return Rendered(sums[..., :-1], depth, alpha)
 

@@ -240,6 +240,25 @@ def test_nearest_steps_and_near_clean() -> None:
         assign_steps([0.52, 0.5], [1.0, 0.5])
 
 
+@pytest.mark.parametrize("steps", range(1, 13))
+def test_schnells_card_says_in_how_many_steps_its_timesteps_are_read(
+    tiny: dict[str, Backbone], steps: int
+) -> None:
+    times = load_defaults("flux-schnell").timesteps
+    # schnell's own schedule (the tiny model's is bent by the picture's size)
+    sigmas = [1 - i / steps for i in range(steps)]
+    if steps < 4:
+        with pytest.raises(InputError, match="both fall on sigma"):
+            assign_steps(times, sigmas)
+        with pytest.raises(InputError, match="both fall on sigma"):
+            tiny["schnell"].generate(PROMPT, timesteps=times, steps=steps, seed=1)
+        return
+    assert len(assign_steps(times, sigmas)[0]) == 3  # 0.001 is read from the final latent
+    features = tiny["schnell"].generate(PROMPT, timesteps=times, steps=steps, seed=1).features
+    assert features.timesteps == tuple(times)
+    assert len(set(features.sigmas)) == 4
+
+
 @given(
     st.lists(st.floats(0, 1), min_size=1, max_size=5, unique=True),
     st.lists(st.floats(0.01, 1), min_size=1, max_size=30, unique=True),

@@ -208,3 +208,16 @@ def test_pictures_of_predictions(seg, tmp_path):
     assert metres.tolist() == [[1500, 0, 65535]]
     Saliency(SaliencyLossConfig()).write(torch.tensor([[[0.0, 0.5, 1.0]]]), path)
     assert read_label(path).values.tolist() == [[0, 128, 255]]
+
+
+def test_depth_decodes_every_finite_output_with_a_finite_derivative():
+    task = Depth(min_depth=0.1, max_depth=10.0, eval_crop="none", loss=DepthLossConfig())
+    raw = torch.tensor([-3.4e38, -100.0, -1.0, 0.0, 1.0, 88.0, 100.0, 3.4e38]).view(1, 1, 1, -1)
+    raw.requires_grad_()
+    depth = task.decode(raw)
+    assert ((depth >= 0.1) & (depth <= 10)).all()
+    assert torch.equal(depth, (raw + task._middle).exp().clamp(0.1, 10))
+    depth.sum().backward()
+    assert raw.grad is not None
+    assert raw.grad.isfinite().all()
+    assert raw.grad[..., 3] > 0

@@ -8,47 +8,13 @@ import random
 
 import pytest
 import torch
-from splat_scenes import KINDS, Scene, Shape, instruction_sets, random_scene, render
+from splat_scenes import Scene, hostile_scene, instruction_sets, render
 
 from recon.rasterize import cpu_library
 
 pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the compiled engine was not built")
 
 CALLS = int(os.environ.get("RECON_FUZZ_CALLS", "2000"))
-HOSTILE = (
-    *(torch.nan, torch.inf, -torch.inf, 0.0, -0.0, -1.0, 1e-45, 1e-38, 1e-20, 1e20),
-    *(1e30, 3.4e38, -3.4e38, 1e-3, 0.999, 1.0, 1 / 255, 65536.0),
-)
-
-
-def hostile_scene(dice: random.Random) -> tuple[Scene, int, int]:
-    """A scene with some values, or whole tensors, replaced."""
-    shape = Shape(
-        gaussians=dice.choice([0, 1, 2, 3, 17, 200]),
-        views=dice.choice([0, 1, 1, 2, 3]),
-        channels=dice.choice([1, 2, 3, 5, 32, 40]),
-        width=dice.choice([1, 1, 2, 7, 16, 17, 33, 64, 100]),
-        height=dice.choice([1, 1, 2, 7, 16, 17, 33, 64, 100]),
-    )
-    scene = random_scene(shape, tuple(dice.sample(KINDS, 4)), dice.randrange(2**31))
-    for tensor in scene.values():
-        roll = dice.random()
-        if tensor.numel() == 0 or roll < 0.5:
-            continue
-        flat = tensor.view(-1)
-        if roll < 0.85:
-            for _ in range(dice.randint(1, 4)):
-                flat[dice.randrange(len(flat))] = dice.choice(HOSTILE)
-        elif roll < 0.95:
-            flat[:] = dice.choice(HOSTILE)
-        else:
-            flat[:] = torch.tensor(dice.choices(HOSTILE, k=len(flat)))
-    if dice.random() < 0.1:
-        del scene["backgrounds"]
-    if dice.random() < 0.05:  # shapes that do not fit
-        name = dice.choice(list(scene))
-        scene[name] = scene[name].new_zeros(dice.choices([0, 1, 2, 3], k=dice.randint(0, 4)))
-    return scene, shape.width, shape.height
 
 
 def test_hostile_calls_are_rendered_or_refused(monkeypatch):

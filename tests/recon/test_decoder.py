@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from recon.cameras import invert_rigid, project
 from recon.decoder import (
@@ -118,6 +121,34 @@ def test_activations_are_lyras():
     quat = torch.tensor([[2.0, 0.0, -1.0, 0.5]])
     torch.testing.assert_close(g.quats, quat / quat.norm())
     torch.testing.assert_close(g.opacities, torch.tensor([1 / (1 + math.exp(2 - 1.2))]))
+
+
+EVERY_FLOAT = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(EVERY_FLOAT, min_size=12, max_size=12))
+@example([0.0, 0, 0, 0, 90, 100, 3.4e38, 0, 0, 0, 0, 0])
+@example([-3.4e38, 0, 0, 0, -3.4e38, 1, 1, 3.4e38, -3.4e38, 0, 0, -3.4e38])
+@example([0.0, 0, 0, 0, 0, 0, 0, 1e-45, 0, 0, 0, 3.4e38])
+@settings(max_examples=200, deadline=None)
+def test_every_finite_raw_output_has_finite_values_and_derivatives(values):
+    raw = torch.tensor([values], requires_grad=True)
+    axis = torch.tensor([[0.0, 0, 1]])
+    gaussians = activate(raw, 0 * axis, axis, SPACE)
+    total = torch.zeros(())
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        assert getattr(gaussians, name).isfinite().all()
+        total = total + getattr(gaussians, name).sum()
+    (gradient,) = torch.autograd.grad(total, raw)
+    assert gradient.isfinite().all()
+    with torch.no_grad():  # as Lyra writes it
+        uncapped = SPACE.scale_cap * torch.exp(raw[:, 4:7] - 1)
+        assert torch.equal(gaussians.scales, uncapped.clamp(max=SPACE.scale_cap))
+        length = raw[:, 7:11].norm()
+        if length.isfinite():
+            assert torch.equal(gaussians.quats, F.normalize(raw[:, 7:11], dim=-1))
+        else:
+            assert gaussians.quats.norm().item() == pytest.approx(1)
 
 
 def test_a_rigid_change_of_the_world_moves_the_gaussians_with_it():

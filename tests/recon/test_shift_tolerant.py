@@ -1,5 +1,6 @@
 """ST-LPIPS against the package whose weights it reads."""
 
+import copy
 import sys
 import types
 
@@ -38,6 +39,16 @@ def test_values_are_those_of_the_package(model, monkeypatch):
     expected = package(images, targets, normalize=True).flatten()
     assert (expected > 1e-3).all()
     torch.testing.assert_close(model(images, targets), expected)
+
+
+def test_pixels_without_an_active_channel_have_finite_gradients(model):
+    silent = copy.deepcopy(model)
+    for name, parameter in silent.stages[0].named_parameters():
+        parameter.data.fill_(0.0 if name.endswith("weight") else -1.0)
+    images, targets = pictures()
+    silent(images.requires_grad_(), targets).sum().backward()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()
 
 
 def test_equal_pictures_have_no_distance_and_gradients_reach_the_pictures(model):

@@ -4,8 +4,8 @@ ConceptAttention (Helbling et al., 2025; paper Sec. 3.2). Concept tokens pass th
 beside the text, on the text's own weights. They attend to the picture and to each other; nothing
 attends to them, so that the picture stays what it was. In each block
 
-    o_c = softmax(q_c [k_x, k_c]^T / sqrt(d)) [v_x, v_c]        (paper Eq. 4)
-    map = softmax over concepts of o_x . o_c                     (Eq. 5)
+    o_c = softmax(q_c [k_x, k_c]^T / sqrt(d)) [v_x, v_c]    (paper Eq. 3, which omits sqrt(d))
+    map = softmax over concepts of o_x . o_c                 (Eq. 4)
 
 with o_x the picture's own attention output, both before the output projection and over all heads
 at once. The maps are averaged over the chosen blocks. What a family does otherwise is said by its
