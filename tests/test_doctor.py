@@ -13,7 +13,9 @@ from mmdiff_video import doctor
 
 def test_every_declared_library_is_named():
     report = doctor.run_doctor()[0].lower()
-    needs = [need for need in metadata.requires("mmdiff-video") or [] if '"dev"' not in need]
+    declared = metadata.requires("mmdiff-video") or []
+    # what the commands use, not what developing and documenting them takes
+    needs = [need for need in declared if '"dev"' not in need and '"docs"' not in need]
     names = [re.split(r"[ <>=!;~[]", need)[0] for need in needs]
     assert {"h5py", "torchmetrics", "pysodmetrics"} <= set(names)
     assert [name for name in names if name.lower() not in report] == []
