@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mmdiff_video.errors import InputError
+
 PARTIAL = ".partial-"
 """Every unfinished file or folder has a name that starts with this."""
 
@@ -88,6 +90,54 @@ def remove_stale_partials(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                 left.unlink()
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text, with or without a byte order mark.
+
+    Raises:
+        InputError: it is not UTF-8; names the file and the line.
+        OSError: it is missing or cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"'{path}', line {line}: not UTF-8 text; save it in that encoding"
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: it is not JSON, holds a NaN or infinity, or is nested beyond sense.
+        OSError: it is missing or cannot be read.
+    """
+    try:
+        return parse_json(read_text(path))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"'{path}' is not readable JSON: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; unlike the standard library's parser, every failure is a ``ValueError``.
+
+    Raises:
+        ValueError: it is not JSON, holds a NaN or infinity, or is nested beyond sense.
+    """
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no JSON number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def write_text(path: Path, text: str) -> None:

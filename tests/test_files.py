@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mmdiff_video.errors import InputError
 from mmdiff_video.files import (
+    parse_json,
+    read_json,
+    read_text,
     remove_folder,
     remove_partials,
     write_aside,
@@ -90,3 +94,28 @@ def test_what_a_killed_writer_leaves_is_no_result_and_can_be_cleared(tmp_path: P
     assert len(list(tmp_path.iterdir())) == 2
     remove_partials(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_text_that_is_not_utf8_is_refused_by_file_and_line(tmp_path: Path):
+    path = tmp_path / "list.txt"
+    path.write_bytes("a\nstraße\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"list\.txt', line 2: not UTF-8"):
+        read_text(path)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\n")
+    assert read_text(path) == "a\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 100_000, "NaN", '{"a": -Infinity}', "1" * 10_000, "", '"\x00"']
+)
+def test_what_is_not_json_is_a_value_error_and_names_its_file(tmp_path: Path, text: str):
+    with pytest.raises(ValueError):  # noqa: PT011
+        parse_json(text)
+    path = tmp_path / "index.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"index\.json' is not readable JSON"):
+        read_json(path)
