@@ -59,6 +59,22 @@ class ReconGradients(Structure):
     )
 
 
+class ReconImages(Structure):
+    """The struct of csrc/engine.h."""
+
+    _fields_ = (("data", c_void_p), ("strides", c_int64 * 4))
+
+
+class ReconComparison(Structure):
+    """The struct of csrc/engine.h."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("images", "channels", "height", "width")),
+        *((name, ReconImages) for name in ("prediction", "target", "gradient")),
+        *((name, c_void_p) for name in ("mask", "l1_scales", "ssim_scales")),
+    )
+
+
 @functools.cache
 def load() -> ctypes.CDLL:
     """Load the library and declare the signatures of its functions.
@@ -89,6 +105,7 @@ def load() -> ctypes.CDLL:
         ),
         c_int,
     )
+    library.recon_l1_ssim.argtypes = (POINTER(ReconComparison), c_void_p, c_int, c_int)
     library.recon_release.argtypes = (c_void_p,)
     library.recon_release.restype = None
     return library

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <new>
-#include <stdexcept>
 #include <vector>
 
 #include "dispatch.h"
+#include "guarded.h"
 #include "memory.h"
 #include "parallel.h"
 #include "tiles.h"
@@ -231,20 +230,6 @@ void zero(const Gaussians& scene, const GaussianGradients& out) {
   std::fill_n(out.scales, 3 * scene.count, 0.0f);
   std::fill_n(out.opacities, scene.count, 0.0f);
   std::fill_n(out.colors, color_values(scene) * scene.count, 0.0f);
-}
-
-template <class Work>
-int guarded(const Work& work) noexcept {
-  try {
-    work();
-    return RECON_OK;
-  } catch (const std::bad_alloc&) {
-    return RECON_OUT_OF_MEMORY;
-  } catch (const std::length_error&) {
-    return RECON_TOO_MANY_PAIRS;
-  } catch (...) {
-    return RECON_ERROR;
-  }
 }
 
 }  // namespace

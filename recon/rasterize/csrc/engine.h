@@ -65,6 +65,27 @@ RECON_API int recon_render_backward(const ReconFrame *, const ReconScene *, cons
 
 RECON_API void recon_release(ReconFrame *);
 
+/* Pictures, in any layout: strides in floats of images, channels, rows and pixels. */
+typedef struct {
+  float *data;
+  int64_t strides[4];
+} ReconImages;
+
+typedef struct {
+  int32_t images, channels, height, width; /* height and width at least 11 */
+  ReconImages prediction, target;
+  ReconImages gradient;      /* of losses[i] with respect to image i; data may be null */
+  const uint8_t *mask;       /* [images, height, width] which pixels count; null: all */
+  const double *l1_scales;   /* [images] weights of the sums */
+  const double *ssim_scales; /* [images] */
+} ReconComparison;
+
+/* losses[i] = l1_scales[i] sum |x - y| + ssim_scales[i] sum (1 - SSIM), over all channels, the pixels
+   that count, and the windows inside the image whose middle counts. Pixels that do not are taken to be
+   as in the target. */
+RECON_API int recon_l1_ssim(const ReconComparison *, double *losses, int threads,
+                            int instruction_set);
+
 #ifdef __cplusplus
 }
 #endif

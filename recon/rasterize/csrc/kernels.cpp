@@ -2,6 +2,7 @@
 #include "composite.h"
 #include "composite_backward.h"
 #include "enter.h"
+#include "l1_ssim.h"
 #include "project.h"
 #include "project_backward.h"
 
@@ -13,7 +14,7 @@ namespace RECON_ISA {
 
 extern const Kernels kernels;
 const Kernels kernels = {RECON_TEXT(RECON_ISA), project, project_backward, enter, composite,
-                         composite_backward};
+                         composite_backward, l1_ssim};
 
 }  // namespace RECON_ISA
 }  // namespace recon

@@ -139,6 +139,30 @@ constexpr int64_t tile_scratch(int shift, int channels) {
   return (int64_t)plane_count(channels) << 2 * shift;
 }
 
+// One channel of a picture, anywhere in memory; strides are in floats.
+template <class Float>
+struct Plane {
+  Float* data;
+  int64_t row_stride, pixel_stride;
+};
+
+// One channel of two pictures to be compared.
+struct LossPlane {
+  Plane<const float> prediction, target;
+  Plane<float> gradient;  // of the loss with respect to the prediction; its data may be null
+  const uint8_t* mask;    // [height, width] which pixels count; null: all
+  int32_t height, width;  // kWindowSide or more
+  float l1_scale, ssim_scale;  // weights of the two sums in the loss
+};
+
+// Side of SSIM's windows.
+constexpr int kWindowSide = 11;
+// Rows of scratch that a thread needs to compare pictures, and their length in floats: whole vectors
+// may begin at every pixel, and there are zeros before and behind.
+constexpr int kLossRows = 11 * kWindowSide + 4;
+constexpr int64_t loss_row(int64_t width) { return (width + 2 * (kWindowSide - 1) + 31) / 16 * 16; }
+constexpr int64_t loss_scratch(int64_t width) { return kLossRows * loss_row(width); }
+
 // The functions that are compiled once for every instruction set.
 struct Kernels {
   const char* name;
@@ -160,6 +184,10 @@ struct Kernels {
   // [channels], unless that is null; ``used`` is what composite returned.
   void (*composite_backward)(const TileList&, int64_t used, const Picture&, const PictureGradient&,
                              float* scratch, float* slots, float* to_background);
+  // Compares the rows [begin, end): the sums of |x - y| over their pixels and of 1 - SSIM over the
+  // windows that begin there, and the gradient of their pixels.
+  void (*l1_ssim)(const LossPlane&, int64_t begin, int64_t end, float* scratch, double* l1,
+                  double* ssim);
 };
 
 }  // namespace recon
