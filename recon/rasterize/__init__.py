@@ -112,8 +112,10 @@ def rasterize_with_meta(
     On the engines ``torch`` and ``gsplat`` the pictures are made from ``meta.means2d``: after
     ``meta.means2d.retain_grad()`` and a backward pass, ``meta.means2d.grad`` is what
     densification goes by. The compiled engine ``cpu`` cannot give that gradient: there ``meta``
-    holds values alone, cut from the autograd graph (``retain_grad()`` raises), and takes the time
-    of one more projection in plain PyTorch.
+    holds values alone, cut from the autograd graph (``retain_grad()`` raises).
+
+    ``meta.visible_ids`` are the Gaussians that any of the views renders: the gradients of all
+    others are zero.
 
     The arguments, and what is raised, are those of :func:`rasterize`, without the batch of scenes.
     """

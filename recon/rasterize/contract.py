@@ -95,6 +95,16 @@ class Meta(NamedTuple):
     depths: Tensor
     """[V, G] camera z of the centres, in world units; meaningless where ``radii`` is 0."""
 
+    @property
+    def visible(self) -> Tensor:
+        """[V, G] bool, where a Gaussian is rendered."""
+        return (self.radii > 0).all(-1)
+
+    @property
+    def visible_ids(self) -> Tensor:
+        """[M] the Gaussians that one view or more renders, in rising order."""
+        return self.visible.any(0).nonzero()[:, 0]
+
 
 class Engine(Protocol):
     """A module that renders one scene: tensors of one dtype on one device, shapes that fit.

@@ -18,11 +18,10 @@ from recon.rasterize.cpu_library import (
     PLAIN_COLORS,
     ReconCameras,
     ReconGradients,
+    ReconMeta,
     ReconPictures,
     ReconScene,
 )
-from recon.rasterize.preparation import hide_broken, nothing_rendered
-from recon.rasterize.projection import meta_of, project_gaussians
 
 MAX_SIDE = 65535
 """Pixels: boxes are held in 16 bits."""
@@ -30,6 +29,21 @@ MAX_SIDE = 65535
 
 def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rendered:
     """Render all views at once."""
+    return _render(splats, cameras, backgrounds, with_meta=False)[0]
+
+
+def render_with_meta(
+    splats: Splats, cameras: Cameras, backgrounds: Tensor | None
+) -> tuple[Rendered, Meta]:
+    """Render all views at once; the meta has no gradients."""
+    rendered, meta = _render(splats, cameras, backgrounds, with_meta=True)
+    assert meta is not None
+    return rendered, meta
+
+
+def _render(
+    splats: Splats, cameras: Cameras, backgrounds: Tensor | None, with_meta: bool
+) -> tuple[Rendered, Meta | None]:
     means, width, height = splats.means, cameras.width, cameras.height
     if means.device.type != "cpu" or means.dtype != torch.float32:
         raise ValueError(
@@ -47,22 +61,13 @@ def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rend
     differentiable = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in inputs
     )
-    maps = _Render.apply(*inputs, _Lens(*cameras[2:]), differentiable)
-    return Rendered(*maps)  # pyright: ignore[reportGeneralTypeIssues]
-
-
-def render_with_meta(
-    splats: Splats, cameras: Cameras, backgrounds: Tensor | None
-) -> tuple[Rendered, Meta]:
-    """Render all views at once; the meta is computed beside that, in PyTorch, without gradients."""
-    rendered = render(splats, cameras, backgrounds)
-    if not len(splats.means) or not len(cameras.viewmats):
-        _, meta = nothing_rendered(splats, cameras)
-        return rendered, meta
-    with torch.no_grad():
-        splats = hide_broken(splats)
-        projected = [project_gaussians(splats, camera) for camera in cameras.split()]
-        return rendered, meta_of(projected, len(splats.means), splats.means.dtype)
+    meta = None
+    if with_meta:
+        shape = len(cameras.viewmats), len(means)
+        radii = torch.empty(*shape, 2, dtype=torch.int32)
+        meta = Meta(radii, torch.empty(*shape, 2), torch.empty(shape))
+    maps = _Render.apply(*inputs, _Lens(*cameras[2:]), differentiable, meta)
+    return Rendered(*maps), meta  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class _Lens(NamedTuple):
@@ -82,7 +87,7 @@ class _Render(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-        *given, backgrounds, lens, differentiable = arguments
+        *given, backgrounds, lens, differentiable, meta = arguments
         inputs: list[Tensor] = [t.contiguous() for t in given]
         means, *_, colors, viewmats, _ = inputs
         per_view = None
@@ -95,6 +100,7 @@ class _Render(torch.autograd.Function):
             _scene(inputs),
             _cameras(inputs, per_view, lens),
             _pictures(image, depth, alpha),
+            None if meta is None else ReconMeta(*_addresses(*meta)),
             torch.get_num_threads(),
             cpu_library.instruction_sets().index(cpu_library.instruction_set()),
             ctypes.byref(frame) if differentiable else None,
@@ -131,7 +137,7 @@ class _Render(torch.autograd.Function):
         _check(status)
         if grad_backgrounds is not None and ctx.backgrounds_ndim == 1:
             grad_backgrounds = grad_backgrounds.sum(0)
-        return *grads, grad_backgrounds, None, None
+        return *grads, grad_backgrounds, None, None, None
 
 
 class _Frame:

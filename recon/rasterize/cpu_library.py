@@ -47,6 +47,12 @@ class ReconPictures(Structure):
     _fields_ = tuple((name, c_void_p) for name in ("image", "depth", "alpha"))
 
 
+class ReconMeta(Structure):
+    """The struct of csrc/engine.h."""
+
+    _fields_ = tuple((name, c_void_p) for name in ("radii", "means2d", "depths"))
+
+
 class ReconGradients(Structure):
     """The struct of csrc/engine.h."""
 
@@ -92,7 +98,7 @@ def load() -> ctypes.CDLL:
     library.recon_instruction_sets.restype = POINTER(c_char_p)
     library.recon_stored_bytes.restype = c_int64
     library.recon_render.argtypes = (
-        *(POINTER(kind) for kind in (ReconScene, ReconCameras, ReconPictures)),
+        *(POINTER(kind) for kind in (ReconScene, ReconCameras, ReconPictures, ReconMeta)),
         c_int,
         c_int,
         POINTER(c_void_p),

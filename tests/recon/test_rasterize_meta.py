@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+import splat_scenes
 import torch
 from small_scenes import (
     DOUBLE,
@@ -16,6 +17,7 @@ from small_scenes import (
     random_scene,
     render,
 )
+from splat_scenes import instruction_sets
 
 from recon.rasterize import Meta, Rendered, auto_engine, cpu_library, rasterize_with_meta
 
@@ -93,9 +95,51 @@ def test_the_compiled_engine_agrees_with_the_reference():
     scene = single(random_scene(80, views=3, seed=5))
     mine, theirs = (render_with_meta(scene, engine)[1] for engine in ("cpu", "torch"))
     assert 0 < (theirs.radii > 0).all(-1).sum() < 3 * 80
-    for a, b in zip(mine, theirs, strict=True):
-        assert a.dtype == b.dtype
-        assert torch.equal(a, b)
+    assert mine.radii.dtype == torch.int32
+    # Rounded up, of lengths that differ in the last digits of float32.
+    differ = (mine.radii - theirs.radii).abs()
+    assert differ.max() <= 1
+    assert (differ > 0).float().mean() < 0.01
+    torch.testing.assert_close(mine.means2d, theirs.means2d, atol=0, rtol=3e-7)
+    torch.testing.assert_close(mine.depths, theirs.depths, atol=0, rtol=3e-7)
+
+
+@compiled
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+@pytest.mark.parametrize("seed", range(3))
+def test_the_compiled_radii_are_those_of_all_kinds_of_gaussians(monkeypatch, instruction_set, seed):
+    monkeypatch.setenv(cpu_library.INSTRUCTION_SET_VARIABLE, instruction_set)
+    scene = splat_scenes.random_scene(
+        splat_scenes.Shape(301, 2, 3, 40, 30), splat_scenes.KINDS, seed=seed
+    )
+    scene["scales"][7] = 1e10
+    size = {"width": 40, "height": 30, "near_plane": 0.2}
+    mine, theirs = (
+        rasterize_with_meta(**scene, **size, engine=engine)[1] for engine in ("cpu", "torch")
+    )
+    # One that all but reaches the picture is in only one of them.
+    assert (mine.visible != theirs.visible).float().mean() < 0.01
+    assert (mine.radii != theirs.radii).float().mean() < 0.02
+    both = mine.visible & theirs.visible
+    differ = (mine.radii - theirs.radii).abs()[both]
+    assert (differ <= 1 + 1e-6 * theirs.radii[both]).all()
+    torch.testing.assert_close(mine.means2d[both], theirs.means2d[both], atol=1e-4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("cpu", marks=compiled)])
+def test_visible_ids_are_what_any_view_shows_and_the_rest_has_no_gradient(engine):
+    scene = single(random_scene(80, views=3, seed=5))
+    leaves = {name: t.requires_grad_() for name, t in scene.items()}
+    rendered, meta = render_with_meta(leaves, engine)
+    shown = meta.visible_ids
+    assert 0 < len(shown) < 80
+    assert meta.visible.shape == (3, 80)
+    assert torch.equal(shown, meta.visible.any(0).nonzero()[:, 0])
+    rendered.image.sum().backward()
+    hidden = torch.ones(80, dtype=torch.bool)
+    hidden[shown] = False
+    for name in GAUSSIAN_FIELDS:
+        assert not leaves[name].grad[hidden].any()
 
 
 @compiled

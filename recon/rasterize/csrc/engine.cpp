@@ -89,6 +89,12 @@ Picture picture_of(const ReconPictures& pictures, const ReconCameras& cameras, i
           at(pictures.alpha, before)};
 }
 
+Meta meta_of(const ReconMeta* meta, int64_t count, int view) {
+  if (!meta) return {};
+  const int64_t before = view * count;
+  return {meta->radii + 2 * before, meta->means2d + 2 * before, meta->depths + before};
+}
+
 TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras& cameras,
                    const TileGrid& grid, int64_t tile) {
   TileList list;
@@ -107,7 +113,8 @@ TileList tile_list(const View& view, const Gaussians& scene, const ReconCameras&
 }
 
 View render_view(const Kernels& kernels, const Gaussians& scene, const ReconCameras& cameras,
-                 int index, const TileGrid& grid, const Picture& picture, int threads) {
+                 int index, const TileGrid& grid, const Picture& picture, const Meta& meta,
+                 int threads) {
   const Camera camera = make_camera(cameras, index);
   const int64_t tiles = int64_t{grid.across} * grid.down;
   View view;
@@ -117,7 +124,7 @@ View render_view(const Kernels& kernels, const Gaussians& scene, const ReconCame
     const int64_t range_end = bins.range_begin(range + 1);
     for (int64_t begin = bins.range_begin(range); begin < range_end; begin += kProjectedTogether) {
       const int64_t end = std::min(begin + kProjectedTogether, range_end);
-      kernels.project(scene, camera, begin, end, splats.data());
+      kernels.project(scene, camera, begin, end, splats.data(), meta);
       bins.count(range, splats.data(), begin, end);
     }
   });
@@ -257,8 +264,8 @@ const char* const* recon_instruction_sets(void) {
 int64_t recon_stored_bytes(void) { return recon::stored_bytes(); }
 
 int recon_render(const ReconScene* scene, const ReconCameras* cameras,
-                 const ReconPictures* pictures, int threads, int instruction_set,
-                 ReconFrame** frame) {
+                 const ReconPictures* pictures, const ReconMeta* meta, int threads,
+                 int instruction_set, ReconFrame** frame) {
   using namespace recon;
   return guarded([&] {
     const Kernels& kernels = *usable_kernels()[static_cast<size_t>(instruction_set)];
@@ -269,7 +276,8 @@ int recon_render(const ReconScene* scene, const ReconCameras* cameras,
     for (int view = 0; view < cameras->views; ++view) {
       View rendered =
           render_view(kernels, gaussians, *cameras, view, grid,
-                      picture_of(*pictures, *cameras, scene->channels, view), threads);
+                      picture_of(*pictures, *cameras, scene->channels, view),
+                      meta_of(meta, scene->count, view), threads);
       if (frame) views.push_back(std::move(rendered));
     }
     if (frame) *frame = new ReconFrame{&kernels, grid, std::move(views)};

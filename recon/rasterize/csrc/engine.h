@@ -33,6 +33,13 @@ typedef struct {
   float *alpha; /* [views, height, width] */
 } ReconPictures;
 
+/* Where the Gaussians lie in the pictures; all zero where they are not rendered. */
+typedef struct {
+  int32_t *radii; /* [views, count, 2] */
+  float *means2d; /* [views, count, 2] */
+  float *depths;  /* [views, count] */
+} ReconMeta;
+
 /* Gradients of the inputs, all overwritten. The cameras' may be null: then nobody asks for them,
    which saves time. The scene's may not. */
 typedef struct {
@@ -53,9 +60,10 @@ RECON_API const char *const *recon_instruction_sets(void);
 RECON_API int64_t recon_stored_bytes(void);
 
 /* Renders every view. ``instruction_set`` is an index into recon_instruction_sets(). With
-   ``frame``, keeps there what recon_render_backward needs; give it back with recon_release. */
+   ``frame``, keeps there what recon_render_backward needs; give it back with recon_release. The meta
+   may be null. */
 RECON_API int recon_render(const ReconScene *, const ReconCameras *, const ReconPictures *,
-                           int threads, int instruction_set, ReconFrame **frame);
+                           const ReconMeta *, int threads, int instruction_set, ReconFrame **frame);
 
 /* Carries gradients of the pictures (null pointers: zero) back to the inputs. The scene, cameras
    and pictures must be those of the forward pass. May be called several times. */

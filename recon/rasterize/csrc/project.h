@@ -15,7 +15,7 @@ constexpr double kBudgetMin = 7.9943534368588578;  // log2(255)
 // What a splat takes from its Gaussian's lane, but colour and depth.
 template <class V>
 struct SplatLanes {
-  V x, y, ux, uy, wy, log2_opacity, left, right, top, bottom;
+  V x, y, ux, uy, wy, log2_opacity, left, right, top, bottom, reach_x, reach_y;
 };
 
 // Sigma^-1 = L^T L with L = [[ux, uy], [0, wy]]: w measures y alone, u measures x given y.
@@ -56,6 +56,8 @@ RECON_INLINE SplatLanes<vd> splats_in_double(const Lanes<vd>& g, const Place<vd>
   const vd top = round_up(clamp(p.mean_y - reach_y - 0.5, 0.0, height));
   const vd bottom = round_down(clamp(p.mean_y + reach_y - 0.5, -1.0, height - 1));
   const vl rendered = visible & (left <= right) & (top <= bottom);
+  s.reach_x = reach_x;
+  s.reach_y = reach_y;
   s.left = rendered ? left : all(1.0);
   s.right = rendered ? right : vd{};
   s.top = rendered ? top : all(1.0);
@@ -91,8 +93,10 @@ RECON_INLINE SplatLanes<vf> splats_in_single(const Lanes<vf>& g, const Place<vd>
                                              const Camera& camera) {
   SplatLanes<vf> s;
   s.log2_opacity = log2_normal(visible ? g.opacity : all(1.0f));
-  const Span x({p[0].mean_x, p[1].mean_x}, reach(s.log2_opacity, e.cov_xx), (float)camera.width);
-  const Span y({p[0].mean_y, p[1].mean_y}, reach(s.log2_opacity, e.cov_yy), (float)camera.height);
+  s.reach_x = reach(s.log2_opacity, e.cov_xx);
+  s.reach_y = reach(s.log2_opacity, e.cov_yy);
+  const Span x({p[0].mean_x, p[1].mean_x}, s.reach_x, (float)camera.width);
+  const Span y({p[0].mean_y, p[1].mean_y}, s.reach_y, (float)camera.height);
   const vi rendered = visible & (x.first <= x.last) & (y.first <= y.last);
   s.left = rendered ? x.first : all(1.0f);
   s.right = rendered ? x.last : vf{};
@@ -112,11 +116,35 @@ RECON_INLINE SplatLanes<vf> narrow(const SplatLanes<vd>& a, const SplatLanes<vd>
           narrow(a.ux, b.ux),       narrow(a.uy, b.uy),
           narrow(a.wy, b.wy),       narrow(a.log2_opacity, b.log2_opacity),
           narrow(a.left, b.left),   narrow(a.right, b.right),
-          narrow(a.top, b.top),     narrow(a.bottom, b.bottom)};
+          narrow(a.top, b.top),     narrow(a.bottom, b.bottom),
+          narrow(a.reach_x, b.reach_x), narrow(a.reach_y, b.reach_y)};
+}
+
+// How far a splat reaches, without the slack, as whole pixels, 1 or more.
+RECON_INLINE vi radius(vf reach) {
+  constexpr float kLargest = 2147483520.0f;  // below 2^31
+  const vf exact = clamp((reach - (float)kReachSlack) * (float)(1 / kReachShare), 1.0f, kLargest);
+  const vi whole = to_int(exact);
+  return whole - (__builtin_convertvector(whole, vf) < exact);
+}
+
+RECON_INLINE void write_meta(const Meta& meta, int64_t first, int64_t end, const Place<vf>& place,
+                             const SplatLanes<vf>& s) {
+  const vi rendered = s.left <= s.right;
+  const vi radius_x = rendered & radius(s.reach_x), radius_y = rendered & radius(s.reach_y);
+  const auto shown = [rendered](vf a) { return (vf)(rendered & (vi)a); };
+  const vf x = shown(place.mean_x), y = shown(place.mean_y), z = shown(place.z);
+  for (int i = 0; i < kLanes && first + i < end; ++i) {
+    meta.radii[2 * (first + i)] = radius_x[i];
+    meta.radii[2 * (first + i) + 1] = radius_y[i];
+    meta.means2d[2 * (first + i)] = x[i];
+    meta.means2d[2 * (first + i) + 1] = y[i];
+    meta.depths[first + i] = z[i];
+  }
 }
 
 static void project(const Gaussians& scene, const Camera& camera, int64_t begin, int64_t end,
-                    Splat* splats) {
+                    Splat* splats, const Meta& meta) {
   for (int64_t first = begin; first < end; first += kLanes) {
     GaussianLanes g;
     load_gaussians(scene, first, end, g);
@@ -152,6 +180,7 @@ static void project(const Gaussians& scene, const Camera& camera, int64_t begin,
       s.left = kept ? s.left : all(1.0f);
       s.right = kept ? s.right : vf{};
     }
+    if (meta.radii) write_meta(meta, first, end, place, s);
     Splat nowhere;
     float* out[kLanes];
     for (int i = 0; i < kLanes; ++i) out[i] = &(first + i < end ? splats[first + i] : nowhere).x;

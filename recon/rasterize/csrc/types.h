@@ -73,6 +73,14 @@ struct alignas(64) Splat {
   int32_t left, right, top, bottom;  // pixels that it can reach, inclusive; left > right: none
 };
 
+// Where the Gaussians of one view lie in the picture, for those who ask: null pointers otherwise. All
+// zero for what is not rendered.
+struct Meta {
+  int32_t* radii;  // [count, 2] how far from its centre each can reach, in pixels, rounded up
+  float* means2d;  // [count, 2] pixels
+  float* depths;   // [count] camera z
+};
+
 // Square tiles of 2^shift pixels, of cells of 4 x 4 pixels: at most 64, a bit for each in a word.
 struct TileGrid {
   int32_t shift, across, down;
@@ -166,8 +174,9 @@ constexpr int64_t loss_scratch(int64_t width) { return kLossRows * loss_row(widt
 // The functions that are compiled once for every instruction set.
 struct Kernels {
   const char* name;
-  // Writes splats[begin .. end).
-  void (*project)(const Gaussians&, const Camera&, int64_t begin, int64_t end, Splat* splats);
+  // Writes splats[begin .. end), and those of the meta.
+  void (*project)(const Gaussians&, const Camera&, int64_t begin, int64_t end, Splat* splats,
+                  const Meta&);
   // Adds up the gradient slots of the Gaussians [begin, end), of each from first_slots[i] up to
   // first_slots[i + 1], and carries them back to the scene (overwritten, or added to what is there)
   // and to the camera (added), unless that is null.
