@@ -58,31 +58,48 @@ class CellEntries {
   uint32_t firsts_[kRoundGroups + 1];
 };
 
-// A block of a tile.
-struct Block {
-  int cell;         // as in Reach
-  int column, row;  // its first pixel in the picture
-  vf x, y;          // its pixels, from the middle of the tile
+// The pixels of a cell.
+typedef vf Pixels[kCellVectors];
+
+// A cell of a tile.
+struct Cell {
+  int index;  // as in Reach
+  vf x;       // its pixels, from the middle of the tile: the same in every vector
+  Pixels y;
   float* planes;
+
+  RECON_INLINE Cell(const TileList& tile, int column, int row, float* cell_planes)
+      : index(row / kCellSide * kMaxCellsAcross + column / kCellSide), planes(cell_planes) {
+    const int middle = (1 << tile.shift) / 2;
+    x = kColumns + (float)(column - middle);
+    for (int v = 0; v < kCellVectors; ++v) y[v] = kRows + (float)(row + v * kQuads - middle);
+  }
 };
 
-RECON_INLINE float* plane(const Block& block, int which) {
-  return block.planes + which * kCellPixels;
+RECON_INLINE float* plane(const Cell& cell, int which) { return cell.planes + which * kCellPixels; }
+RECON_INLINE void load_pixels(const Cell& cell, int which, Pixels& out) {
+  for (int v = 0; v < kCellVectors; ++v) out[v] = load(plane(cell, which) + v * kLanes);
+}
+RECON_INLINE void store_pixels(const Cell& cell, int which, const Pixels& in) {
+  for (int v = 0; v < kCellVectors; ++v) store(plane(cell, which) + v * kLanes, in[v]);
 }
 
-// Calls visit(block) for every block of the tile.
+// Whether light is left in any pixel of a cell.
+RECON_INLINE bool any_lit(const Cell& cell) {
+  Pixels light;
+  load_pixels(cell, kLight, light);
+  bool lit = false;
+  for (int v = 0; v < kCellVectors; ++v) lit |= any(above(light[v], all(kTransmittanceMin)));
+  return lit;
+}
+
+// Calls visit(cell) for every cell of the tile.
 template <class Visit>
-RECON_INLINE void for_each_block(const TileList& tile, float* planes, const Visit& visit) {
-  const int size = 1 << tile.shift, middle = size / 2, count = plane_count(tile.channels);
-  float* cell = planes;
+RECON_INLINE void for_each_cell(const TileList& tile, float* planes, const Visit& visit) {
+  const int size = 1 << tile.shift, count = plane_count(tile.channels);
   for (int y = 0; y < size; y += kCellSide)
-    for (int x = 0; x < size; x += kCellSide, cell += count * kCellPixels)
-      for (int part = 0; part < kBlocksPerCell; ++part) {
-        const int row = y + part * kQuads;
-        visit(Block{y / kCellSide * kMaxCellsAcross + x / kCellSide, tile.tile_x * size + x,
-                    tile.tile_y * size + row, kBlockColumns + (float)(x - middle),
-                    kBlockRows + (float)(row - middle), cell + part * kLanes});
-      }
+    for (int x = 0; x < size; x += kCellSide, planes += count * kCellPixels)
+      visit(Cell(tile, x, y, planes));
 }
 
 // The part of a picture that a tile covers.
@@ -119,40 +136,46 @@ RECON_INLINE void clear_planes(const TileList& tile, float* planes) {
   for (int64_t i = 0; i < size; i += kLanes) store(planes + i, vf{});
 }
 
-// kQuads entries, and their alpha over a block: 0 out of reach.
+// A value of kQuads entries over a cell: vector v of entry k at kCellVectors k + v.
+constexpr int kGroupVectors = kQuads * kCellVectors;
+typedef vf Grouped[kGroupVectors];
+
+// kQuads entries, and their alpha over a cell: 0 out of reach.
 struct Group {
   const Entry* entries[kQuads];
-  vf alpha[kQuads];
+  Grouped alpha;
 };
 
-RECON_INLINE Group cover(CellEntries& entries, const Block& block) {
+RECON_INLINE Group cover(CellEntries& entries, const Cell& cell) {
   Group group;
-  vf exponent[kQuads];
+  Grouped exponent;
   for (int i = 0; i < kQuads; ++i) {
     const Entry& e = entries.next();
     group.entries[i] = &e;
-    const vf u = e.u0 + e.ux * block.x + e.uy * block.y;
-    const vf w = e.w0 + e.wy * block.y;
-    exponent[i] = e.log2_opacity - u * u - w * w;
+    const vf along_x = e.u0 + e.ux * cell.x;
+    for (int v = 0; v < kCellVectors; ++v) {
+      const vf u = along_x + e.uy * cell.y[v], w = e.w0 + e.wy * cell.y[v];
+      exponent[i * kCellVectors + v] = e.log2_opacity - u * u - w * w;
+    }
   }
   exp2_small(exponent, group.alpha);
-  for (int i = 0; i < kQuads; ++i)
+  for (int i = 0; i < kGroupVectors; ++i)
     group.alpha[i] = keep(at_least(exponent[i], all(kExponentMin)),
                           smaller(group.alpha[i], all(kAlphaMax)));
   return group;
 }
 
 // Calls blend(group), which returns whether light is left, then finish(group), for the entries of
-// a round that reach a block, front to back. Alpha is computed one group ahead, between the two: in
+// a round that reach a cell, front to back. Alpha is computed one group ahead, between the two: in
 // each step the processor finds work that need not wait for the results of the one before.
 template <class Blend, class Finish>
-RECON_INLINE void for_each_group(const TileList& tile, const Round& round, const Block& block,
+RECON_INLINE void for_each_group(const TileList& tile, const Round& round, const Cell& cell,
                                  const Blend& blend, const Finish& finish) {
-  CellEntries entries(tile, round, block.cell);
-  Group group = cover(entries, block);
+  CellEntries entries(tile, round, cell.index);
+  Group group = cover(entries, cell);
   for (int i = 0; i < entries.count(); i += kQuads) {
     const bool lit = blend(group);
-    const Group next = cover(entries, block);
+    const Group next = cover(entries, cell);
     finish(group);
     if (!lit) return;
     group = next;

@@ -7,8 +7,8 @@
 // Alpha is summed from the weights: 1 - T would go on past the end, and has lost the digits that
 // the expected depth, a ratio, needs where little is blended.
 //
-// A tile works through its splats in rounds. In each, every block of pixels goes through the splats
-// that reach its cell, with its sums in registers; it ends when no light is left.
+// A tile works through its splats in rounds. In each, every cell goes through the splats that
+// reach it, with its sums in registers; it ends when no light is left.
 #pragma once
 
 #include "cells.h"
@@ -16,55 +16,60 @@
 namespace recon {
 namespace RECON_ISA {
 
-// Blends a round into one block. kChannels at compile time, or 0: as many as the tile says.
+// Blends a round into one cell. kChannels at compile time, or 0: as many as the tile says.
 template <int kChannels>
-RECON_INLINE void composite_block(const TileList& tile, const Round& round, const Block& block) {
+RECON_INLINE void composite_cell(const TileList& tile, const Round& round, const Cell& cell) {
   const int channels = kChannels ? kChannels : tile.channels;
-  vf light = load(plane(block, kLight)), alphas = load(plane(block, kAlpha));
-  vf depths = load(plane(block, kValues + channels));
-  vf sums[kChannels ? kChannels : 1];
-  for (int c = 0; c < kChannels; ++c) sums[c] = load(plane(block, kValues + c));
+  Pixels light, alphas, depths, sums[kChannels ? kChannels : 1];
+  load_pixels(cell, kLight, light);
+  load_pixels(cell, kAlpha, alphas);
+  load_pixels(cell, kValues + channels, depths);
+  for (int c = 0; c < kChannels; ++c) load_pixels(cell, kValues + c, sums[c]);
 
-  const auto blend = [&](const Group& group) {
-    mask blended;
+  const auto blend = [&](const Group& group) RECON_INLINE_LAMBDA {
+    bool lit = false;
     for (int k = 0; k < kQuads; ++k) {
       const Entry& entry = *group.entries[k];
-      const vf alpha = group.alpha[k], after = light - light * alpha;
-      blended = above(after, all(kTransmittanceMin));
-      const vf weight = keep_product(blended, light, alpha);
-      light = after;
-      alphas += weight;
-      depths += weight * entry.depth;
-      if (kChannels) {
-        for (int c = 0; c < kChannels; ++c) sums[c] += weight * entry.color[c];
-      } else {  // too many for registers
-        const float* color = tile.colors + (int64_t)entry.id * channels;
-        for (int c = 0; c < channels; ++c) {
-          float* const sum = plane(block, kValues + c);
-          store(sum, load(sum) + weight * color[c]);
+      const float* color = tile.colors + (int64_t)entry.id * channels;
+      for (int v = 0; v < kCellVectors; ++v) {
+        const vf alpha = group.alpha[k * kCellVectors + v], after = light[v] - light[v] * alpha;
+        const mask blended = above(after, all(kTransmittanceMin));
+        const vf weight = keep_product(blended, light[v], alpha);
+        light[v] = after;
+        alphas[v] += weight;
+        depths[v] += weight * entry.depth;
+        if (kChannels) {
+          for (int c = 0; c < kChannels; ++c) sums[c][v] += weight * entry.color[c];
+        } else {  // too many for registers
+          for (int c = 0; c < channels; ++c) {
+            float* const sum = plane(cell, kValues + c) + v * kLanes;
+            store(sum, load(sum) + weight * color[c]);
+          }
         }
+        if (k == kQuads - 1) lit |= any(blended);
       }
     }
-    return any(blended);
+    return lit;
   };
-  for_each_group(tile, round, block, blend, [](const Group&) {});
+  for_each_group(tile, round, cell, blend, [](const Group&) {});
 
-  store(plane(block, kLight), light);
-  store(plane(block, kAlpha), alphas);
-  store(plane(block, kValues + channels), depths);
-  for (int c = 0; c < kChannels; ++c) store(plane(block, kValues + c), sums[c]);
+  store_pixels(cell, kLight, light);
+  store_pixels(cell, kAlpha, alphas);
+  store_pixels(cell, kValues + channels, depths);
+  for (int c = 0; c < kChannels; ++c) store_pixels(cell, kValues + c, sums[c]);
 }
 
 RECON_INLINE void write_picture(const TileList& tile, const float* background, float* planes,
                                 const Picture& picture) {
   const int channels = tile.channels;
-  for_each_block(tile, planes, [&](const Block& block) {
-    const vf alpha = load(plane(block, kAlpha)), left_over = 1.0f - alpha;
-    float* const depth = plane(block, kValues + channels);
-    store(depth, keep(above(alpha, vf{}), load(depth) / alpha));
-    for (int c = 0; background && c < channels; ++c) {
-      float* const sum = plane(block, kValues + c);
-      store(sum, load(sum) + left_over * background[c]);
+  for_each_cell(tile, planes, [&](const Cell& cell) {
+    for (int v = 0; v < kCellVectors; ++v) {
+      const auto at = [&](int which) { return plane(cell, which) + v * kLanes; };
+      const vf alpha = load(at(kAlpha)), left_over = 1.0f - alpha;
+      float* const depth = at(kValues + channels);
+      store(depth, keep(above(alpha, vf{}), load(depth) / alpha));
+      for (int c = 0; background && c < channels; ++c)
+        store(at(kValues + c), load(at(kValues + c)) + left_over * background[c]);
     }
   });
   for_each_run(tile, planes, [&](int64_t pixel, const float* run, int n) {
@@ -92,11 +97,10 @@ static int64_t composite_channels(const TileList& tile, const float* background,
     const Round round = round_from(tile, used);
     used = round.end;
     uint64_t still_open = 0;
-    for_each_block(tile, scratch, [&](const Block& block) {
-      if (!(open >> block.cell & 1)) return;
-      composite_block<kChannels>(tile, round, block);
-      still_open |= (uint64_t)any(above(load(plane(block, kLight)), all(kTransmittanceMin)))
-                    << block.cell;
+    for_each_cell(tile, scratch, [&](const Cell& cell) RECON_INLINE_LAMBDA {
+      if (!(open >> cell.index & 1)) return;
+      composite_cell<kChannels>(tile, round, cell);
+      still_open |= (uint64_t)any_lit(cell) << cell.index;
     });
     open = still_open;
   }

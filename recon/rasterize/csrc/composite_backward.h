@@ -7,7 +7,7 @@
 // back once more; ``behind`` starts as the whole sum, which the finished picture gives, and every
 // splat takes its own part off. So nothing per pixel and splat is ever stored.
 //
-// Sums over the pixels of a block are taken for kQuads splats at once: turned, so that every quad
+// Sums over the pixels of a cell are taken for kQuads splats at once: turned, so that every quad
 // of lanes holds one splat, their rows are plain vectors to be added.
 #pragma once
 
@@ -76,17 +76,25 @@ RECON_INLINE void add_to_slots(float* const (&slots)[kQuads], const vf (&sums)[4
   }
 }
 
-// Moments of the flows of a group over a block, in the order of a slot.
-RECON_INLINE void moments(const Group& group, const Block& block, vf (&flows)[kQuads], vf& first,
-                          vf& second) {
-  // Moments of the rows in every column.
-  turn_quads(flows);
-  vf one = flows[0], r = {}, rr = {};
-  for (int i = 1; i < kQuads; ++i) {
-    one += flows[i];
-    r = i == 1 ? flows[i] : r + (float)i * flows[i];
-    rr = i == 1 ? flows[i] : rr + (float)(i * i) * flows[i];
+// Values of a group over a cell, turned: of row r, quad i of rows[r] is entry i's.
+RECON_INLINE void turn_rows(const Grouped& values, vf (&rows)[kCellSide]) {
+  for (int v = 0; v < kCellVectors; ++v) {
+    vf turned[kQuads];
+    for (int i = 0; i < kQuads; ++i) turned[i] = values[i * kCellVectors + v];
+    turn_quads(turned);
+    for (int i = 0; i < kQuads; ++i) rows[v * kQuads + i] = turned[i];
   }
+}
+
+// Moments of the flows of a group over a cell, in the order of a slot.
+RECON_INLINE void moments(const Group& group, const Cell& cell, const Grouped& flows,
+                          vf& first, vf& second) {
+  // Moments of the rows in every column.
+  vf f[kCellSide];
+  turn_rows(flows, f);
+  const vf late = f[2] + f[3], odd = f[1] + f[3];
+  const vf one = (f[0] + f[2]) + odd, r = odd + 2.0f * late;
+  const vf rr = odd + 4.0f * (late + f[3]);
   // The same in u = u0 + uy r and w = w0 + wy r, where u0 and w0 belong to the first row.
   const float *places[kQuads], *shapes[kQuads];
   for (int i = 0; i < kQuads; ++i) {
@@ -95,8 +103,8 @@ RECON_INLINE void moments(const Group& group, const Block& block, vf (&flows)[kQ
   }
   const vf place = load_quads(places);  // u0, w0, ux, uy
   const vf uy = spread<3>(place), wy = spread<0>(load_quads(shapes));
-  const float y = block.y[0];
-  const vf u0 = spread<0>(place) + spread<2>(place) * block.x + uy * y;
+  const float y = cell.y[0][0];
+  const vf u0 = spread<0>(place) + spread<2>(place) * cell.x + uy * y;
   const vf w0 = spread<1>(place) + wy * y;
   const vf u = u0 * one + uy * r, ur = u0 * r + uy * rr;
   const vf w = w0 * one + wy * r, wr = w0 * r + wy * rr;
@@ -104,46 +112,58 @@ RECON_INLINE void moments(const Group& group, const Block& block, vf (&flows)[kQ
   second = sum_quads(u0 * w + uy * wr, w0 * w + wy * wr);
 }
 
-// Walks a round through one block. kDepth: whether the depth has a gradient.
+// Walks a round through one cell. kDepth: whether the depth has a gradient.
 template <int kChannels, bool kDepth>
-RECON_INLINE void composite_block_backward(const TileList& tile, const Round& round,
-                                           const Block& block, float* slots) {
+RECON_INLINE void composite_cell_backward(const TileList& tile, const Round& round,
+                                          const Cell& cell, float* slots) {
   const int channels = kChannels ? kChannels : tile.channels, values = channels + kDepth;
   const int stride = slot_stride(channels);
-  vf light = load(plane(block, kLight)), behind = load(plane(block, kBehind));
-  vf flow[kQuads], weight[kQuads];
+  Pixels light, behind;
+  Grouped flow, weight;
+  load_pixels(cell, kLight, light);
+  load_pixels(cell, kBehind, behind);
   const auto blend = [&](const Group& group) RECON_INLINE_LAMBDA {
-    mask blended;
+    bool lit = false;
+    for (int k = 0; k < kQuads && kCellVectors > 1; ++k)
+      __builtin_prefetch(slots + (int64_t)group.entries[k]->slot * stride, 1);
     for (int k = 0; k < kQuads; ++k) {
       const Entry& entry = *group.entries[k];
-      const vf alpha = group.alpha[k], after = light - light * alpha;
-      blended = above(after, all(kTransmittanceMin));
-      weight[k] = keep_product(blended, light, alpha);
-      light = after;
       const float* color = kChannels ? entry.color : tile.colors + (int64_t)entry.id * channels;
-      vf worth = load(plane(block, kValues)) * color[0];
-      for (int c = 1; c < channels; ++c) worth += load(plane(block, kValues + c)) * color[c];
-      if (kDepth) worth += load(plane(block, kValues + channels)) * entry.depth;
-      worth *= weight[k];
-      behind -= worth;
-      // d loss / d log alpha; where alpha is clamped it does not move.
-      const mask moves = both(blended, above(all(kAlphaMax), alpha));
-      flow[k] = keep(moves, worth - behind * (alpha / (1.0f - alpha)));
+      for (int v = 0; v < kCellVectors; ++v) {
+        const int i = k * kCellVectors + v;
+        const auto gradient = [&](int value) {
+          return load(plane(cell, kValues + value) + v * kLanes);
+        };
+        const vf alpha = group.alpha[i], after = light[v] - light[v] * alpha;
+        const mask blended = above(after, all(kTransmittanceMin));
+        weight[i] = keep_product(blended, light[v], alpha);
+        light[v] = after;
+        vf worth = gradient(0) * color[0];
+        for (int c = 1; c < channels; ++c) worth += gradient(c) * color[c];
+        if (kDepth) worth += gradient(channels) * entry.depth;
+        worth *= weight[i];
+        behind[v] -= worth;
+        // d loss / d log alpha; where alpha is clamped it does not move.
+        const mask moves = both(blended, above(all(kAlphaMax), alpha));
+        flow[i] = keep(moves, worth - behind[v] * (alpha / (1.0f - alpha)));
+        if (k == kQuads - 1) lit |= any(blended);
+      }
     }
-    return any(blended);
+    return lit;
   };
   const auto add_up = [&](const Group& group) RECON_INLINE_LAMBDA {
     float* at[kQuads];
     for (int k = 0; k < kQuads; ++k) at[k] = slots + (int64_t)group.entries[k]->slot * stride;
     vf sums[4];
-    moments(group, block, flow, sums[0], sums[1]);
-    // Weight times gradient, summed over the block.
-    turn_quads(weight);
+    moments(group, cell, flow, sums[0], sums[1]);
+    // Weight times gradient, summed over the cell.
+    vf rows[kCellSide];
+    turn_rows(weight, rows);
     const auto weighted = [&](int value) {
       if (value >= values) return vf{};
-      const float* g = plane(block, kValues + value);
-      vf sum = weight[0] * repeat_quad(g);
-      for (int i = 1; i < kQuads; ++i) sum += weight[i] * repeat_quad(g + 4 * i);
+      const float* g = plane(cell, kValues + value);
+      vf sum = rows[0] * repeat_quad(g);
+      for (int i = 1; i < kCellSide; ++i) sum += rows[i] * repeat_quad(g + 4 * i);
       return sum;
     };
     const auto four = [&](int first) {
@@ -160,9 +180,9 @@ RECON_INLINE void composite_block_backward(const TileList& tile, const Round& ro
       add_to_slots(at, sums);
     }
   };
-  for_each_group(tile, round, block, blend, add_up);
-  store(plane(block, kLight), light);
-  store(plane(block, kBehind), behind);
+  for_each_group(tile, round, cell, blend, add_up);
+  store_pixels(cell, kLight, light);
+  store_pixels(cell, kBehind, behind);
 }
 
 template <int kChannels, bool kDepth>
@@ -186,11 +206,10 @@ static void composite_backward_channels(const TileList& tile, int64_t used,
     begin = round.end;
     if (round.begin >= used) continue;
     uint64_t still_open = 0;
-    for_each_block(tile, scratch, [&](const Block& block) {
-      if (!(open >> block.cell & 1)) return;
-      composite_block_backward<kChannels, kDepth>(tile, round, block, slots);
-      still_open |= (uint64_t)any(above(load(plane(block, kLight)), all(kTransmittanceMin)))
-                    << block.cell;
+    for_each_cell(tile, scratch, [&](const Cell& cell) RECON_INLINE_LAMBDA {
+      if (!(open >> cell.index & 1)) return;
+      composite_cell_backward<kChannels, kDepth>(tile, round, cell, slots);
+      still_open |= (uint64_t)any_lit(cell) << cell.index;
     });
     open = still_open;
   }

@@ -6,24 +6,27 @@
 namespace recon {
 namespace RECON_ISA {
 
-// 2^t for t in [-126, 1], to 3e-6 of it: a minimax polynomial of degree 4 in the fraction, and a
-// shift. Lanes with another t hold nonsense. Several vectors, step by step: the steps of one wait
+// 2^t for t in [-126, 1], to 3e-6 of it: a minimax polynomial of degree 4 in what is beyond a whole
+// number, and a shift. Lanes with another t hold nonsense. Several vectors, step by step: the steps of one wait
 // for each other.
 template <int n>
 RECON_INLINE void exp2_small(const vf (&t)[n], vf (&out)[n]) {
-  constexpr float kTerms[] = {5.201146062e-2f, 2.414427569e-1f, 6.930038345e-1f, 1.000002593f};
   vf fraction[n];
-#if defined(__AVX512F__)
+#if defined(__AVX512F__)  // beyond the next lower one, in [0, 1)
+  constexpr float kTerms[] = {1.353416791e-2f, 5.201146062e-2f, 2.414427569e-1f, 6.930038345e-1f,
+                              1.000002593f};
   for (int i = 0; i < n; ++i) fraction[i] = _mm512_reduce_ps(t[i], _MM_FROUND_TO_NEG_INF);
-#else
+#else  // beyond the nearest one, in [-1/2, 1/2]
+  constexpr float kTerms[] = {9.570101911e-3f, 5.591786032e-2f, 2.402474483e-1f, 6.931218147e-1f,
+                              0.9999992614f};
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
   vf shifted[n];
-  for (int i = 0; i < n; ++i) shifted[i] = (t[i] - 0.5f) + kRounder;
+  for (int i = 0; i < n; ++i) shifted[i] = t[i] + kRounder;
   for (int i = 0; i < n; ++i) fraction[i] = t[i] - (shifted[i] - kRounder);
 #endif
-  for (int i = 0; i < n; ++i) out[i] = all(1.353416791e-2f);
-  for (float term : kTerms)
-    for (int i = 0; i < n; ++i) out[i] = out[i] * fraction[i] + term;
+  for (int i = 0; i < n; ++i) out[i] = all(kTerms[0]);
+  for (int term = 1; term < 5; ++term)
+    for (int i = 0; i < n; ++i) out[i] = out[i] * fraction[i] + kTerms[term];
   for (int i = 0; i < n; ++i)
 #if defined(__AVX512F__)
     out[i] = _mm512_scalef_ps(out[i], t[i]);  // by 2^floor(t)

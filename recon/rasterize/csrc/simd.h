@@ -30,9 +30,9 @@ constexpr int kLanes = 8;
 constexpr int kLanes = 4;
 #endif
 constexpr int kDoubles = kLanes / 2;
-// Vectors are made of quads of 4 lanes. As a block of pixels, each quad is a row of a cell.
+// Vectors are made of quads of 4 lanes. Of the pixels of a cell, each quad is a row.
 constexpr int kQuads = kLanes / 4;
-constexpr int kBlocksPerCell = kCellPixels / kLanes;
+constexpr int kCellVectors = kCellPixels / kLanes;
 
 typedef float vf __attribute__((vector_size(kLanes * 4)));
 typedef int32_t vi __attribute__((vector_size(kLanes * 4)));
@@ -113,16 +113,16 @@ RECON_INLINE void store(float* at, vf a) {
 
 RECON_INLINE vi to_int(vf a) { return __builtin_convertvector(a, vi); }  // towards zero
 
-// Pixels of the first block of a cell.
+// Pixels of the first vector of a cell.
 #if defined(__AVX512F__)
-constexpr vf kBlockColumns = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
-constexpr vf kBlockRows = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+constexpr vf kColumns = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
+constexpr vf kRows = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
 #elif defined(__AVX2__)
-constexpr vf kBlockColumns = {0, 1, 2, 3, 0, 1, 2, 3};
-constexpr vf kBlockRows = {0, 0, 0, 0, 1, 1, 1, 1};
+constexpr vf kColumns = {0, 1, 2, 3, 0, 1, 2, 3};
+constexpr vf kRows = {0, 0, 0, 0, 1, 1, 1, 1};
 #else
-constexpr vf kBlockColumns = {0, 1, 2, 3};
-constexpr vf kBlockRows = {};
+constexpr vf kColumns = {0, 1, 2, 3};
+constexpr vf kRows = {};
 #endif
 
 // ---- quads -----------------------------------------------------------------------------------
