@@ -1,8 +1,9 @@
 """Time and memory of one forward and backward pass of every rasterisation engine that works here.
 
-    python benchmarks/rasterizer.py                            # a table; two minutes on two cores
+    python benchmarks/rasterizer.py                            # tables; four minutes on two cores
     python benchmarks/rasterizer.py --json out.json            # the same figures for a machine
     python benchmarks/rasterizer.py --engines cpu --threads 1 2 4
+    python benchmarks/rasterizer.py --instruction-sets avx2    # the compiled engine as on a laptop
 
 The scene is what a latent-to-3DGS decoder emits: one Gaussian for every second pixel of four nearby
 views, about as wide as their distance, rendered into one view, in float32. Every row runs in a
@@ -13,30 +14,38 @@ process.
 with torch's autograd, the least that a renderer around it would take. ``floor`` is the arithmetic
 of the pixels within reach of each Gaussian at the speed of this machine's matrix product; nothing
 that computes the exponentials can come close to it.
+
+The second table is a step of a per-scene fit on the compiled engine: 20,000 Gaussians at 320x240,
+one view, activations, rasterizer, L1 + SSIM, and Adam on all parameters, against the rasterizer's
+own forward and backward pass on the same Gaussians. The parts take turns.
 """
 
 import argparse
 import json
 import math
 import multiprocessing
+import os
 import platform
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from recon.rasterize import auto_engine, rasterize
+from recon.losses import l1_ssim
+from recon.rasterize import auto_engine, cpu_library, rasterize
 from recon.rasterize.contract import Camera, Splats
+from recon.rasterize.cpu_library import INSTRUCTION_SET_VARIABLE
 from recon.rasterize.gsplat_engine import unavailable
 from recon.rasterize.projection import footprint_axes, project_gaussians, whiten
 
 SIDES = (64, 256, 512)
+FIT_GAUSSIANS, FIT_SIZE = 20_000, (320, 240)
 FLOPS_PER_PAIR = 20 + 2 * 4 + 40 + 4 * 4
 """Of one pixel and one Gaussian: alpha and blending of RGB and depth, and their derivatives."""
 
@@ -81,6 +90,100 @@ def pixel_aligned_scene(side: int, device: str) -> Scene:
     return Scene(*(tensor.to(device) for tensor in scene))
 
 
+def fitted_scene(sh_degree: int | None) -> Scene:
+    """FIT_GAUSSIANS that cover FIT_SIZE at random depths, as a fit leaves them; one view."""
+    generator = torch.Generator().manual_seed(0)
+    (width, height), focal = FIT_SIZE, 280.0
+    u, v, depth = torch.rand(3, FIT_GAUSSIANS, generator=generator)
+    depth = 2 * torch.exp(1.5 * depth)
+    x, y = (u - 0.5) * width / focal * depth, (v - 0.5) * height / focal * depth
+    spacing = math.sqrt(width * height / FIT_GAUSSIANS) / focal
+    spread = torch.exp(0.5 * torch.randn(FIT_GAUSSIANS, 3, generator=generator))
+    if sh_degree is None:
+        colors = torch.rand(FIT_GAUSSIANS, 3, generator=generator)
+    else:
+        colors = 0.2 * torch.randn(FIT_GAUSSIANS, (sh_degree + 1) ** 2, 3, generator=generator)
+    return Scene(
+        torch.stack([x, y, depth], -1),
+        torch.randn(FIT_GAUSSIANS, 4, generator=generator),
+        spacing * depth[:, None] * spread,
+        0.1 + 0.85 * torch.rand(FIT_GAUSSIANS, generator=generator),
+        colors,
+        torch.eye(4)[None],
+        torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]]),
+    )
+
+
+def measure_step(
+    sh_degree: int | None, instruction_set: str, threads: int, seconds: float
+) -> dict[str, object]:
+    """One row of the second table, in a process of its own."""
+    os.environ[INSTRUCTION_SET_VARIABLE] = instruction_set
+    torch.set_num_threads(threads)
+    scene = fitted_scene(sh_degree)
+    width, height = FIT_SIZE
+    leaves = [t.clone().requires_grad_() for t in scene[:5]]
+    upstream = torch.rand(1, height, width, 3)
+    coarse = torch.rand(1, 3, height // 8, width // 8)
+    target = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+
+    def render(*gaussians: Tensor) -> Tensor:
+        return rasterize(
+            *gaussians,
+            viewmats=scene.viewmats,
+            Ks=scene.Ks,
+            width=width,
+            height=height,
+            sh_degree=sh_degree,
+            engine="cpu",
+        ).image
+
+    def own() -> None:
+        torch.autograd.grad(render(*leaves), leaves, upstream)
+
+    raw = [scene.means, scene.quats, scene.scales.log(), scene.opacities.logit()]
+    # Degree 0 apart from the others, which learn more slowly.
+    raw += [scene.colors] if sh_degree is None else [scene.colors[:, :1], scene.colors[:, 1:]]
+    raw = [t.clone().requires_grad_() for t in raw]
+    adam = torch.optim.Adam(raw, lr=1e-6, eps=1e-15, fused=True)
+    image = torch.rand(1, height, width, 3, requires_grad=True)
+
+    def compare(image: Tensor) -> None:
+        l1_ssim(image.movedim(-1, 1), target).sum().backward()
+
+    def step() -> None:
+        means, quats, scales, opacities, *colors = raw
+        adam.zero_grad()
+        joined = colors[0] if sh_degree is None else torch.cat(colors, 1)
+        compare(render(means, quats, scales.exp(), opacities.sigmoid(), joined))
+        adam.step()
+
+    parts = {"own": own, "step": step, "loss": lambda: compare(image), "adam": adam.step}
+    times = medians_in_turn_ms(parts, seconds)
+    return {
+        "sh_degree": sh_degree,
+        "instruction_set": instruction_set,
+        "threads": threads,
+        **{f"{name}_ms": value for name, value in times.items()},
+        "step_of_own": times["step"] / times["own"],
+    }
+
+
+def medians_in_turn_ms(
+    parts: Mapping[str, Callable[[], object]], seconds: float
+) -> dict[str, float]:
+    """Median time of each part; one after the other in turn, so that all meet the same machine."""
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for part in parts.values():
+        part()  # warms up
+    while min(map(len, times.values())) < 5 or sum(map(sum, times.values())) < seconds * len(parts):
+        for name, part in parts.items():
+            begin = time.perf_counter()
+            part()
+            times[name].append(time.perf_counter() - begin)
+    return {name: 1e3 * statistics.median(found) for name, found in times.items()}
+
+
 def median_ms(run: Callable[[], object], device: str, seconds: float) -> float:
     """Median time over at least three runs, and as many as fit into ``seconds``."""
     times: list[float] = []
@@ -94,8 +197,12 @@ def median_ms(run: Callable[[], object], device: str, seconds: float) -> float:
     return 1e3 * statistics.median(times)
 
 
-def measure(engine: str, device: str, side: int, threads: int, seconds: float) -> dict:
+def measure(
+    engine: str, device: str, side: int, threads: int, seconds: float, instruction_set: str | None
+) -> dict:
     """One row, in a process of its own."""
+    if instruction_set is not None:
+        os.environ[INSTRUCTION_SET_VARIABLE] = instruction_set
     torch.set_num_threads(threads)
     scene = pixel_aligned_scene(side, device)
     gaussians = [t.requires_grad_() for t in scene[:5]]
@@ -131,6 +238,7 @@ def measure(engine: str, device: str, side: int, threads: int, seconds: float) -
     row = {
         "engine": engine,
         "device": device,
+        "instruction_set": instruction_set,
         "gaussians": len(scene[0]),
         "side": side,
         "threads": threads,
@@ -182,6 +290,14 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def default_sets() -> list[str]:
+    """The best instruction set of this machine, and what most laptops have."""
+    if cpu_library.unavailable() is not None:
+        return []
+    here = cpu_library.instruction_sets()
+    return [here[0], *(name for name in here[1:] if name == "avx2")]
+
+
 def in_new_process(function: Callable[..., object], *arguments: object) -> object:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
@@ -195,17 +311,25 @@ def main() -> None:
     parser.add_argument(
         "--engines", nargs="+", default=["projection", "cpu", "torch"], help="on the CPU"
     )
+    parser.add_argument(
+        "--instruction-sets", nargs="+", default=default_sets(), help="of the compiled engine"
+    )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--sides", nargs="+", type=int, default=SIDES, help="of the image")
     parser.add_argument("--seconds", type=float, default=2.0, help="spent on each figure")
     args = parser.parse_args()
 
     engines = sorted(args.engines, key=lambda engine: engine != "projection")  # others refer to it
-    jobs = [(engine, "cpu", threads) for threads in args.threads for engine in engines]
+    jobs = [
+        (engine, "cpu", threads, instruction_set)
+        for threads in args.threads
+        for engine in engines
+        for instruction_set in (args.instruction_sets if engine == "cpu" else [None])
+    ]
     if torch.cuda.is_available():
-        jobs.append(("torch", "cuda", 1))
+        jobs.append(("torch", "cuda", 1, None))
         if (reason := unavailable()) is None:
-            jobs.append(("gsplat", "cuda", 1))
+            jobs.append(("gsplat", "cuda", 1, None))
         else:
             print(f"gsplat left out: {reason}")
     machine = {
@@ -221,8 +345,10 @@ def main() -> None:
     for side in args.sides:
         floors = {t: in_new_process(floor_ms, side, t) for t in args.threads}
         alone: dict[int, float] = {}
-        for engine, device, threads in jobs:
-            row = in_new_process(measure, engine, device, side, threads, args.seconds)
+        for engine, device, threads, instruction_set in jobs:
+            row = in_new_process(
+                measure, engine, device, side, threads, args.seconds, instruction_set
+            )
             assert isinstance(row, dict)
             if engine == "projection":
                 alone[threads] = row["forward_backward_ms"]
@@ -232,16 +358,42 @@ def main() -> None:
                     row["of_projection"] = row["forward_backward_ms"] / alone[threads]
             rows.append(row)
             print(_line(row), flush=True)
+    steps = steps_of_a_fit(args.instruction_sets, args.threads, args.seconds)
     if args.json:
-        Path(args.json).write_text(json.dumps({"machine": machine, "results": rows}, indent=2))
+        results = {"machine": machine, "results": rows, "steps": steps}
+        Path(args.json).write_text(json.dumps(results, indent=2))
+
+
+def steps_of_a_fit(sets: list[str], threads: list[int], seconds: float) -> list[dict]:
+    """Print the second table, and return its rows."""
+    width, height = FIT_SIZE
+    print(f"\nstep of a fit, {FIT_GAUSSIANS:,} @ {width}x{height}")
+    print(f"{'':<18}{'threads':>8}{'rasterizer':>12}{'loss':>8}{'Adam':>8}{'step':>8}", end="")
+    print(f"{'x rasterizer':>14}")
+    rows = []
+    for sh_degree in (None, 3):
+        for count in threads:
+            for instruction_set in sets:
+                row = in_new_process(measure_step, sh_degree, instruction_set, count, seconds)
+                assert isinstance(row, dict)
+                rows.append(row)
+                kind = "RGB" if sh_degree is None else f"SH {sh_degree}"
+                print(
+                    f"{kind + ' ' + instruction_set:<18}{count:>8}{row['own_ms']:>12.2f}"
+                    f"{row['loss_ms']:>8.2f}{row['adam_ms']:>8.2f}{row['step_ms']:>8.2f}"
+                    f"{row['step_of_own']:>14.2f}",
+                    flush=True,
+                )
+    return rows
 
 
 def _line(row: dict) -> str:
     scene = f"{row['gaussians']:,} @ {row['side']}x{row['side']}"
     ratio = f"{row['of_projection']:.2f}" if "of_projection" in row else ""
     floor = f"{row['floor_ms']:.1f}" if "floor_ms" in row else ""
+    where = row["instruction_set"] or row["device"]
     return (
-        f"{row['engine'] + ' ' + row['device']:<18}{scene:<20}{row['threads']:>8}"
+        f"{row['engine'] + ' ' + where:<18}{scene:<20}{row['threads']:>8}"
         f"{row['forward_ms']:>10.2f}{row['forward_backward_ms']:>12.2f}{ratio:>14}"
         f"{row['peak_mib']:>10.0f}{floor:>8}"
     )

@@ -57,7 +57,10 @@ class _L1Ssim(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[:, None, None, None], None, None, None, None, None
+        # One pass over the picture less for the one view of a usual step.
+        if any(share != 1 for share in upstream.tolist()):
+            gradient = gradient * upstream[:, None, None, None]
+        return gradient, None, None, None, None, None
 
 
 def _images(pictures: Tensor | None) -> ReconImages:

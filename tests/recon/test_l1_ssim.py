@@ -172,6 +172,21 @@ def test_each_image_has_its_own_share_of_the_gradient():
 
 
 @compiled
+def test_a_retained_graph_gives_the_same_again_whatever_became_of_the_first_gradient():
+    prediction, target = pictures("noise", (1, 3, 20, 20))
+    prediction.requires_grad_()
+    loss = l1_ssim(prediction, target).sum()
+    loss.backward(retain_graph=True)
+    assert prediction.grad is not None
+    first = prediction.grad.clone()
+    prediction.grad.mul_(0)
+    loss.backward(retain_graph=True)
+    assert torch.equal(prediction.grad, first)
+    (once_more,) = torch.autograd.grad(2 * l1_ssim(prediction, target).sum(), prediction)
+    torch.testing.assert_close(once_more, 2 * first)
+
+
+@compiled
 def test_what_cannot_be_seen_through_a_mask_may_be_anything():
     prediction, target = pictures("noise", (1, 3, 30, 30))
     mask = torch.rand(1, 30, 30, generator=torch.Generator().manual_seed(3)) < 0.6
