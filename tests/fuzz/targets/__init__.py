@@ -1,0 +1,27 @@
+"""What is fuzzed: importing this fills :data:`fuzz.harness.TARGETS`."""
+
+from fuzz.targets import (
+    arguments,
+    camera_files,
+    configs,
+    label_files,
+    pictures,
+    rendering,
+    run_folders,
+    tensor_files,
+    text_files,
+    videos,
+)
+
+__all__ = [
+    "arguments",
+    "camera_files",
+    "configs",
+    "label_files",
+    "pictures",
+    "rendering",
+    "run_folders",
+    "tensor_files",
+    "text_files",
+    "videos",
+]
