@@ -1,9 +1,9 @@
 """How many cases, which, and the table at the end.
 
-    pytest tests/fuzz                             the cases of CI: the same in every run
-    pytest tests/fuzz --fuzz-cases 10000          so many in all
-    pytest tests/fuzz --fuzz-from 20260101        other seeds
-    pytest tests/fuzz --fuzz-case captions:7      one case, in this process
+pytest tests/fuzz                             the cases of CI: the same in every run
+pytest tests/fuzz --fuzz-cases 10000          so many in all
+pytest tests/fuzz --fuzz-from 20260101        other seeds
+pytest tests/fuzz --fuzz-case captions:7      one case, in this process
 """
 
 import pytest
@@ -12,8 +12,12 @@ from fuzz.harness import RESULTS
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fuzz")
-    group.addoption("--fuzz-cases", type=int, metavar="N", help="cases in all (default: those of CI)")
-    group.addoption("--fuzz-from", type=int, default=0, metavar="SEED", help="first seed (default: 0)")
+    group.addoption(
+        "--fuzz-cases", type=int, metavar="N", help="cases in all (default: those of CI)"
+    )
+    group.addoption(
+        "--fuzz-from", type=int, default=0, metavar="SEED", help="first seed (default: 0)"
+    )
     group.addoption("--fuzz-case", metavar="TARGET:SEED", help="run this one case only")
 
 
@@ -22,7 +26,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     names = ("target", "cases", "right", "refused", "faults", "slowest, s", "all, s")
     rows = [names]
-    for name, results in [*sorted(RESULTS.items()), ("all", sum(RESULTS.values(), []))]:
+    everything = [result for results in RESULTS.values() for result in results]
+    for name, results in [*sorted(RESULTS.items()), ("all", everything)]:
         outcomes = [result.outcome for result in results]
         seconds = [result.seconds for result in results]
         counts = [outcomes.count(word) for word in ("right", "refused", "fault")]

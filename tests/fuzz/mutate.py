@@ -6,12 +6,42 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 WORDS = (
-    *("", " ", "\t", "-", "--out", "=", ":", ",", ".", "..", "~", "/", "#", "%s", "{}", "[]", "[", "}"),
+    *(
+        "",
+        " ",
+        "\t",
+        "-",
+        "--out",
+        "=",
+        ":",
+        ",",
+        ".",
+        "..",
+        "~",
+        "/",
+        "#",
+        "%s",
+        "{}",
+        "[]",
+        "[",
+        "}",
+    ),
     *("nan", "inf", "-inf", "1e400", "-1e400", "1e-400", "-0.0", "-1", "0", "1", "2", "0.5", "255"),
     *("256", "65536", "2147483648", "9223372036854775808", "9" * 30, "1" * 400, "1_000", "0x10"),
     *("1,5", "+5", "1e5", "1e-9", "\u0661\u0662", "\u00bd", "\u00b2", "true", "null", "None", "no"),
     *("../up", "../../etc/passwd", "/etc/passwd", "a/b", "a\\b", ".hidden", "con", "x" * 5000),
-    *("a\0b", "\0", "\u2028", "\x85", "\x0c", "\x1b[31m", "\u202e", "\ufeff", "e\u0301", "\U0001f600"),
+    *(
+        "a\0b",
+        "\0",
+        "\u2028",
+        "\x85",
+        "\x0c",
+        "\x1b[31m",
+        "\u202e",
+        "\ufeff",
+        "e\u0301",
+        "\U0001f600",
+    ),
     *("${a}", "${oc.env:HOME}", "???", "&a", "*a", "!!python/object/apply:os.getcwd []", "'", '"'),
 )
 """Words that readers stumble over."""
@@ -110,10 +140,10 @@ def encode(rng: random.Random, text: str) -> bytes:
     return utf8
 
 
-def same_text(rng: random.Random, text: str) -> bytes:
+def same_text(rng: random.Random, text: str, *, spaces: bool = True) -> bytes:
     """Write a text otherwise without changing what it says: byte order mark, line ends, spaces."""
-    if rng.random() < 0.3:
-        text = "".join(f"{line} \n" for line in text.splitlines())
+    if spaces and rng.random() < 0.3:
+        text = text.replace("\n", " \n")
     if rng.random() < 0.3:
         text += "\n\n"
     data = text.encode()
@@ -177,7 +207,7 @@ def _break_value(rng: random.Random, value: Any) -> Any:
             case 0:
                 return value[:place] + value[place + 1 :]
             case 1:
-                return value[:place] + [value[place]] + value[place:]
+                return [*value[:place], value[place], *value[place:]]
         return [*value[:place], _break_value(rng, value[place]), *value[place + 1 :]]
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.4:
         return rng.choice((-value, value + 1, value * 2, float(value), str(value), [value]))

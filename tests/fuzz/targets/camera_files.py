@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz.harness import Case, require, target
+from fuzz.harness import Case, require, require_sentence, target
 from fuzz.mutate import WORDS, break_bytes, break_json, break_text, same_text
 from PIL import Image
 
@@ -120,7 +120,7 @@ def _write_clips(rng: random.Random, split: Path, keys: list[str]) -> None:
             (split / key / f"{i * 100_000}.png").write_bytes(_picture(rng))
 
 
-def _require_all(loaded: LoadedClips, keys: set[str]) -> None:
+def _require_all(loaded: LoadedClips, keys: set[str], echoed: tuple[str, ...] = ()) -> None:
     """Assert that every clip is either usable or skipped with a sentence."""
     usable = [clip.key for clip in loaded.clips]
     skipped = [entry.key for entry in loaded.skipped]
@@ -129,10 +129,14 @@ def _require_all(loaded: LoadedClips, keys: set[str]) -> None:
     require(set(found) >= keys, f"{sorted(keys - set(found))} vanished: {found}")
     for entry in loaded.skipped:
         require(entry.reason.strip(), f"{entry.key} is skipped without a reason")
-        require("\n" not in entry.reason, f"a reason of several lines: {entry.reason!r}")
+        require_sentence(entry.reason, echoed)
     for clip in loaded.clips:
-        frames = clip.read(range(clip.num_frames))
-        require(frames.shape == (clip.num_frames, clip.height, clip.width, 3), "odd frames")
+        try:
+            frames = clip.read(range(clip.num_frames))
+        except ClipError as error:
+            require_sentence(str(error), echoed)
+        else:
+            require(frames.shape == (clip.num_frames, clip.height, clip.width, 3), "odd frames")
 
 
 @target(cases=30)
@@ -159,7 +163,9 @@ def clip_folder(case: Case) -> None:
                 (folder / "0.png").unlink(missing_ok=True)
                 case.note("no first picture of", key)
             case 3:
-                name = rng.choice((".hidden.txt", "._a.txt", "x\ny.txt", "\u2028.txt", "a b.txt", ".txt"))
+                name = rng.choice(
+                    (".hidden.txt", "._a.txt", "x\ny.txt", "\u2028.txt", "a b.txt", ".txt")
+                )
                 (split / name).write_bytes(rng.randbytes(20))
                 case.note("a file", repr(name))
             case 4:
@@ -179,8 +185,9 @@ def clip_folder(case: Case) -> None:
                 (split / "d.txt").write_bytes(break_text(rng, camera_text(camera_rows(rng, 2))))
                 wanted.add("d")
                 case.note("cameras without pictures")
-    with case.refusable(InputError, naming=(str(case.folder), *wanted)):
-        _require_all(load_re10k(case.folder, "train"), wanted)
+    echoed = ("x\ny", "\u2028")
+    with case.refusable(InputError, naming=(str(case.folder), *wanted), echoed=echoed):
+        _require_all(load_re10k(case.folder, "train"), wanted, echoed)
 
 
 @cache
@@ -191,7 +198,9 @@ def _chunk_items() -> list[dict[str, Any]]:
         pictures = [torch.frombuffer(bytearray(_picture(rng)), dtype=torch.uint8) for _ in range(3)]
         rows = torch.tensor(camera_rows(rng, 3), dtype=torch.float32)
         times = torch.arange(3) * 1000
-        items.append({"key": key, "url": "", "timestamps": times, "cameras": rows, "images": pictures})
+        items.append(
+            {"key": key, "url": "", "timestamps": times, "cameras": rows, "images": pictures}
+        )
     return items
 
 
@@ -264,7 +273,11 @@ def chunks(case: Case) -> None:
 def eval_index(case: Case) -> None:
     """pixelSplat's evaluation index, broken as JSON and as an index."""
     rng = case.rng
-    good = {"a": {"context": [3, 40], "target": [7, 20]}, "b": None, "c": {"context": [0, 9], "target": [4]}}
+    good = {
+        "a": {"context": [3, 40], "target": [7, 20]},
+        "b": None,
+        "c": {"context": [0, 9], "target": [4]},
+    }
     path = case.folder / "index.json"
     path.write_bytes(break_json(rng, good))
     case.note(path.read_bytes()[:300])

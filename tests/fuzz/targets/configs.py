@@ -22,7 +22,15 @@ from mmdiff_video.resources import resource_dir
 
 _YAML = (
     *("{", "}", "[1, 2", "- x", "a: b: c", "? x", "|", ">", "%YAML 9", "---", "...", "@x", "`x"),
-    *("!!python/name:os.system", "!!binary aGk=", "!!set {a, b}", "2001-01-01", "0o17", "1:30", "~"),
+    *(
+        "!!python/name:os.system",
+        "!!binary aGk=",
+        "!!set {a, b}",
+        "2001-01-01",
+        "0o17",
+        "1:30",
+        "~",
+    ),
     *("&a [*a]", "<<: {a: 1}", ".nan", ".inf", "-.inf", "1e999", "0x1F", "[[[[[[", "\t x: 1"),
 )
 _ALL = (*WORDS, *_YAML)
@@ -55,7 +63,7 @@ def _read_broken(case: Case, schema: type) -> Any:
     text = source.read_text(encoding="utf-8")
     same = rng.random() < 0.1
     path = case.folder / "x.yaml"
-    path.write_bytes(same_text(rng, text) if same else break_text(rng, text, _ALL))
+    path.write_bytes(same_text(rng, text, spaces=False) if same else break_text(rng, text, _ALL))
     was, now = text.splitlines(), path.read_bytes().decode("utf-8", "replace").splitlines()
     case.note(source.name, [line for line in now if line not in was][:6])
     found = None
@@ -125,11 +133,33 @@ def _keys(schema: type) -> list[str]:
 def _override(rng: random.Random, schema: type) -> str | tuple[str, Any]:
     key = rng.choice(_keys(schema))
     if rng.random() < 0.15:
-        broken = (key[:-1], f"{key}.x", f"{key}.0", f".{key}", f"{key}.", "", rng.choice(_ALL), f"{key}[0]")
+        broken = (
+            key[:-1],
+            f"{key}.x",
+            f"{key}.0",
+            f".{key}",
+            f"{key}.",
+            "",
+            rng.choice(_ALL),
+            f"{key}[0]",
+        )
         key = rng.choice(broken)
     if rng.random() < 0.25:
         return key, rng.choice((*VALUES, Path("x"), (1, 2), b"x"))
-    numbers = ("0", "1", "-1", "2", "7", "64", "0.5", "1e-4", "null", "[1,2]", "[1, 2, 3]", "{a: 1}")
+    numbers = (
+        "0",
+        "1",
+        "-1",
+        "2",
+        "7",
+        "64",
+        "0.5",
+        "1e-4",
+        "null",
+        "[1,2]",
+        "[1, 2, 3]",
+        "{a: 1}",
+    )
     value = rng.choice((*_ALL, *numbers, *numbers, *numbers))
     return rng.choice((f"{key}={value}", f"{key}={value}", f"{key}={value}", f"{key} {value}", key))
 

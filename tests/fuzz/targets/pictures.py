@@ -66,7 +66,10 @@ def break_png(rng: random.Random, data: bytes) -> bytes:
             case 1:
                 chunks.insert(rng.randint(0, len(chunks)), chunks[place])
             case 2:
-                chunks[place] = (rng.choice((b"tEXt", b"tRNS", b"PLTE", b"acTL", b"fcTL", b"eXIf")), content)
+                chunks[place] = (
+                    rng.choice((b"tEXt", b"tRNS", b"PLTE", b"acTL", b"fcTL", b"eXIf")),
+                    content,
+                )
             case 3 | 4:
                 chunks[0] = (b"IHDR", _odd_header(rng, chunks[0][1]))
             case 5:
@@ -75,7 +78,10 @@ def break_png(rng: random.Random, data: bytes) -> bytes:
                 chunks[place] = (name, break_bytes(rng, content, 1))
     wrong = rng.random() < 0.1
     return data[:8] + b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content) ^ wrong)
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content) ^ wrong)
         for name, content in chunks
     )
 

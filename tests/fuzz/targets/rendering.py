@@ -18,7 +18,16 @@ _ODD_PLANES = (0.0, -1.0, 1e-45, 1e-30, float("nan"), float("inf"), 1e38, 100.0)
 
 def _odd_call(rng: random.Random, call: dict[str, Any]) -> dict[str, Any]:
     """Replace an argument by one of another type, shape, dtype or meaning."""
-    names = ("width", "height", "near_plane", "far_plane", "engine", *GAUSSIAN_FIELDS, "viewmats", "Ks")
+    names = (
+        "width",
+        "height",
+        "near_plane",
+        "far_plane",
+        "engine",
+        *GAUSSIAN_FIELDS,
+        "viewmats",
+        "Ks",
+    )
     name = rng.choice(names)
     value = call.get(name)
     if name in ("width", "height"):
@@ -49,7 +58,9 @@ def rasterization(case: Case) -> None:
     if odd:
         call = _odd_call(rng, call)
     sizes = {k: tuple(v.shape) if isinstance(v, Tensor) else v for k, v in call.items()}
-    case.note({k: (v, str(call[k].dtype)) if isinstance(call[k], Tensor) else v for k, v in sizes.items()})
+    case.note(
+        {k: (v, str(call[k].dtype)) if isinstance(call[k], Tensor) else v for k, v in sizes.items()}
+    )
     leaves = {
         name: tensor.detach().clone().requires_grad_()
         for name in GAUSSIAN_FIELDS
@@ -62,8 +73,14 @@ def rasterization(case: Case) -> None:
         require(((found.alpha >= 0) & (found.alpha <= 1)).all(), "an alpha outside [0, 1]")
         require(found.depth.isfinite().all(), "a depth that is not finite")
         backgrounds = call.get("backgrounds")
-        plain = call["colors"][call["colors"].isfinite()].abs().amax().item() if call["colors"].isfinite().any() else 0
-        calm = plain < 1e20 and (backgrounds is None or backgrounds.abs().nan_to_num(1e38).lt(1e20).all())
+        plain = (
+            call["colors"][call["colors"].isfinite()].abs().amax().item()
+            if call["colors"].isfinite().any()
+            else 0
+        )
+        calm = plain < 1e20 and (
+            backgrounds is None or backgrounds.abs().nan_to_num(1e38).lt(1e20).all()
+        )
         if calm:
             require(found.image.isfinite().all(), "a pixel that is not finite")
         if found.image.requires_grad and calm and (call["opacities"] <= 1).all():
@@ -79,7 +96,11 @@ def trajectories(case: Case) -> None:
     count = rng.choice((0, 1, 2, 3, 7))
     chance = torch.Generator().manual_seed(rng.getrandbits(32))
     viewmats = torch.eye(4, dtype=rng.choice((torch.float32, torch.float64))).repeat(count, 1, 1)
-    turns = matrices_from_quats(torch.randn(count, 4, generator=chance)) if count else viewmats[:, :3, :3]
+    turns = (
+        matrices_from_quats(torch.randn(count, 4, generator=chance))
+        if count
+        else viewmats[:, :3, :3]
+    )
     viewmats[:, :3, :3] = turns.to(viewmats.dtype)
     viewmats[:, :3, 3] = torch.randn(count, 3, generator=chance) * rng.choice((0.0, 1.0, 1e6))
     broken = rng.random() < 0.3 and count

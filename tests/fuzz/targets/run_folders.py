@@ -112,7 +112,7 @@ def _finished() -> Path:
     return run
 
 
-@target(cases=60)
+@target(cases=40, prepare=_finished)
 def resuming(case: Case) -> None:
     """A run whose files are broken goes on as if they were whole, or says which is not."""
     rng = case.rng
@@ -124,12 +124,19 @@ def resuming(case: Case) -> None:
     broken = rng.choice(
         (
             *(newest / f"{name}.safetensors" for name in names),
-            *(newest / "state.json", newest / "state.json", run / "metrics.jsonl", run / "skipped.json"),
+            *(
+                newest / "state.json",
+                newest / "state.json",
+                run / "metrics.jsonl",
+                run / "skipped.json",
+            ),
         )
     )
     _break_file(case, broken)
     with case.refusable(InputError, naming=str(run)):
-        trainer = _tiny_run().tiny_trainer(run, steps=4, checkpoint_every=2, log_every=1, resume=True)
+        trainer = _tiny_run().tiny_trainer(
+            run, steps=4, checkpoint_every=2, log_every=1, resume=True
+        )
         require(trainer.step in (2, 4), f"it goes on from step {trainer.step}")
         if trainer.step == 4:
             for name, tensor in trainer.model.state_dict().items():
@@ -155,7 +162,7 @@ def _backbone() -> Any:
     return load_backbone(str(_OLD / "tiny-wan"))
 
 
-@target(cases=20)
+@target(cases=12, prepare=_backbone)
 def saved_models(case: Case) -> None:
     """A saved dense model of broken files."""
     rng = case.rng

@@ -4,8 +4,7 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
-from fuzz.harness import Case, require, target
+from fuzz.harness import Case, require, require_sentence, target
 from fuzz.mutate import break_bytes, break_text, same_text
 from PIL import Image
 
@@ -92,7 +91,7 @@ def caption_writing(case: Case) -> None:
 def caption_round_trip(case: Case) -> None:
     """Any text is read back as it was written."""
     rng = case.rng
-    letters = "ab\n\r\t\"\\{}\0\u2028\u2029\x85é😀\ufeff \x1c"
+    letters = 'ab\n\r\t"\\{}\0\u2028\u2029\x85é😀\ufeff \x1c'
     words = {
         "".join(rng.choices(letters, k=rng.randint(1, 6))): "".join(rng.choices(letters, k=9))
         for _ in range(5)
@@ -141,12 +140,12 @@ def _require_pictures(loaded: LoadedImages, given: int) -> None:
     )
     for entry in loaded.skipped:
         require(entry.reason.strip(), f"{entry.key} is skipped without a reason")
-        require("\n" not in entry.reason, f"a reason of several lines: {entry.reason!r}")
+        require_sentence(entry.reason)
     for image in loaded.images:
         try:
             image.read()
         except PictureError as error:
-            require("\n" not in str(error), f"a reason of several lines: {str(error)!r}")
+            require_sentence(str(error))
 
 
 def _lines(data: bytes) -> int:
@@ -203,8 +202,29 @@ def nyu_list(case: Case) -> None:
 
 
 _NAMES = (
-    *("a.jpg", "A.JPG", "b.jpeg", "b.png", "c.webp", "d.tif", ".hidden.jpg", "e.txt", "f", "g.jpg.bak"),
-    *("é.png", "e\u0301.png", "x y.bmp", "n\nl.png", "h.GIF", "._a.jpg", "1.jpg", "01.jpg", "\u202e.png"),
+    *(
+        "a.jpg",
+        "A.JPG",
+        "b.jpeg",
+        "b.png",
+        "c.webp",
+        "d.tif",
+        ".hidden.jpg",
+        "e.txt",
+        "f",
+        "g.jpg.bak",
+    ),
+    *(
+        "é.png",
+        "e\u0301.png",
+        "x y.bmp",
+        "n\nl.png",
+        "h.GIF",
+        "._a.jpg",
+        "1.jpg",
+        "01.jpg",
+        "\u202e.png",
+    ),
 )
 
 
@@ -234,7 +254,7 @@ def picture_folders(case: Case) -> None:
         (part / folders[1] / "alone.png").touch()
     pictures = {p.stem for p in (part / folders[0]).iterdir() if is_picture(p)}
     card = load_image_card("duts" if duts else "folders")
-    with case.refusable(InputError, naming=(str(case.folder), *(repr(s)[1:-1] for s in pictures))):
+    with case.refusable(InputError, naming=str(case.folder), echoed=["n\nl"]):
         loaded = load_images(card, case.folder, "test", TASKS["saliency"].labels)
         told = {image.key for image in loaded.images} | {entry.key for entry in loaded.skipped}
         require(told >= pictures, f"{sorted(pictures - told)} vanished")
@@ -243,4 +263,4 @@ def picture_folders(case: Case) -> None:
                 image.read()
                 require(False, "random bytes are read as a picture")
             except PictureError as error:
-                require(np.char.count(str(error), "\n") == 0, f"several lines: {str(error)!r}")
+                require_sentence(str(error), ["n\nl"])
