@@ -1,0 +1,59 @@
+"""`kill -9`, a full disk, a read-only folder: the command goes on to the same end."""
+
+import os
+import random
+import sys
+
+import pytest
+
+if not sys.platform.startswith("linux"):
+    pytest.skip("processes are forked and counted as Linux does", allow_module_level=True)
+
+from kills.children import Fault
+from kills.commands import COMMANDS, Command, warm_up
+from kills.table import ROWS, Row
+from kills.trials import Bench, random_fault
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    warm_up()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_a_stopped_command_goes_on_to_the_same_end(
+    command: Command, request: pytest.FixtureRequest
+):
+    number = request.config.getoption("--kills", default=None)
+    first = request.config.getoption("--kills-from", default=0)
+    if number is None and not command.cheap:
+        pytest.skip("nightly: --kills N")
+    share = 1 if number is None else -(-number // len(COMMANDS))
+    bench = Bench(command)
+    row = ROWS[command.name] = Row(command.name, bench.prepare())
+    for seed in range(first, first + share):
+        rng = random.Random(f"{command.name}/{seed}")
+        fault = random_fault(rng, row.baseline)
+        if number is None:
+            fault = Fault("kill", rng.randint(1, row.baseline.operations))
+        again = random_fault(rng, row.baseline) if number and rng.random() < 0.3 else None
+        trial = bench.try_once(fault, row.baseline, again)
+        row.trials.append(trial)
+    problems = {trial.fault: trial.problems for trial in row.trials if trial.problems}
+    told = [
+        f"{fault.kind} {fault.at:g}: {'; '.join(lines[:6])}" for fault, lines in problems.items()
+    ]
+    assert not problems, "\n".join([f"{len(problems)} of {share} trials", *told])
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.cheap], ids=lambda c: c.name)
+def test_a_read_only_folder_is_a_sentence(command: Command):
+    bench = Bench(command)
+    bench.inputs.mkdir(parents=True)
+    command.inputs(bench.inputs)
+    command.place(bench.inputs, bench.out)
+    bench.out.mkdir(exist_ok=True)
+    os.chmod(bench.out, 0o555)
+    ended = bench._run(Fault("read-only"), resume=True)
+    assert not bench._judge(ended, Fault("read-only"))
+    assert ended.status == 2, ended.log

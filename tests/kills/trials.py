@@ -1,0 +1,141 @@
+"""A trial: a command that a fault befalls, what it says, and what the same command makes of it."""
+
+import random
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from kills.children import Ended, Fault, run_child
+from kills.commands import Command
+from kills.digests import differences, digest, leftovers
+
+
+class Baseline(NamedTuple):
+    """An undisturbed run.
+
+    Attributes:
+        digest: of all that it left.
+        operations: on files, that it did.
+        seconds: that it took.
+    """
+
+    digest: dict[str, str]
+    operations: int
+    seconds: float
+
+
+class Trial(NamedTuple):
+    """What became of a command that a fault befell.
+
+    Attributes:
+        fault: that befell it.
+        reached: whether the command was still running when it was due.
+        problems: what is not as it must be; empty: nothing.
+    """
+
+    fault: Fault
+    reached: bool
+    problems: list[str]
+
+
+@dataclass
+class Bench:
+    """Runs one command again and again, each time in the same empty folder.
+
+    Attributes:
+        command: what is run.
+        home: of the inputs, the output and the log; the output has one path in all runs, as paths
+            stand in what is written.
+    """
+
+    command: Command
+    home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="kills-")))
+
+    def prepare(self) -> Baseline:
+        """Make the inputs and run the command undisturbed.
+
+        Raises:
+            AssertionError: it fails by itself, or leaves something unfinished.
+        """
+        made = self._child(lambda: (self.command.inputs(self.inputs) and 0) or 0)
+        assert made.status == 0, made.log[-3000:]
+        whole = self._run()
+        assert whole.status == 0, f"{self.command.name} fails undisturbed: {whole.log[-3000:]}"
+        assert not leftovers(self.out), leftovers(self.out)
+        assert not whole.orphans, whole.orphans
+        return Baseline(digest(self.out), whole.operations, whole.seconds)
+
+    def try_once(self, fault: Fault, baseline: Baseline, again: Fault | None = None) -> Trial:
+        """Run with a fault, go on (the first time with another one perhaps), and compare."""
+        problems: list[str] = []
+        broken = self._run(fault)
+        reached = broken.status != 0
+        problems += self._judge(broken, fault)
+        if again is not None:
+            problems += self._judge(self._run(again, resume=True), again)
+        ended = self._run(resume=True)
+        if ended.status != 0:
+            return Trial(fault, reached, [*problems, f"cannot go on: {_said(ended)}"])
+        found = differences(digest(self.out), baseline.digest)
+        left = [f"left unfinished: {name}" for name in leftovers(self.out)]
+        orphans = [f"left running: {line}" for line in ended.orphans]
+        return Trial(fault, reached, [*problems, *found, *left, *orphans])
+
+    @property
+    def inputs(self) -> Path:
+        """Folder of the inputs."""
+        return self.home / "inputs"
+
+    @property
+    def out(self) -> Path:
+        """Where the output goes."""
+        return self.home / "out"
+
+    def _judge(self, ended: Ended, fault: Fault) -> list[str]:
+        """What is wrong with how a fault ended a command."""
+        problems = [f"left running after the {fault.kind}: {line}" for line in ended.orphans]
+        if fault.kind in ("full", "read-only") and ended.status != 0:
+            errors = [line for line in ended.log.splitlines() if line.startswith("error: ")]
+            if ended.status != 2 or len(errors) != 1 or "Traceback" in ended.log:
+                problems.append(f"no sentence for a {fault.kind} disk: {_said(ended)}")
+            problems += [f"left unfinished by it: {name}" for name in leftovers(self.out)]
+        if ended.status not in (0, 2, -9):
+            problems.append(f"ends by itself: {_said(ended)}")
+        return problems
+
+    def _run(self, fault: Fault | None = None, *, resume: bool = False) -> Ended:
+        if not resume:
+            self._clear()
+            self.command.place(self.inputs, self.out)
+        words = self.command.words(self.inputs, self.out)
+        if not resume or not self.command.resume:
+            return self._child(lambda: self.command.patched(words), fault)
+        ended = self._child(lambda: self.command.patched([*words, *self.command.resume]), fault)
+        if ended.status == 2 and "nothing to resume" in ended.log:  # it says so: nothing was begun
+            return self._child(lambda: self.command.patched(words), fault)
+        return ended
+
+    def _child(self, work, fault: Fault | None = None) -> Ended:
+        self.inputs.mkdir(parents=True, exist_ok=True)
+        return run_child(work, self.out, self.home / "log", fault)
+
+    def _clear(self) -> None:
+        import shutil
+
+        shutil.rmtree(self.out, ignore_errors=True)
+
+
+def random_fault(rng: random.Random, baseline: Baseline) -> Fault:
+    """A kill, mostly right before an operation on files, else at any time; or a full disk."""
+    roll = rng.random()
+    if roll < 0.6:
+        return Fault("kill", rng.randint(1, baseline.operations))
+    if roll < 0.85:
+        return Fault("late", rng.uniform(0, baseline.seconds))
+    return Fault("full", rng.randint(1, baseline.operations))
+
+
+def _said(ended: Ended) -> str:
+    lines = [line for line in ended.log.splitlines() if line.strip()]
+    return f"status {ended.status}: " + " / ".join(lines[-4:])[-900:]
