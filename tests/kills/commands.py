@@ -167,7 +167,6 @@ COMMANDS = [
         lambda i, o: _dense(i, o, ["depth"]),
         resume=("--resume",),
         inputs=_stills,
-        cheap=True,
     ),
     Command(
         "dense, two tasks, a worker",
@@ -176,7 +175,7 @@ COMMANDS = [
         inputs=_stills,
     ),
     Command("compare-3dgs", _compare, inputs=_clips),
-    Command("pretrain vae", _vae, resume=("--resume",), patched=_pretrain),
+    Command("pretrain vae", _vae, resume=("--resume",), patched=_pretrain, cheap=True),
     Command("pretrain dit", _dit, resume=("--resume",), inputs=_trained_vae, patched=_pretrain),
     Command(
         "predict",

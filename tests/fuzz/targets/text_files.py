@@ -58,7 +58,7 @@ def captions(case: Case) -> None:
     with case.refusable(InputError, naming=str(path)):
         found = read_captions(case.folder)
         _require_captions(found)
-        lines = [line for line in data.split(b"\n") if line.strip(b" \r\t\n\xef\xbb\xbf")]
+        lines = [line for line in data.split(b"\n") if line.strip(b"\xef\xbb\xbf").strip()]
         require(len(found) == len(lines), f"{len(found)} captions of {len(lines)} lines")
         require(not same or found == _CAPTIONS, f"other captions: {found}")
     require(not (same and case.refusal), f"a good file is refused: {case.refusal}")
@@ -154,7 +154,7 @@ def _lines(data: bytes) -> int:
     return sum(bool(line.strip()) for line in text.split("\n"))
 
 
-@target(cases=60)
+@target(cases=30)
 def voc_list(case: Case) -> None:
     """A list of Pascal VOC: names, or two paths a line."""
     rng = case.rng
@@ -180,7 +180,7 @@ def voc_list(case: Case) -> None:
     require(not (same and case.refusal), f"a good list is refused: {case.refusal}")
 
 
-@target(cases=60)
+@target(cases=30)
 def nyu_list(case: Case) -> None:
     """A list of NYU: picture and depth paths."""
     rng = case.rng
