@@ -9,6 +9,7 @@ Cases run in forked processes: a reader that takes the process with it, or all m
 like others and not the end of the run.
 """
 
+import faulthandler
 import json
 import os
 import random
@@ -224,6 +225,7 @@ def _serve(target: Target, seeds: Sequence[int], seconds: float, writer: int) ->
     """Run cases in the child, a line of JSON for each; never returns."""
     status = 1
     try:
+        faulthandler.disable()  # pytest's writes to a terminal of its own
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)  # libraries in C complain there of what they are fed with
         os.dup2(quiet, 2)
