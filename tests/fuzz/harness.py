@@ -180,8 +180,9 @@ def target(
 def run_cases(target: Target, seeds: Sequence[int], seconds: float = SECONDS) -> list[Result]:
     """Run the cases of the seeds, each batch in a forked process until one breaks it."""
     results: list[Result] = []
-    while len(results) < len(seeds):
-        results += _run_in_fork(target, seeds[len(results) :], seconds)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+        while len(results) < len(seeds):
+            results += _run_in_fork(target, seeds[len(results) :], seconds, scratch)
     return results
 
 
@@ -207,12 +208,15 @@ def run_case(target: Target, seed: int, seconds: float = SECONDS) -> Result:
     return Result(seed, outcome, time.perf_counter() - begin, detail)
 
 
-def _run_in_fork(target: Target, seeds: Sequence[int], seconds: float) -> list[Result]:
+def _run_in_fork(
+    target: Target, seeds: Sequence[int], seconds: float, scratch: str
+) -> list[Result]:
     """Results of the first seeds, up to one that ends the process."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
+        tempfile.tempdir = scratch  # a child that is killed cleans nothing up
         _serve(target, seeds, seconds, writer)
     os.close(writer)
     try:

@@ -1,8 +1,9 @@
 """A trial: a command that a fault befalls, what it says, and what the same command makes of it."""
 
 import random
-import tempfile
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ class Bench:
     """
 
     command: Command
-    home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="kills-")))
+    home: Path
 
     def prepare(self) -> Baseline:
         """Make the inputs and run the command undisturbed.
@@ -58,13 +59,36 @@ class Bench:
         Raises:
             AssertionError: it fails by itself, or leaves something unfinished.
         """
-        made = self._child(lambda: (self.command.inputs(self.inputs) and 0) or 0)
-        assert made.status == 0, made.log[-3000:]
+        self.make_inputs()
         whole = self._run()
         assert whole.status == 0, f"{self.command.name} fails undisturbed: {whole.log[-3000:]}"
         assert not leftovers(self.out), leftovers(self.out)
         assert not whole.orphans, whole.orphans
         return Baseline(digest(self.out), whole.operations, whole.seconds)
+
+    def make_inputs(self) -> None:
+        """Make the inputs.
+
+        Raises:
+            AssertionError: that fails.
+        """
+
+        def make() -> int:
+            self.command.inputs(self.inputs)
+            return 0
+
+        made = self._child(make)
+        assert made.status == 0, made.log[-3000:]
+
+    def try_read_only(self) -> Trial:
+        """Run where nothing can be written, and look at what it says."""
+        fault = Fault("read-only")
+        self.command.place(self.inputs, self.out)
+        self.out.mkdir(exist_ok=True)
+        self.out.chmod(0o555)
+        ended = self._run(fault, resume=True)
+        self.out.chmod(0o755)
+        return Trial(fault, ended.status == 2, self._judge(ended, fault))
 
     def try_once(self, fault: Fault, baseline: Baseline, again: Fault | None = None) -> Trial:
         """Run with a fault, go on (the first time with another one perhaps), and compare."""
@@ -116,13 +140,11 @@ class Bench:
             return self._child(lambda: self.command.patched(words), fault)
         return ended
 
-    def _child(self, work, fault: Fault | None = None) -> Ended:
+    def _child(self, work: Callable[[], int], fault: Fault | None = None) -> Ended:
         self.inputs.mkdir(parents=True, exist_ok=True)
         return run_child(work, self.out, self.home / "log", fault)
 
     def _clear(self) -> None:
-        import shutil
-
         shutil.rmtree(self.out, ignore_errors=True)
 
 
