@@ -3,7 +3,9 @@
 from fuzz.targets import (
     arguments,
     camera_files,
+    choices,
     configs,
+    corpora,
     folders_of_others,
     label_files,
     pictures,
@@ -12,12 +14,15 @@ from fuzz.targets import (
     tensor_files,
     text_files,
     videos,
+    writers,
 )
 
 __all__ = [
     "arguments",
     "camera_files",
+    "choices",
     "configs",
+    "corpora",
     "folders_of_others",
     "label_files",
     "pictures",
@@ -26,4 +31,5 @@ __all__ = [
     "tensor_files",
     "text_files",
     "videos",
+    "writers",
 ]
