@@ -59,7 +59,7 @@ def _require_choices(choices: FrameChoices, clips: list[PosedClip], frames: int)
         _require_choice(choice, lengths[key], frames)
 
 
-@target(cases=80)
+@target(cases=40)
 def frame_choices(case: Case) -> None:
     """Every clip gets frames, or a reason why not."""
     rng = case.rng

@@ -164,7 +164,7 @@ def _override(rng: random.Random, schema: type) -> str | tuple[str, Any]:
     return rng.choice((f"{key}={value}", f"{key}={value}", f"{key}={value}", f"{key} {value}", key))
 
 
-@target(cases=80)
+@target(cases=60)
 def overrides(case: Case) -> None:
     """Settings as a user types them, over every config; what is taken is saved and read back."""
     rng = case.rng

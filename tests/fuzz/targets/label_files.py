@@ -108,7 +108,7 @@ def _require_sane(task: str, values: NDArray[Any]) -> None:
     require(all(np.isfinite(v) for v in figures.values()), f"figures {figures}")
 
 
-@target(cases=120)
+@target(cases=100)
 def labels(case: Case) -> None:
     """Labels as written, of broken bytes, of another kind, and arrays of any type."""
     rng = case.rng

@@ -58,7 +58,7 @@ def _break_file(case: Case, path: Path) -> None:
     case.note(path.name, data[:400])
 
 
-@target(cases=50)
+@target(cases=40)
 def run_facts(case: Case) -> None:
     """run.json and config.yaml of a run, of this version and the one before."""
     rng = case.rng
