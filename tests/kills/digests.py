@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,33 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
-    """Say which files are missing, too many or others."""
+    """Say which files are missing, too many or others; of JSON also what differs in it."""
     missing = [f"no {name}" for name in wanted.keys() - found.keys()]
     more = [f"{name} is too many" for name in found.keys() - wanted.keys()]
     other = [
-        f"{name} differs" for name in found.keys() & wanted.keys() if found[name] != wanted[name]
+        f"{name} differs{_where(name, found[name], wanted[name])}"
+        for name in found.keys() & wanted.keys()
+        if found[name] != wanted[name]
     ]
     return sorted([*missing, *more, *other])
+
+
+def _where(name: str, found: str, wanted: str) -> str:
+    if not name.endswith((".json", ".jsonl")):
+        return ""
+    lines = list(_unequal(json.loads(found), json.loads(wanted), ""))
+    return f": {', '.join(lines[:3])}"
+
+
+def _unequal(found: Any, wanted: Any, place: str) -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in {**wanted, **found}:
+            yield from _unequal(found.get(key), wanted.get(key), f"{place}.{key}")
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
+            yield from _unequal(a, b, f"{place}[{i}]")
+    elif found != wanted:
+        yield f"{place} is {str(found)[:90]}, was {str(wanted)[:90]}"
 
 
 def _of_file(path: Path, root: str) -> str:

@@ -132,7 +132,8 @@ def resuming(case: Case) -> None:
         )
     )
     _break_file(case, broken)
-    with case.refusable(InputError, naming=str(run)):
+    # what the system refuses by name is a sentence on the command line
+    with case.refusable(InputError, OSError, naming=str(run)):
         trainer = _tiny_run().tiny_trainer(
             run, steps=4, checkpoint_every=2, log_every=1, resume=True
         )

@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from pathlib import Path
 
 from fuzz.harness import Case, require, require_sentence, target
@@ -149,9 +150,11 @@ def _require_pictures(loaded: LoadedImages, given: int) -> None:
 
 
 def _lines(data: bytes) -> int:
-    """Lines of a list that are not empty, as any editor shows them."""
+    """Lines of a list that are neither empty nor a comment, as any editor shows them."""
     text = data.decode("utf-8-sig", "replace").replace("\r\n", "\n")
-    return sum(bool(line.strip()) for line in text.split("\n"))
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#") for line in text.split("\n")
+    )
 
 
 @target(cases=30)
@@ -252,11 +255,13 @@ def picture_folders(case: Case) -> None:
     case.note(names)
     if rng.random() < 0.1:
         (part / folders[1] / "alone.png").touch()
-    pictures = {p.stem for p in (part / folders[0]).iterdir() if is_picture(p)}
+    there = [p for p in (part / folders[0]).iterdir() if is_picture(p)]
+    pictures = {unicodedata.normalize("NFC", p.stem) for p in there}
     card = load_image_card("duts" if duts else "folders")
     with case.refusable(InputError, naming=str(case.folder), echoed=["n\nl"]):
         loaded = load_images(card, case.folder, "test", TASKS["saliency"].labels)
-        told = {image.key for image in loaded.images} | {entry.key for entry in loaded.skipped}
+        keys = [*(image.key for image in loaded.images), *(entry.key for entry in loaded.skipped)]
+        told = {unicodedata.normalize("NFC", key) for key in keys}
         require(told >= pictures, f"{sorted(pictures - told)} vanished")
         for image in loaded.images:
             try:
