@@ -33,8 +33,9 @@ class Fault(NamedTuple):
 
     Attributes:
         kind: ``none``; ``kill`` before operation ``at``; ``late``: kill ``at`` seconds after its
-            start; ``full``: no room for anything new from operation ``at`` on; ``read-only``: of
-            the folder's permissions, which root obeys like others.
+            start; ``full``: no room for anything new from operation ``at`` on; ``small``: a disk of
+            ``at`` bytes, which is full in the middle of a file; ``read-only``: of the folder's
+            permissions, which root obeys like others.
         at: see ``kind``.
     """
 

@@ -53,7 +53,7 @@ class Command:
     def place(self, inputs: Path, out: Path) -> None:
         """Put what the command adds to where its output goes."""
         if self.within is not None:
-            shutil.copytree(inputs / self.within, out)
+            shutil.copytree(inputs / self.within, out, dirs_exist_ok=True)
 
 
 def _clips(folder: Path) -> object:

@@ -11,9 +11,7 @@ from safetensors.torch import load_file
 
 _BYTES = torch.uint8
 
-TIMED = frozenset(
-    {"samples_per_second", "seconds", "seconds_per_picture", "time", "seconds_per_step"}
-)
+TIMED = frozenset({"samples_per_second", "seconds", "hours"})
 """Keys of JSON whose values tell time."""
 
 _OTHER = ("tensorboard", ".lock")

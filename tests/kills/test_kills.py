@@ -12,7 +12,7 @@ if not sys.platform.startswith("linux"):
 from kills.children import Fault
 from kills.commands import COMMANDS, Command, warm_up
 from kills.table import ROWS, Row
-from kills.trials import Bench, random_fault
+from kills.trials import Bench, can_mount, random_fault
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,14 +31,18 @@ def test_a_stopped_command_goes_on_to_the_same_end(
     share = 1 if number is None else -(-number // len(COMMANDS))
     bench = Bench(command, tmp_path)
     row = ROWS[command.name] = Row(command.name, bench.prepare())
-    for seed in range(first, first + share):
-        rng = random.Random(f"{command.name}/{seed}")
-        fault = random_fault(rng, row.baseline)
-        if number is None:
-            fault = Fault("kill", rng.randint(1, row.baseline.operations))
-        again = random_fault(rng, row.baseline) if number and rng.random() < 0.3 else None
-        trial = bench.try_once(fault, row.baseline, again)
-        row.trials.append(trial)
+    small = number is not None and can_mount(tmp_path)
+    try:
+        for seed in range(first, first + share):
+            rng = random.Random(f"{command.name}/{seed}")
+            fault, again = random_fault(rng, row.baseline, small=small), None
+            if number is None:
+                fault = Fault("kill", rng.randint(1, row.baseline.operations))
+            elif fault.kind in ("kill", "late") and rng.random() < 0.3:
+                again = random_fault(rng, row.baseline, small=False)
+            row.trials.append(bench.try_once(fault, row.baseline, again))
+    finally:
+        bench.clear()
     problems = {trial.fault: trial.problems for trial in row.trials if trial.problems}
     told = [
         f"{fault.kind} {fault.at:g}: {'; '.join(lines[:6])}" for fault, lines in problems.items()

@@ -1,7 +1,9 @@
 """A trial: a command that a fault befalls, what it says, and what the same command makes of it."""
 
+import os
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +21,15 @@ class Baseline(NamedTuple):
         digest: of all that it left.
         operations: on files, that it did.
         seconds: that it took.
+        placed: bytes that were there before it.
+        size: bytes of all that it left.
     """
 
     digest: dict[str, str]
     operations: int
     seconds: float
+    placed: int
+    size: int
 
 
 class Trial(NamedTuple):
@@ -61,10 +67,12 @@ class Bench:
         """
         self.make_inputs()
         whole = self._run()
+        placed = _size(self.inputs / self.command.within) if self.command.within else 0
         assert whole.status == 0, f"{self.command.name} fails undisturbed: {whole.log[-3000:]}"
         assert not leftovers(self.out), leftovers(self.out)
         assert not whole.orphans, whole.orphans
-        return Baseline(digest(self.out), whole.operations, whole.seconds)
+        size = _size(self.out)
+        return Baseline(digest(self.out), whole.operations, whole.seconds, placed, size)
 
     def make_inputs(self) -> None:
         """Make the inputs.
@@ -102,6 +110,8 @@ class Bench:
         if ended.status != 0:
             return Trial(fault, reached, [*problems, f"cannot go on: {_said(ended)}"])
         found = differences(digest(self.out), baseline.digest)
+        if fault.kind in _FULL:  # a cache is filled as long as there is room
+            found = [line for line in found if not line.startswith("no cache/")]
         left = [f"left unfinished: {name}" for name in leftovers(self.out)]
         orphans = [f"left running: {line}" for line in ended.orphans]
         return Trial(fault, reached, [*problems, *found, *left, *orphans])
@@ -119,7 +129,7 @@ class Bench:
     def _judge(self, ended: Ended, fault: Fault) -> list[str]:
         """What is wrong with how a fault ended a command."""
         problems = [f"left running after the {fault.kind}: {line}" for line in ended.orphans]
-        if fault.kind in ("full", "read-only") and ended.status != 0:
+        if fault.kind in (*_FULL, "read-only") and ended.status != 0:
             errors = [line for line in ended.log.splitlines() if line.startswith("error: ")]
             if ended.status != 2 or len(errors) != 1 or "Traceback" in ended.log:
                 problems.append(f"no sentence for a {fault.kind} disk: {_said(ended)}")
@@ -130,8 +140,12 @@ class Bench:
 
     def _run(self, fault: Fault | None = None, *, resume: bool = False) -> Ended:
         if not resume:
-            self._clear()
+            self.clear()
+            if fault is not None and fault.kind == "small":
+                self._mount(f"size={int(fault.at) + _PAGE}")
             self.command.place(self.inputs, self.out)
+        elif os.path.ismount(self.out):
+            self._mount("remount,size=1g")
         words = self.command.words(self.inputs, self.out)
         if not resume or not self.command.resume:
             return self._child(lambda: self.command.patched(words), fault)
@@ -144,17 +158,56 @@ class Bench:
         self.inputs.mkdir(parents=True, exist_ok=True)
         return run_child(work, self.out, self.home / "log", fault)
 
-    def _clear(self) -> None:
+    def _mount(self, options: str) -> None:
+        """Put a file system of its own where the output goes, or change the one that is there."""
+        self.out.mkdir(exist_ok=True)
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.out)]
+        subprocess.run(words, check=True, capture_output=True)
+
+    def clear(self) -> None:
+        """Remove the output."""
+        if os.path.ismount(self.out):
+            subprocess.run(["umount", str(self.out)], check=True)
         shutil.rmtree(self.out, ignore_errors=True)
 
 
-def random_fault(rng: random.Random, baseline: Baseline) -> Fault:
-    """A kill, mostly right before an operation on files, else at any time; or a full disk."""
+_FULL = ("full", "small")
+
+_PAGE = 4096
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the pages of all files and folders below."""
+    each = (path.lstat().st_size for path in folder.rglob("*"))
+    return sum((size // _PAGE + 1) * _PAGE for size in each)
+
+
+def can_mount(folder: Path) -> bool:
+    """Whether this user may mount file systems, as root may outside of many containers."""
+    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(words, check=True, capture_output=True)
+        subprocess.run(["umount", str(folder)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def random_fault(rng: random.Random, baseline: Baseline, *, small: bool) -> Fault:
+    """A kill, mostly right before an operation on files, else at any time; or a full disk.
+
+    Args:
+        rng: all chance.
+        baseline: of the command.
+        small: whether the full disk may be a file system of its own.
+    """
     roll = rng.random()
-    if roll < 0.6:
+    if roll < 0.55:
         return Fault("kill", rng.randint(1, baseline.operations))
-    if roll < 0.85:
+    if roll < 0.8:
         return Fault("late", rng.uniform(0, baseline.seconds))
+    if small and roll < 0.93:
+        return Fault("small", rng.randint(baseline.placed, baseline.size))
     return Fault("full", rng.randint(1, baseline.operations))
 
 
