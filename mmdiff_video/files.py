@@ -1,5 +1,6 @@
 """Write files so that a reader never meets half of one: write aside, flush to disk, rename."""
 
+import errno
 import json
 import os
 import secrets
@@ -18,6 +19,14 @@ PARTIAL = ".partial-"
 _STALE_SECONDS = 3600
 """An unfinished file this old belongs to a process that died."""
 
+DISK_REFUSES = frozenset(
+    {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS, errno.ESTALE}
+)
+"""What the system answers where a disk takes nothing more, whichever file it is asked for."""
+
+_PROBE_BYTES = 1 << 20
+"""What a disk must take to count as one that takes more."""
+
 
 @contextmanager
 def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
@@ -31,19 +40,23 @@ def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
         flush: wait for the disk, so that this holds through a power cut too.
 
     Raises:
+        OSError: the disk refused, by whichever writer and exception the body found that out; has
+            an ``errno``, and ``path`` as its ``filename``. The old file stays.
         FileNotFoundError: the body did not write the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
     try:
-        yield aside
-        if flush:
-            _flush(aside)
-        os.replace(aside, path)
-        if flush:
-            _flush(path.parent)
+        with _named(aside, path):
+            yield aside
+            if flush:
+                _flush(aside)
+            os.replace(aside, path)
+            if flush:
+                _flush(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what counts
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -52,19 +65,60 @@ def write_folder_aside(path: Path) -> Iterator[Path]:
 
     On an exception the folder is deleted; a killed process leaves one that
     :func:`remove_partials` clears.
+
+    Raises:
+        OSError: the disk refused, as in :func:`write_aside`; the ``filename`` is that of ``path``,
+            or of the file in it that could not be written, where that is known.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
-    aside.mkdir()
     try:
-        yield aside
-        for file in aside.rglob("*"):
-            _flush(file)
-        _flush(aside)
-        os.replace(aside, path)
-        _flush(path.parent)
+        with _named(aside, path):
+            aside.mkdir()
+            yield aside
+            for file in aside.rglob("*"):
+                _flush(file)
+            _flush(aside)
+            os.replace(aside, path)
+            _flush(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _named(aside: Path, path: Path) -> Iterator[None]:
+    """Turn a disk's refusal of ``aside`` into an ``OSError`` about ``path``."""
+    try:
+        yield
+    except InputError:
+        raise
+    # numpy, safetensors, torch, Pillow and PyAV each have an exception of their own for a full disk
+    except Exception as error:
+        found = _refusal(error, aside)
+        if found is None:
+            raise
+        code, file = found
+        raise OSError(code, os.strerror(code), str(path / file.relative_to(aside))) from error
+
+
+def _refusal(error: Exception, aside: Path) -> tuple[int, Path] | None:
+    """Tell the code of a refusal and the file, ``aside`` or one in it; None: another error."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return _disk_refusal(aside)
+    if isinstance(error.filename, str | bytes):
+        file = Path(os.fsdecode(error.filename))
+        return (error.errno, file) if file.is_relative_to(aside) else None
+    return (error.errno, aside) if error.errno in DISK_REFUSES else None
+
+
+def _disk_refusal(aside: Path) -> tuple[int, Path] | None:
+    """Ask the disk itself, for writers that tell that it refused but not how."""
+    try:
+        with (aside / "probe" if aside.is_dir() else aside).open("ab") as file:
+            file.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        return (error.errno, aside) if error.errno in DISK_REFUSES else None
+    return None
 
 
 def remove_folder(path: Path) -> None:
@@ -77,7 +131,7 @@ def remove_folder(path: Path) -> None:
 def remove_partials(folder: Path) -> None:
     """Delete what killed processes left unfinished in a folder that nobody writes to now."""
     for left in folder.glob(f"{PARTIAL}*"):
-        if left.is_dir():
+        if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
         else:
             left.unlink(missing_ok=True)
@@ -141,22 +195,28 @@ def parse_json(text: str) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text in one step."""
+    r"""Write UTF-8 text in one step.
+
+    Bytes of file names that are no UTF-8, which Python keeps as lone surrogates, are written as
+    ``\udcNN``.
+    """
     with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON in one step.
+    """Write indented JSON in one step; file names of any bytes are read back as they were.
 
     Raises:
         ValueError: a NaN or infinity, which JSON has no word for: write None instead.
     """
+    # outside ASCII there are only strings, where \udcNN is how JSON spells a lone surrogate
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f"{PARTIAL}{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    # the end of the name has the suffix; the whole name might leave no room for more
+    return path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name[-32:]}")
 
 
 def _flush(path: Path) -> None:
@@ -166,8 +226,10 @@ def _flush(path: Path) -> None:
     except PermissionError:  # Windows cannot open a folder
         return
     try:
-        # some network file systems refuse to flush a folder
-        with suppress(OSError):
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        # some network file systems cannot flush a folder; a file that is not on the disk is lost
+        if error.errno in DISK_REFUSES:
+            raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(handle)

@@ -1,6 +1,7 @@
 """Side-by-side pictures and videos."""
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +124,19 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
     Holds one frame at a time. H.264 with 4:2:0 chroma wants even sides; an odd row or column is
     padded by repeating the edge.
     """
-    import imageio.v3 as iio
+    import av
 
-    with write_aside(path) as aside, iio.imopen(aside, "w", plugin="pyav") as video:
-        video.init_video_stream("libx264", fps=fps)
-        for f in frames:
-            sides = ((0, f.shape[0] % 2), (0, f.shape[1] % 2), (0, 0))
-            video.write_frame(np.pad(f, sides, mode="edge"))
+    with write_aside(path) as aside, av.open(str(aside), "w") as container:
+        # PyAV mistakes a float rate; 65535 is the most that mp4 can hold
+        rate = Fraction(fps).limit_denominator(65535)
+        stream = container.add_stream("libx264", rate=rate)
+        for number, picture in enumerate(frames):
+            sides = ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0))
+            padded = np.pad(picture, sides, mode="edge")
+            if not number:
+                stream.height, stream.width = padded.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
