@@ -29,7 +29,7 @@ _PROBE_BYTES = 1 << 20
 
 
 @contextmanager
-def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
+def write_aside(path: Path, *, flush: bool = True, optional: bool = False) -> Iterator[Path]:
     """Give a path to write to; on a clean exit it becomes ``path``, on an exception it is deleted.
 
     The parent folder is made. The temporary file lies beside ``path`` and keeps its suffix, because
@@ -38,6 +38,7 @@ def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
     Args:
         path: what readers see, old or new but never half.
         flush: wait for the disk, so that this holds through a power cut too.
+        optional: whether the body may leave the file unwritten; ``path`` then stays as it is.
 
     Raises:
         OSError: the disk refused, by whichever writer and exception the body found that out; has
@@ -49,6 +50,8 @@ def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
     try:
         with _named(aside, path):
             yield aside
+            if optional and not aside.exists():
+                return
             if flush:
                 _flush(aside)
             os.replace(aside, path)

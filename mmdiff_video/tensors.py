@@ -41,9 +41,11 @@ def save_tensors(
     # cloned: safetensors refuses tensors that share memory, as tied weights do
     kept = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     facts = {**(metadata or {}), _CHECKED[0]: _CHECKED[1]}
+    content = save(kept, {**facts, _CHECKSUM: _checksum(kept, facts)})
     # not the library's save_file: it writes a temporary file of its own beside the path, which a
     # kill leaves there, and one that no other user may read
-    path.write_bytes(save(kept, {**facts, _CHECKSUM: _checksum(kept, facts)}))
+    with path.open("wb") as file:
+        file.writelines(_in_order(content))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -71,6 +73,19 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """View a tensor's bytes, without a copy where it is contiguous and on the CPU."""
     return tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _in_order(content: bytes) -> list[bytes | memoryview]:
+    """Sort the metadata of a safetensors file, which the library writes in any order.
+
+    So that equal tensors make equal files.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, memoryview(content)[start:]]
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

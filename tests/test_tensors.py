@@ -24,6 +24,14 @@ def test_tensors_and_metadata_come_back_as_they_were(tmp_path: Path):
         assert torch.equal(tensors[name], tensor)
 
 
+def test_equal_tensors_make_equal_files(tmp_path: Path):
+    metadata = {name: name for name in ("note", "é", "format", '"', "\t")}
+    files = [tmp_path / str(i) for i in range(8)]
+    for file in files:
+        save_tensors(file, TENSORS, metadata)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_tied_tensors_may_be_written(tmp_path: Path):
     shared = torch.rand(4, 4)
     save_tensors(tmp_path / "a.safetensors", {"a": shared, "b": shared.T})

@@ -9,7 +9,7 @@ evaluations between steps change nothing.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,6 @@ class _Tally:
     count: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     stop: str | None = None
-
-
-class _NothingDrawn(Exception):
-    """Leaves :func:`write_aside` without a picture."""
 
 
 class Trainer:
@@ -325,14 +321,12 @@ class Trainer:
     def _draw(self, preview: Preview, tracker: Tracker) -> None:
         _seed_everything(self.config.seed, self.step, 0)
         # the picture appears last: with it, the metrics are there too
-        with suppress(_NothingDrawn), write_aside(preview_path(self.run, self.step)) as aside:
+        with write_aside(preview_path(self.run, self.step), optional=True) as aside:
             with torch.no_grad():
                 values = preview(self.ema.module, self.step, aside)
             if values:
                 tracker.record(self.step, values)
                 tracker.flush()
-            if not aside.exists():
-                raise _NothingDrawn
 
     def _write_skipped(self) -> None:
         skipped = [{"key": k, "reason": r} for k, r in sorted(self.skipped.items())]

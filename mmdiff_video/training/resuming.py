@@ -91,6 +91,6 @@ def _remove_unfinished(run: Path) -> None:
     """Delete what a killed process was writing or deleting, of what training alone writes."""
     for folder in (run / "checkpoints", run / "previews"):
         remove_partials(folder)
-    for name in ("metrics", "skipped"):
-        for left in run.glob(f"{PARTIAL}{name}-*"):
+    for name in ("metrics.jsonl", "skipped.json"):
+        for left in run.glob(f"{PARTIAL}*-{name}"):
             left.unlink(missing_ok=True)
