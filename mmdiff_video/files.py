@@ -134,19 +134,24 @@ def remove_folder(path: Path) -> None:
 def remove_partials(folder: Path) -> None:
     """Delete what killed processes left unfinished in a folder that nobody writes to now."""
     for left in folder.glob(f"{PARTIAL}*"):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+        _remove(left)
 
 
 def remove_stale_partials(folder: Path) -> None:
-    """Delete the old unfinished files of a folder that others may be writing to."""
+    """Delete the old unfinished files and folders in a folder that others may be writing to."""
     for left in folder.glob(f"{PARTIAL}*"):
         # finished, or removed by another process; or somebody else's, and not ours to remove
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()
+            newest = max(path.lstat().st_mtime for path in [left, *left.rglob("*")])
+            if time.time() - newest > _STALE_SECONDS:
+                _remove(left)
+
+
+def _remove(left: Path) -> None:
+    if left.is_dir() and not left.is_symlink():
+        shutil.rmtree(left)
+    else:
+        left.unlink(missing_ok=True)
 
 
 def read_text(path: Path) -> str:
