@@ -16,6 +16,12 @@ from mmdiff_video.errors import InputError
 PARTIAL = ".partial-"
 """Every unfinished file or folder has a name that starts with this."""
 
+_TOKEN_BYTES = 4
+
+_KEPT = 32
+"""How many characters of a name an unfinished file keeps, from the end, where the suffix is: the
+whole name might leave no room for more."""
+
 _STALE_SECONDS = 3600
 """An unfinished file this old belongs to a process that died."""
 
@@ -137,6 +143,13 @@ def remove_partials(folder: Path) -> None:
         _remove(left)
 
 
+def remove_partials_of(path: Path) -> None:
+    """Delete what killed processes left unfinished of a file that nobody writes now."""
+    for left in path.parent.glob(f"{PARTIAL}*"):
+        if left.name[len(PARTIAL) + 2 * _TOKEN_BYTES :] == f"-{path.name[-_KEPT:]}":
+            left.unlink(missing_ok=True)
+
+
 def remove_stale_partials(folder: Path) -> None:
     """Delete the old unfinished files and folders in a folder that others may be writing to."""
     for left in folder.glob(f"{PARTIAL}*"):
@@ -223,8 +236,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _aside(path: Path) -> Path:
-    # the end of the name has the suffix; the whole name might leave no room for more
-    return path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name[-32:]}")
+    return path.with_name(f"{PARTIAL}{secrets.token_hex(_TOKEN_BYTES)}-{path.name[-_KEPT:]}")
 
 
 def _flush(path: Path) -> None:

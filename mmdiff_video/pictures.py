@@ -126,7 +126,8 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
     """
     import av
 
-    with write_aside(path) as aside, av.open(str(aside), "w") as container:
+    # "file:" lets names hold colons, which else stand for protocols
+    with write_aside(path) as aside, av.open(f"file:{aside}", "w") as container:
         # PyAV mistakes a float rate; 65535 is the most that mp4 can hold
         rate = Fraction(fps).limit_denominator(65535)
         stream = container.add_stream("libx264", rate=rate)

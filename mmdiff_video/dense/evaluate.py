@@ -17,6 +17,7 @@ from mmdiff_video.dense.pictures import picture_row
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup
 from mmdiff_video.files import write_json
+from mmdiff_video.outputs import file_name, scores_folder
 from mmdiff_video.pictures import save_png, side_by_side
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.tables import format_table
@@ -47,11 +48,21 @@ def eval_dense(
         backbone: the run's, if it is loaded already.
 
     Raises:
-        InputError: no run, no data, ``max_images`` below 1.
+        InputError: no run, no data, ``max_images`` below 1, or another process that scores the run.
     """
     if max_images is not None:
         check_least("--max-images", max_images, 1)  # before any model is loaded
     model = DenseModel.from_pretrained(run, backbone)
+    with scores_folder(run, "eval") as pictures:
+        report = _score(model, data_root, max_images, pictures)
+        write_json(run / "eval.json", report)
+    return eval_table(report)
+
+
+def _score(
+    model: DenseModel, data_root: Path | None, max_images: int | None, pictures: Path
+) -> dict[str, Any]:
+    """Score a model, and draw what it makes of the first pictures into a folder."""
     setup, data = model.setup, model.setup.config.data
     root = find_or_make_root(setup.card, data_root or data.root)
     split = data.eval_split or setup.card.held_out
@@ -93,8 +104,8 @@ def eval_dense(
             sheet = side_by_side(
                 [row], ["input", "truth", "prediction", "error"], note=setup.notice
             )
-            save_png(sheet, run / "eval" / f"{sample.key.replace('/', '_')}.png")
-    report = {
+            save_png(sheet, pictures / f"{file_name(sample.key)}.png")
+    return {
         "task": setup.task.name,
         "data": setup.card.title,
         "split": split,
@@ -113,8 +124,6 @@ def eval_dense(
         "parameters": {name.strip(): n for name, n in parameter_counts(setup.model).items()},
         "versions": {"mmdiff_video": __version__, "torch": torch.__version__},
     }
-    write_json(run / "eval.json", report)
-    return eval_table(report)
 
 
 def eval_table(report: dict[str, Any]) -> str:

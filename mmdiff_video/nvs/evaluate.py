@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from mmdiff_video.nvs.objective import lpips_or_reason, render
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.nvs.report import EQUAL_PSNR, Scores, make_report, report_name, table
 from mmdiff_video.nvs.setup import Setup
+from mmdiff_video.outputs import file_name, scores_folder
 from mmdiff_video.pictures import colorize_depth, depth_range, save_png, side_by_side, to_uint8
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from recon.metrics import score_views
@@ -56,26 +58,41 @@ def eval_3dgs(
         backbone: the run's, if it is loaded already.
 
     Raises:
-        InputError: no run, no data, an unknown split, ``max_clips`` below 1.
+        InputError: no run, no data, an unknown split, ``max_clips`` below 1, or another process
+            that scores the run.
     """
     if max_clips is not None:
         check_least("--max-clips", max_clips, 1)  # before any model is loaded
     reconstructor = Reconstructor.from_run(run, data_root, backbone)
-    setup = reconstructor.setup
-    samples, choices, skipped = evaluation_set(setup, split, max_clips, eval_index)
-    perceptual, reason = _perceptual_metrics(setup)
+    chosen = evaluation_set(reconstructor.setup, split, max_clips, eval_index)
     name = report_name(split)
+    with scores_folder(run, name) as pictures:
+        report = _score(reconstructor, chosen, split, pictures)
+        write_json(run / f"{name}.json", report)
+    return table(report)
+
+
+def _score(
+    reconstructor: Reconstructor,
+    chosen: tuple[EvaluationDataset, FrameChoices, list[dict[str, str]]],
+    split: str,
+    pictures: Path,
+) -> dict[str, Any]:
+    """Score on what :func:`evaluation_set` chose, and draw the first scenes into a folder."""
+    setup = reconstructor.setup
+    samples, choices, skipped = chosen
+    perceptual, reason = _perceptual_metrics(setup)
     scores = Scores()
     for index in tqdm(range(len(samples)), desc="evaluate", unit="scene", disable=None):
         sample = samples[index]
         if not isinstance(sample, NVSSample):
             skipped.append({"key": sample.key, "reason": sample.reason})
             continue
-        picture = run / name / f"{_file_name(sample.clip_key)}.png"
+        picture = pictures / f"{file_name(sample.clip_key)}.png"
         _score_scene(
             reconstructor, sample, perceptual, scores, picture if index < _PICTURES else None
         )
-    report = make_report(
+    return make_report(
         setup,
         reconstructor.step,
         scores,
@@ -84,8 +101,6 @@ def eval_3dgs(
         skipped=skipped,
         no_lpips=reason,
     )
-    write_json(run / f"{name}.json", report)
-    return table(report)
 
 
 def _perceptual_metrics(setup: Setup) -> tuple[dict[str, nn.Module], str]:
@@ -183,7 +198,3 @@ def _nearest_inputs(batch: NVSBatch) -> Tensor:
     """For each held-out frame [V], the position of the input frame nearest in time."""
     gaps = (batch.target_indices[0][:, None] - batch.input_indices[0][None]).abs()
     return gaps.argmin(1)
-
-
-def _file_name(key: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in key)

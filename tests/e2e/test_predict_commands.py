@@ -93,7 +93,7 @@ def test_what_cannot_be_predicted_is_skipped_whole(runs, tmp_path):
     reasons = {Path(s["key"]).name: s["reason"] for s in report["skipped"]}
     assert "3000 x 1" in reasons["line.png"]
     assert "cannot be decoded" in reasons["walk.mp4"]
-    left = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
+    left = sorted(p.name for p in (tmp_path / "out").rglob("[!.]*") if p.is_file())
     assert left == ["good.png", "good_overlay.png", "report.json"]
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_dir()) == ["mine"]
 
