@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import PARTIAL, remove_partials
+from mmdiff_video.files import remove_partials, remove_partials_of
 from mmdiff_video.process import processes
 from mmdiff_video.training.checkpoint import checkpoints, load_state
 
@@ -91,6 +91,5 @@ def _remove_unfinished(run: Path) -> None:
     """Delete what a killed process was writing or deleting, of what training alone writes."""
     for folder in (run / "checkpoints", run / "previews"):
         remove_partials(folder)
-    for name in ("metrics.jsonl", "skipped.json"):
-        for left in run.glob(f"{PARTIAL}*-{name}"):
-            left.unlink(missing_ok=True)
+    for name in ("metrics.jsonl", "skipped.json", "config.yaml", "run.json"):
+        remove_partials_of(run / name)
