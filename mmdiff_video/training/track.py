@@ -72,8 +72,7 @@ class Tracker:
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
         if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+            self.board.add(values, step)
 
     def flush(self) -> None:
         """Wait until the metrics are on the disk."""
@@ -123,14 +122,14 @@ class Tracker:
 
     def _open_board(self, run: Path, first_step: int) -> Any:
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            from mmdiff_video.training.board import Board
         except ImportError:
             self.say(
                 "TensorBoard is not installed, so metrics go to metrics.jsonl only"
                 " (pip install 'mmdiff-video[tensorboard]')"
             )
             return None
-        return SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
+        return Board(run / "tensorboard", first_step)
 
 
 def _lines_until(path: Path, step: int) -> tuple[list[dict[str, Any]], int]:

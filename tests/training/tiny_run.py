@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmdiff_video.process import processes
 from mmdiff_video.skipped import Skipped
+from mmdiff_video.tensors import save_tensors
 from mmdiff_video.training import TrainConfig, Trainer
 
 
@@ -101,8 +102,6 @@ def tiny_trainer(
 def die_while_writing(step: int) -> None:
     """Arrange for SIGKILL when half of the checkpoint of a step is on disk."""
     from mmdiff_video.training import checkpoint
-
-    save_tensors = checkpoint.save_tensors
 
     def save_and_die(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         save_tensors(path, tensors, metadata)
