@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mmdiff_video.files import (
     read_text,
     remove_folder,
     remove_partials,
+    remove_stale_partials,
     write_aside,
     write_folder_aside,
     write_json,
@@ -130,6 +132,36 @@ def test_what_a_killed_writer_leaves_is_no_result_and_can_be_cleared(tmp_path: P
     assert len(list(tmp_path.iterdir())) == 2
     remove_partials(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_may_be_left_unwritten_leaves_the_old_file(tmp_path: Path):
+    path = tmp_path / "a.png"
+    with write_aside(path, optional=True):
+        pass
+    assert not path.exists()
+    with write_aside(path, optional=True) as aside:
+        aside.write_text("new")
+    with write_aside(path, optional=True):
+        pass
+    assert path.read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", [".partial-1a2b-a.npy", ".partial-1a2b-folder"])
+@pytest.mark.parametrize(("age", "goes"), [(7200, True), (60, False)])
+def test_of_what_others_may_be_writing_only_the_old_goes(
+    tmp_path: Path, name: str, age: float, goes: bool
+):
+    left = tmp_path / name
+    files = [left / "deep" / "file"] if "folder" in name else [left]
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    files[0].write_text("half")
+    then = time.time() - age
+    for path in (left.parent, left, *left.rglob("*")):
+        os.utime(path, (time.time() - 7200,) * 2)
+    os.utime(files[0], (then, then))  # a folder is as young as what was written in it last
+    remove_stale_partials(tmp_path)
+    assert left.exists() != goes
 
 
 def test_text_that_is_not_utf8_is_refused_by_file_and_line(tmp_path: Path):

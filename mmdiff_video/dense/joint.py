@@ -122,7 +122,7 @@ def train_joint(
             dino_channels=first.dino.channels if first.dino else 0,
         )
     model.to(first.backbone.device)
-    weights = _settled_weights(members, model, config.train.seed, out if resume else None)
+    weights = settled_weights(members, model, config.train.seed, out if resume else None)
     folders = {name: out / name for name in names}
 
     def finish(step: int) -> None:
@@ -235,7 +235,7 @@ class _JointPreview:
         save_preview(rows, step, path, self.members[0].setup.notice)
 
 
-def _settled_weights(
+def settled_weights(
     members: Mapping[str, Member], model: DenseNet, seed: int, begun: Path | None
 ) -> dict[str, float]:
     """Return the weights of the tasks, the same on all processes.
