@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_aside
 from mmdiff_video.tensors import DamagedError, load_tensors, save_tensors
 
 
@@ -15,7 +16,8 @@ def seal_weights(folder: Path) -> None:
     """Write the weights in a folder that was just saved, and in those below, with a checksum."""
     for file in sorted(folder.rglob("*.safetensors")):
         tensors, metadata = load_tensors(file)
-        save_tensors(file, tensors, metadata)
+        with write_aside(file) as aside:
+            save_tensors(aside, tensors, metadata)
 
 
 def check_weights(folder: Path) -> None:
