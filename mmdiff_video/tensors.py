@@ -47,7 +47,7 @@ def save_tensors(
         metadata: further text to keep; not ``checksum`` or ``written``.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; has its name.
     """
     # widest first, so that each begins at a multiple of its element's size
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
@@ -64,10 +64,13 @@ def save_tensors(
     # not the library's save_file: it writes a temporary file of its own beside the path, which a
     # kill leaves there, and one that no other user may read; nor its save, which holds the tensors
     # in memory twice more, and orders the metadata by chance: equal tensors make equal files here
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in kept.values():
-            file.write(tensor_bytes(tensor))
+    try:
+        with path.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for tensor in kept.values():
+                file.write(tensor_bytes(tensor))
+    except OSError as error:  # a write does not know of which file
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -104,5 +104,5 @@ def test_others_may_read_the_file_and_nothing_lies_beside_it(tmp_path: Path):
 
 
 def test_a_full_disk_is_an_os_error():
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
         save_tensors(Path("/dev/full"), TENSORS)

@@ -6,8 +6,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+# classes that protobuf makes when it is imported
+from tensorboard.compat.proto.event_pb2 import (  # pyright: ignore[reportAttributeAccessIssue]
+    Event,
+    SessionLog,
+)
+from tensorboard.compat.proto.summary_pb2 import (  # pyright: ignore[reportAttributeAccessIssue]
+    Summary,
+)
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 
