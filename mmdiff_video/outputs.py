@@ -89,7 +89,7 @@ def file_name(key: str) -> str:
     """
     plain = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|\ud800-\udfff]", "_", key)
     name = plain.encode()[:_LONGEST].decode(errors="ignore")
-    if name == key and not name.startswith("."):
+    if name and name == key and not name.startswith("."):
         return name
     digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=4).hexdigest()
     return f"{name.lstrip('.')}-{digest}"

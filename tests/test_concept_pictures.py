@@ -37,7 +37,9 @@ def test_an_image_gets_one_overlay_a_concept(
         "1-wall.png",
         "concepts.png",
     ]
-    assert {Path(name).name for name in written} == {p.name for p in (tmp_path / "maps").glob("[!.]*")}
+    assert {Path(name).name for name in written} == {
+        p.name for p in (tmp_path / "maps").glob("[!.]*")
+    }
     # 32 x 48 pixels by default, in the photo's own shape: 9 to 16
     with Image.open(tmp_path / "maps" / "1-wall.png") as overlay:
         assert overlay.size == (48, 32)
