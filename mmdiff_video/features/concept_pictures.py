@@ -104,7 +104,7 @@ def _save(out: Path, names: Sequence[str], video: Tensor, maps: Tensor, note: st
         titles.append(f"{name} {low:.2f} to {high:.2f}")
         strip = np.concatenate(rows[-1], axis=1)
         word = re.sub(r"\W+", "-", name).strip("-")
-        path = out / f"{i}-{file_name(word)}.png"
+        path = out / f"{file_name(f'{i}-{word}'.rstrip('-'))}.png"
         save_png(Image.fromarray(stamp(strip, note) if note else strip), path)
         files.append(path)
     if count == 1:
