@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_an_interrupt_leaves_the_report_of_what_was_done(run, monkeypatch):
     pictures("in/a.png", "in/b.png")
     whole = predict._picture
 
-    def stop_at_b(model, path: Path, *more: object) -> Path:
+    def stop_at_b(model, path: Path, *more: Any) -> Path:
         if path.name == "b.png":
             raise KeyboardInterrupt
         return whole(model, path, *more)
