@@ -1,5 +1,6 @@
 """Write files so that a reader never meets half of one: write aside, flush to disk, rename."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -17,6 +18,10 @@ PARTIAL = ".partial-"
 
 _STALE_SECONDS = 3600
 """An unfinished file this old belongs to a process that died."""
+
+
+_LONGEST_NAME = 200
+"""Bytes of a name; file systems take 255, and an ending or ``.partial-`` needs some."""
 
 
 @contextmanager
@@ -68,19 +73,34 @@ def write_folder_aside(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder so that a reader meets all of it or nothing."""
+    """Delete a folder so that a reader meets all of it or nothing; of a link, the link alone."""
     aside = _aside(path)
     os.replace(path, aside)
-    shutil.rmtree(aside)
+    _remove(aside)
 
 
 def remove_partials(folder: Path) -> None:
     """Delete what killed processes left unfinished in a folder that nobody writes to now."""
     for left in folder.glob(f"{PARTIAL}*"):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+        _remove(left)
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder from which a link leads elsewhere, before anything is written through it.
+
+    Unfinished files that are links are left to :func:`remove_partials`.
+
+    Raises:
+        InputError: names the link.
+    """
+    for above, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(above, name)
+            if path.is_symlink() and not name.startswith(PARTIAL):
+                raise InputError(
+                    f"'{path}' is a link to '{os.readlink(path)}', and what is written in"
+                    f" '{folder}' must stay there: remove the link, or choose another folder"
+                )
 
 
 def remove_stale_partials(folder: Path) -> None:
@@ -90,6 +110,15 @@ def remove_stale_partials(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                 left.unlink()
+
+
+def file_name(key: str) -> str:
+    """Make a key, whatever is in it, the name of one file, without a suffix."""
+    name = "".join(c if c.isalnum() or c in "-_. " else "_" for c in key)
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    return f"{name[:40]}-{digest}"
 
 
 def read_text(path: Path) -> str:
@@ -153,6 +182,14 @@ def write_json(path: Path, value: Any) -> None:
         ValueError: a NaN or infinity, which JSON has no word for: write None instead.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder or a file; of a link, the link and not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _aside(path: Path) -> Path:
