@@ -25,7 +25,7 @@ from typing import Any
 from torch import Tensor
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import parse_json, remove_stale_partials, write_aside
+from mmdiff_video.files import PARTIAL, parse_json, remove_stale_partials, write_aside
 from mmdiff_video.tensors import DamagedError, load_tensors, save_tensors, tensor_bytes
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,6 @@ Signature: 8a477f597d28d172789f06886806bc55
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors")
-_LEFT = re.compile(r"\.partial-[0-9a-f]{64}-[0-9a-f]+\.safetensors")
 
 
 @dataclass
@@ -276,7 +275,7 @@ def _mark(root: Path) -> None:
 def _is_old_cache(path: Path) -> bool:
     """Whether something in a folder is what version 0.1 made there."""
     return _is_folder(path) and all(
-        _is_entry(inside) or _LEFT.fullmatch(inside.name) for inside in path.iterdir()
+        _is_entry(inside) or inside.name.startswith(PARTIAL) for inside in path.iterdir()
     )
 
 
