@@ -14,7 +14,8 @@ from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
 from mmdiff_video.backbones.concepts.reader import check_concepts
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
 from mmdiff_video.errors import InputError
-from mmdiff_video.outputs import file_name, results_folder
+from mmdiff_video.files import file_name
+from mmdiff_video.outputs import results_folder
 from mmdiff_video.pictures import save_png, side_by_side, stamp, to_uint8
 
 _STRENGTH = 0.65
