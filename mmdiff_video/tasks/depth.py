@@ -76,8 +76,9 @@ class DepthLabels(Labels):
             with write_aside(path, flush=False) as aside:
                 np.save(aside, metres)
             return
-        millimetres = np.floor(metres.clip(0) * np.float32(1000) + np.float32(0.5))
-        if millimetres.size and millimetres.max() > _MOST_MILLIMETRES:
+        with np.errstate(over="ignore"):
+            millimetres = np.floor(metres.clip(0) * np.float32(1000) + np.float32(0.5))
+        if millimetres.max(initial=0) > _MOST_MILLIMETRES:
             raise InputError(
                 f"'{path}' would hold a depth of {metres.max():.1f} m: 16 bits of millimetres end"
                 " at 65.5 m; give a name that ends in .npy"
