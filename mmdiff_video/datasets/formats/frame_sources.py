@@ -14,6 +14,8 @@ from mmdiff_video.datasets.video_reader import read_frames
 
 # A training sample holds some twenty frames at once, 4 GB of this size.
 _MOST_PIXELS = 8192 * 8192
+# Strips of few pixels would become huge where the short side is enlarged to that of a sample.
+_MOST_ASPECT = 50
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def posed_clip(key: str, track: CameraTrack, frames: FrameSource, count: int) ->
 
     Raises:
         ClipError: ``count``, the number of frames, is not that of the cameras; the first frame
-            cannot be read, or is too large.
+            cannot be read, is too large or a mere strip.
     """
     if count != len(track.viewmats):
         raise ClipError(f"{count} frames in the video but {len(track.viewmats)} cameras")
@@ -69,6 +71,8 @@ def posed_clip(key: str, track: CameraTrack, frames: FrameSource, count: int) ->
         raise ClipError(
             f"its pictures have {width} x {height} pixels, more than 8192 x 8192: scale them down"
         )
+    if max(height, width) > _MOST_ASPECT * min(height, width):
+        raise ClipError(f"its pictures are strips of {width} x {height} pixels")
     return PosedClip(
         key=key,
         intrinsics=track.intrinsics,

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
@@ -155,10 +154,10 @@ def _numbers(value: object, what: str) -> Tensor:
     return value.detach().clone()
 
 
-def _encoded(image: object, name: str) -> bytes | bytearray | NDArray[np.uint8]:
+def _encoded(image: object, name: str) -> memoryview:
     """The bytes of a picture, which are a tensor in pixelSplat's own chunks; nothing is copied."""
     if isinstance(image, bytes | bytearray):
-        return image
+        return memoryview(image)
     # A tensor that is not contiguous may claim any number of bytes that no file holds.
     if (
         isinstance(image, Tensor)
@@ -167,7 +166,7 @@ def _encoded(image: object, name: str) -> bytes | bytearray | NDArray[np.uint8]:
         and image.ndim == 1
         and image.is_contiguous()
     ):
-        return image.detach().numpy()
+        return image.detach().numpy().data
     raise ClipError(f"{name} is {_kind(image)}, not the bytes of a picture file")
 
 

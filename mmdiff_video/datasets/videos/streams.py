@@ -83,7 +83,7 @@ def open_video(
         )
     except PermissionError:
         raise VideoError(f"{path.name} may not be read: change its permissions") from None
-    except (av.FFmpegError, ValueError, OverflowError, MemoryError):
+    except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError):
         raise VideoError(
             f"{path.name} cannot be opened: cut short, damaged or not a video"
         ) from None
@@ -94,7 +94,7 @@ def open_video(
         if error.errno == errno.ENOSYS or isinstance(error, av.error.PatchWelcomeError):
             raise _unknown_codec(path) from None
         raise cannot_decode(path) from None
-    except (ValueError, OverflowError, MemoryError):
+    except (OSError, ValueError, OverflowError, MemoryError):
         raise cannot_decode(path) from None
 
 
