@@ -118,8 +118,8 @@ def _open_chunk(path: Path) -> list[dict[str, Any]]:
         items = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ClipError(
-            f"chunk {path.name} cannot be read ({type(error).__name__}): cut short, damaged or not "
-            "a pixelSplat chunk"
+            f"chunk {path.name} cannot be read ({type(error).__name__}): cut short, damaged, or it "
+            "holds more than tensors, numbers, texts, lists and dicts"
         ) from None
     if not isinstance(items, list | tuple):
         raise ClipError(f"chunk {path.name} is {_kind(items)}, no list of clips")
