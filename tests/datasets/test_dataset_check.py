@@ -126,7 +126,7 @@ def test_what_no_sampling_can_use_is_reported(rooms_copy, tmp_path, monkeypatch,
     assert key == "train00001"
     assert re.search(reason, found)
     loaded, card = load_re10k(rooms_copy, "train"), load_card("rooms")
-    samples = PosedVideoDataset(loaded.clips, card, frames=3, targets=1, height=32, width=32)
+    samples = PosedVideoDataset(loaded.clips, card, frames=9, targets=3, height=32, width=32)
     (left_out,) = [*loaded.skipped, *samples.skipped]
     assert left_out.key == key
     assert re.search(reason, left_out.reason)

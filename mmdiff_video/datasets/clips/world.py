@@ -69,8 +69,7 @@ def fit_spans(clip: PosedClip, card: DatasetCard) -> float:
             f"{clip.num_frames} frames are too few: a sample spans {card.min_span} or more"
         )
     centres = clip.centres()
-    looked_at = moving = fit = 0
-    nearest = torch.inf
+    looked_at, reaches = 0, []
     for span in range(card.min_span, min(card.max_span, clip.num_frames) + 1):
         step = max(clip.num_frames // _STARTS, 1)
         offsets = centres.unfold(0, span, step)  # [S, 3, span]
@@ -78,16 +77,15 @@ def fit_spans(clip: PosedClip, card: DatasetCard) -> float:
         lengths = distances[:, -1]
         moves = lengths >= card.min_baseline
         scale = 1 / lengths[moves] if card.world_scale == "unit_baseline" else 1.0
-        reach = distances[moves].amax(1) * scale
+        reaches.append(distances[moves].amax(1) * scale)
         looked_at += len(lengths)
-        moving += int(moves.sum())
-        fit += int((reach <= _MOST_DISTANCE).sum())
-        nearest = min(nearest, *reach.tolist())
-    if not moving:
+    reach = torch.cat(reaches)  # of those that move
+    if not len(reach):
         raise _too_still(card)
-    if not fit:
-        raise _too_far(nearest)
-    return fit / looked_at
+    near = reach <= _MOST_DISTANCE
+    if not near.any():
+        raise _too_far(float(reach.min()))
+    return int(near.sum()) / looked_at
 
 
 def _too_still(card: DatasetCard) -> ClipError:
