@@ -107,15 +107,22 @@ def _chunk_item(chunk: Path, key: str) -> dict[str, Any]:
     return found[0]
 
 
-# A mapped chunk costs address space and its index, not memory for its pictures. Every loader
-# process keeps a few open, because one costs tens of milliseconds to open.
-@functools.lru_cache(maxsize=4)
 def _open_chunk(path: Path) -> list[dict[str, Any]]:
     """Load a chunk: those of its items that are dicts with a key."""
     if not path.is_file():
         raise ClipError(f"no chunk '{path}'")
+    state = path.stat()
+    return _load_chunk(path, state.st_size, state.st_mtime_ns)
+
+
+# A mapped chunk costs address space and its index, not memory for its pictures. Every loader
+# process keeps a few open, because one costs tens of milliseconds to open.
+@functools.lru_cache(maxsize=4)
+def _load_chunk(path: Path, size: int, modified: int) -> list[dict[str, Any]]:
     try:
         items = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except OSError as error:
+        raise ClipError(f"chunk {path.name} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ClipError(
             f"chunk {path.name} cannot be read ({type(error).__name__}): cut short, damaged, or it "

@@ -157,9 +157,12 @@ def _files(folder: Path, suffix: str) -> dict[str, Path]:
 
     Where two differ by their capitals only, the plain one is taken.
     """
-    names = sorted(os.listdir(folder), key=lambda name: (name.endswith(suffix), name))
-    found = [folder / name for name in names if not is_hidden(name)]
-    return {path.stem: path for path in found if path.suffix.lower() == suffix}
+    found: dict[str, Path] = {}
+    for name in sorted(os.listdir(folder), key=lambda name: (name.endswith(suffix), name)):
+        stem, end = os.path.splitext(name)
+        if end.lower() == suffix and not is_hidden(name):
+            found[stem] = folder / name
+    return found
 
 
 def _pictures(folder: Path, track: CameraTrack) -> PictureFiles:
