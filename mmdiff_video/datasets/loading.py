@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmdiff_video.checks import check_least
-from mmdiff_video.datasets.captions import read_captions
+from mmdiff_video.datasets.captions import caption_finder
 from mmdiff_video.datasets.clips.card import DatasetCard
 from mmdiff_video.datasets.clips.clip import LoadedClips
 from mmdiff_video.datasets.formats.duts import load_duts
@@ -71,11 +71,11 @@ def load_split(
     if max_clips is not None:
         check_least("max_clips", max_clips, 1)
     limit = card.splits[split] if max_clips is None else max_clips
+    caption_of = caption_finder(root)
     loaded = reader_of(card)(root, split, max_clips=limit, split_seed=split_seed)
     if not loaded.clips:
         raise InputError(f"no usable clip in split '{split}' of '{root}'{reasons(loaded.skipped)}")
-    captions = read_captions(root)
-    clips = [replace(clip, caption=captions.get(clip.key)) for clip in loaded.clips]
+    clips = [replace(clip, caption=caption_of(clip.key)) for clip in loaded.clips]
     return LoadedClips(clips, loaded.skipped)
 
 
@@ -124,6 +124,7 @@ def load_images(
         check_least("max_images", max_images, 1)
     if card.reader not in PICTURE_READERS:
         raise unknown_name("reader", card.reader, PICTURE_READERS)
+    caption_of = caption_finder(root)
     loaded = PICTURE_READERS[card.reader](card, Path(root), split, labels)
     images = sorted(loaded.images, key=lambda image: image.key)
     if not images:
@@ -133,6 +134,5 @@ def load_images(
     if max_images is not None and max_images < len(images):
         chosen = random.Random(split_seed).sample(range(len(images)), max_images)
         images = [images[i] for i in sorted(chosen)]
-    captions = read_captions(root)
-    images = [replace(image, caption=captions.get(image.key)) for image in images]
+    images = [replace(image, caption=caption_of(image.key)) for image in images]
     return loaded._replace(images=images)
