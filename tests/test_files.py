@@ -9,6 +9,7 @@ import pytest
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import (
+    file_name,
     parse_json,
     read_json,
     read_text,
@@ -119,3 +120,16 @@ def test_what_is_not_json_is_a_value_error_and_names_its_file(tmp_path: Path, te
     path.write_text(text)
     with pytest.raises(InputError, match=r"index\.json' is not readable JSON"):
         read_json(path)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../../x", "/etc/passwd", "..", ".", "", "a/b", "a\0b", "é" * 300, "x" * 5000, "\udcff",
+     "-rf", "a\nb", "con:"],
+)  # fmt: skip
+def test_any_key_gives_the_name_of_one_file_in_its_folder(tmp_path: Path, key: str):
+    name = f"{file_name(key)}.png"
+    write_text(tmp_path / "in" / name, "here")
+    assert [path.name for path in (tmp_path / "in").iterdir()] == [name]
+    assert file_name("clip 1_a-b.c") == "clip 1_a-b.c"
+    assert file_name("x" * 300) != file_name("x" * 301)
