@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from mmdiff_video.datasets.picture_files import write_jpeg, write_label
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import (
+    file_name,
     parse_json,
     read_json,
     read_text,
@@ -274,3 +275,16 @@ def test_file_names_of_any_bytes_come_back_from_json(tmp_path: Path, name: bytes
     write_json(path, {os.fsdecode(name): ["é"]})
     path.read_text(encoding="utf-8")
     assert [os.fsencode(key) for key in read_json(path)] == [name]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../../x", "/etc/passwd", "..", ".", "", "a/b", "a\0b", "é" * 300, "x" * 5000, "\udcff",
+     "-rf", "a\nb", "con:"],
+)  # fmt: skip
+def test_any_key_gives_the_name_of_one_file_in_its_folder(tmp_path: Path, key: str):
+    name = f"{file_name(key)}.png"
+    write_text(tmp_path / "in" / name, "here")
+    assert [path.name for path in (tmp_path / "in").iterdir()] == [name]
+    assert file_name("clip 1_a-b.c") == "clip 1_a-b.c"
+    assert file_name("x" * 300) != file_name("x" * 301)
