@@ -1,12 +1,10 @@
 """Writers of pictures of kinds that Pillow reads but does not write."""
 
-import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 """Colour types of PNG."""
@@ -39,6 +37,14 @@ def write_png(
     return path
 
 
+def plain_tiff(tags: dict[int, int], pixels: bytes = b"") -> bytes:
+    """Make a TIFF of one strip from its tags, all of 32 bits, but those of the strip."""
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    entries = sorted({**tags, 273: start, 279: len(pixels) or 9}.items())
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + table + b"\0" * 4 + pixels
+
+
 def exif(orientation: int) -> bytes:
     """EXIF, from its TIFF header on, that says nothing else."""
     return b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
@@ -55,9 +61,3 @@ def write_bmp4(path: Path, values: np.ndarray, palette: np.ndarray) -> Path:
     info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 4, 0, len(rows), 0, 0, 16, 0)
     path.write_bytes(head + info + table.tobytes() + rows)
     return path
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()

@@ -4,12 +4,13 @@ import functools
 import os
 import re
 import stat
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,26 +230,34 @@ def decode(file: Path | BytesIO, *, upright: bool, name: str = "") -> Decoded:
     """
     name = shown(file.name) if isinstance(file, Path) else name
     with reading(name):
-        if isinstance(file, Path):
-            refuse_special(file)
-        with Image.open(file, formats=_formats()) as image:
-            packing = _packing(image)
-            tags = getattr(image, "tag_v2", {})
-            deep = max(np.atleast_1d(tags.get(_BITS, 8))) > 8
-            if deep and tags.get(_PLANES) == 2:
-                raise PictureError(
-                    f"{name} keeps its 16-bit colours in planes: save them interleaved"
-                )
-            pages = image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False)
-            return Decoded(
-                name=name,
-                image=_with_palette(_load(image, upright), tags.get(_COLORS, ())),
-                deep=_deep(file, packing, upright),
-                packing=packing,
-                white_is_zero=tags.get(_MEANING) == 0,
-                lossy=image.format in ("JPEG", "MPO"),
-                pages=pages,
-            )
+        if not isinstance(file, Path):
+            return _decode(file, upright, name)
+        refuse_special(file)
+        # A stream: Pillow maps the pixels of named files into memory, and those of turned TIFFs
+        # wrongly.
+        with file.open("rb") as stream:
+            return _decode(stream, upright, name)
+
+
+def _decode(stream: IO[bytes], upright: bool, name: str) -> Decoded:
+    with Image.open(stream, formats=_formats()) as image:
+        packing = _packing(image)
+        tags = getattr(image, "tag_v2", {})
+        deep = max(np.atleast_1d(tags.get(_BITS, 8))) > 8
+        if deep and tags.get(_PLANES) == 2:
+            raise PictureError(f"{name} keeps its 16-bit colours in planes: save them interleaved")
+        if image.format == "BMP" and image.mode == "1" and _bits_of_bmp(stream) > 1:
+            raise PictureError(f"{name} is a BMP with a palette of black and white: save a PNG")
+        pages = image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False)
+        return Decoded(
+            name=name,
+            image=_with_palette(_load(image, upright), tags.get(_COLORS, ())),
+            deep=_deep(stream, packing, upright),
+            packing=packing,
+            white_is_zero=tags.get(_MEANING) == 0,
+            lossy=image.format in ("JPEG", "MPO"),
+            pages=pages,
+        )
 
 
 def refuse_special(path: Path) -> None:
@@ -266,6 +275,15 @@ def refuse_special(path: Path) -> None:
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _bits_of_bmp(stream: IO[bytes]) -> int:
+    """Read the bits of a pixel. Pillow takes any two grey colours for those of 1 bit."""
+    place = stream.tell()
+    stream.seek(14)
+    size, short, bits = struct.unpack("<I6xH2xH", stream.read(16))  # heads of two versions
+    stream.seek(place)
+    return short if size == 12 else bits
 
 
 def _packing(image: Any) -> str:
@@ -301,25 +319,26 @@ def _orientation(image: Any) -> int:
         return 1
 
 
-def _deep(file: Path | BytesIO, packing: str, upright: bool) -> NDArray[np.uint16] | None:
+def _deep(file: IO[bytes], packing: str, upright: bool) -> NDArray[np.uint16] | None:
     """Read colours of 16 bits, of which Pillow gives the upper 8: decode both halves.
 
     Pillow takes the first or the second byte of each number by the byte order that the packing
     names; the other order gives the other half.
     """
     if packing == "LA;16B":  # of this, there is no other order; as if they were 4 colours of 8 bits
-        halves = np.asarray(_unpacked(file, "RGBA", upright)).astype(np.uint16)
+        halves: NDArray[Any] = np.asarray(_unpacked(file, "RGBA", upright)).astype(np.uint16)
         return halves[..., 0::2] << 8 | halves[..., 1::2]
     if not re.fullmatch(r"(RGB|RGBA|RGBa|RGBX|CMYK);16[BLN]", packing):
         return None
     other = packing[:-1] + _OTHER_HALF[packing[-1]]
+    upper: NDArray[Any]
     upper, lower = (
         np.asarray(_unpacked(file, each, upright)).astype(np.uint16) for each in (packing, other)
     )
     return upper << 8 | lower
 
 
-def _unpacked(file: Path | BytesIO, packing: str, upright: bool) -> Image.Image:
+def _unpacked(file: IO[bytes], packing: str, upright: bool) -> Image.Image:
     with Image.open(file, formats=_formats()) as image:
         image.tile = [
             tile._replace(args=packing if isinstance(tile.args, str) else (packing, *tile.args[1:]))

@@ -178,7 +178,10 @@ def _read_array(path: Path) -> NDArray[Any]:
     with reading(shown(path.name)):
         refuse_special(path)
         # mapped, so that a head that promises too much costs no memory
-        return np.array(np.lib.format.open_memmap(path, mode="r"))
+        values: Any = np.array(np.lib.format.open_memmap(path, mode="r"))
+        if not values.size:
+            raise PictureError(f"{shown(path.name)} is an array without values")
+        return values
 
 
 def _deep_rgb_png(values: NDArray[np.uint16]) -> bytes:

@@ -77,7 +77,11 @@ def listed_pair(
     reason: NotFoundError | None = None
     for image, label in two_paths(line, (SUFFIXES, label_suffixes(labels))):
         try:
-            return image, *(folders.resolve(inside(root, path)) for path in (image, label))
+            return (
+                image,
+                folders.resolve(inside(root, image)),
+                folders.resolve(inside(root, label)),
+            )
         except NotFoundError as error:
             reason = reason or error
     if reason is not None:
