@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 import stat
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ GREY_DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 """Pillow's modes of grey pictures of more than 8 bits."""
 
 # Pillow knows more formats. Some of them run other programs (EPS) or open other files.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,6 +41,9 @@ _OTHER_HALF = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}
 
 _OPAQUE = {"LA": "L", "PA": "P", "RGBA": "RGB", "RGBA;16": "RGB;16", "LA;16": "I;16"}
 """Modes with an alpha, and the same without."""
+
+_COLORED = ("RGB", "RGBA", "RGBa", "RGBX", "CMYK")
+"""Colours that may have 16 bits each."""
 
 _BITS = ExifTags.Base.BitsPerSample
 _MEANING = ExifTags.Base.PhotometricInterpretation
@@ -102,8 +104,9 @@ class Decoded:
         if self.image.mode == "1":
             return (values ^ self._inverted).astype(np.uint8)
         if self.image.mode == "L":
-            values = values // self._step
-            return 255 // self._step - values if self._inverted else values
+            step = self._step
+            values = values if step == 1 else values // step
+            return 255 // step - values if self._inverted else values
         return values
 
     def colors(self) -> Image.Image:
@@ -129,12 +132,11 @@ class Decoded:
     @property
     def _step(self) -> int:
         """What Pillow multiplies the values of a grey picture by."""
-        bits = re.match(r"L;([24])", self.packing)
-        return 255 // (2 ** int(bits[1]) - 1) if bits else 1
+        return {"L;2": 85, "L;4": 17}.get(self.packing[:3], 1)
 
     @property
     def _inverted(self) -> bool:
-        return self.white_is_zero and bool(re.fullmatch(r"[1L];.*I.*", self.packing))
+        return self.white_is_zero and "I" in self.packing
 
     def _eight_bits(self) -> Image.Image:
         """Scale what is deeper than 8 bits, and make one colour that is transparent an alpha."""
@@ -243,8 +245,7 @@ def _decode(stream: IO[bytes], upright: bool, name: str) -> Decoded:
     with Image.open(stream, formats=_formats()) as image:
         packing = _packing(image)
         tags = getattr(image, "tag_v2", {})
-        deep = max(np.atleast_1d(tags.get(_BITS, 8))) > 8
-        if deep and tags.get(_PLANES) == 2:
+        if tags.get(_PLANES) == 2 and max(np.atleast_1d(tags.get(_BITS, 8))) > 8:
             raise PictureError(f"{name} keeps its 16-bit colours in planes: save them interleaved")
         if image.format == "BMP" and image.mode == "1" and _bits_of_bmp(stream) > 1:
             raise PictureError(f"{name} is a BMP with a palette of black and white: save a PNG")
@@ -328,9 +329,10 @@ def _deep(file: IO[bytes], packing: str, upright: bool) -> NDArray[np.uint16] | 
     if packing == "LA;16B":  # of this, there is no other order; as if they were 4 colours of 8 bits
         halves: NDArray[Any] = np.asarray(_unpacked(file, "RGBA", upright)).astype(np.uint16)
         return halves[..., 0::2] << 8 | halves[..., 1::2]
-    if not re.fullmatch(r"(RGB|RGBA|RGBa|RGBX|CMYK);16[BLN]", packing):
+    colors, sixteen, order = packing.partition(";16")
+    if not sixteen or colors not in _COLORED or order not in _OTHER_HALF:
         return None
-    other = packing[:-1] + _OTHER_HALF[packing[-1]]
+    other = f"{colors};16{_OTHER_HALF[order]}"
     upper: NDArray[Any]
     upper, lower = (
         np.asarray(_unpacked(file, each, upright)).astype(np.uint16) for each in (packing, other)

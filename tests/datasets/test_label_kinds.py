@@ -271,7 +271,7 @@ KINDS: dict[str, Kind] = {
 @pytest.mark.parametrize("task", READERS)
 def test_each_kind_for_each_task(tmp_path, name, task):
     kind = KINDS[name]
-    _, want = kind.outcomes.get(task, (REFUSED, ""))
+    _, want = kind.outcomes.get(task, (REFUSED, "."))
     for file, write in kind.files:
         path = tmp_path / file
         write(path)
