@@ -188,7 +188,7 @@ class Decoded:
                 f"{self.name} holds 16-bit grey values up to {high}, and would be black, for 65535"
                 " is white: save it with 8 bits, or scale it"
             )
-        return _rounded(values.astype(np.int64) * 255, white)
+        return _rounded(values.astype(np.uint32) * 255, white)
 
 
 @contextmanager
@@ -327,28 +327,30 @@ def _deep(file: IO[bytes], packing: str, upright: bool) -> NDArray[np.uint16] | 
     names; the other order gives the other half.
     """
     if packing == "LA;16B":  # of this, there is no other order; as if they were 4 colours of 8 bits
-        halves: NDArray[Any] = np.asarray(_unpacked(file, "RGBA", upright)).astype(np.uint16)
-        return halves[..., 0::2] << 8 | halves[..., 1::2]
+        halves = np.asarray(_unpacked(file, "RGBA", upright))
+        return _joined(halves[..., 0::2], halves[..., 1::2])
     colors, sixteen, order = packing.partition(";16")
     if not sixteen or colors not in _COLORED or order not in _OTHER_HALF:
         return None
     other = f"{colors};16{_OTHER_HALF[order]}"
-    upper: NDArray[Any]
-    upper, lower = (
-        np.asarray(_unpacked(file, each, upright)).astype(np.uint16) for each in (packing, other)
-    )
-    return upper << 8 | lower
+    return _joined(*(np.asarray(_unpacked(file, each, upright)) for each in (packing, other)))
+
+
+def _joined(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    joined = upper.astype(np.uint16)
+    joined *= 256
+    joined += lower
+    return joined
 
 
 def _unpacked(file: IO[bytes], packing: str, upright: bool) -> Image.Image:
     with Image.open(file, formats=_formats()) as image:
-        image.tile = [
-            tile._replace(args=packing if isinstance(tile.args, str) else (packing, *tile.args[1:]))
-            for tile in image.tile
-        ]
+        for number, tile in enumerate(image.tile):
+            args = (packing, *tile.args[1:]) if isinstance(tile.args, tuple) else packing
+            image.tile[number] = tile._replace(args=args)
         return _load(image, upright)
 
 
 def _rounded(values: NDArray[Any], step: int) -> NDArray[np.uint8]:
     """Divide numbers of at least 0 and round to the nearest."""
-    return ((values.astype(np.int64) + step // 2) // step).astype(np.uint8)
+    return ((values.astype(np.uint32) + step // 2) // step).astype(np.uint8)
