@@ -14,7 +14,7 @@ from mmdiff_video.datasets.formats.folders import load_folders
 from mmdiff_video.datasets.formats.nyu import load_nyu
 from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.datasets.formats.voc import load_voc
-from mmdiff_video.datasets.names import spelling
+from mmdiff_video.datasets.names import shown, spelling
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import LoadedImages
 from mmdiff_video.datasets.pictures.labels import Labels
@@ -147,7 +147,7 @@ def load_images(
     images = loaded.images
     if not images:
         raise InputError(
-            f"no usable picture in split '{split}' of '{root}'{reasons(loaded.skipped)}"
+            f"no usable picture in split '{split}' of '{shown(root)}'{reasons(loaded.skipped)}"
         )
     if max_images is not None and max_images < len(images):
         chosen = random.Random(split_seed).sample(range(len(images)), max_images)

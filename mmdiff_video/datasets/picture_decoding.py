@@ -4,6 +4,7 @@ import functools
 import os
 import stat
 import struct
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,6 @@ _MEANING = ExifTags.Base.PhotometricInterpretation
 _PLANES = ExifTags.Base.PlanarConfiguration
 _COLORS = 320  # tags of TIFF
 
-_FLOAT_LEVELS = 255
 _WHITE = {"I;12": 4095}
 """Value of white by packing, where it is not that of 16 bits."""
 
@@ -119,15 +119,13 @@ class Decoded:
             image = self._eight_bits()
             if image.mode == "LAB":
                 raise PictureError(f"{self.name} is in CIE LAB colours: convert it to RGB")
-            if not image.has_transparency_data:
-                return (
-                    image
-                    if image.mode in ("L", "RGB")
-                    else image.convert("L" if image.mode == "1" else "RGB")
-                )
-            if image.mode == "La":  # which Pillow turns into LA only
-                image = image.convert("LA")
-            return image.convert("RGBA")
+            if image.has_transparency_data:
+                # Pillow turns La, which is LA times its alpha, into LA only
+                image = image.convert("LA") if image.mode == "La" else image
+                return image.convert("RGBA")
+            if image.mode == "1":
+                return image.convert("L")
+            return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
     @property
     def _step(self) -> int:
@@ -142,23 +140,20 @@ class Decoded:
         """Scale what is deeper than 8 bits, and make one colour that is transparent an alpha."""
         key = self.image.info.get("transparency")
         if self.deep is not None:
+            mode = "LA" if self.deep.shape[2] == 2 else self.image.mode
             values = _rounded(self.deep, 257)
             clear = (self.deep == key).all(-1) if isinstance(key, tuple) else None
-            mode = "LA" if values.shape[2] == 2 else self.image.mode
         elif self.image.mode in (*GREY_DEEP, "F"):
-            stored = np.asarray(self.image)
-            values = (
-                self._float_levels(stored) if stored.dtype.kind == "f" else self._levels(stored)
-            )
-            values = 255 - values if self.white_is_zero else values
+            mode, stored = "L", np.asarray(self.image)
+            levels = self._float_levels if self.image.mode == "F" else self._levels
+            values = 255 - levels(stored) if self.white_is_zero else levels(stored)
             clear = stored == key if isinstance(key, int) else None
-            mode = "L"
-        else:
-            if not isinstance(key, int) or self._step == 1:
-                return self.image
+        elif isinstance(key, int) and self._step > 1:
             image = self.image.copy()
             image.info["transparency"] = key * self._step
             return image
+        else:
+            return self.image
         image = Image.frombytes(mode, self.image.size, values.tobytes())
         if clear is not None:
             image.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
@@ -167,8 +162,8 @@ class Decoded:
     def _float_levels(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         if not np.isfinite(values).all():
             raise PictureError(f"{self.name} holds values that are not finite")
-        levels = np.rint(values * _FLOAT_LEVELS)
-        if levels.min() < 0 or levels.max() > _FLOAT_LEVELS:
+        levels = np.rint(values * 255)
+        if levels.min() < 0 or levels.max() > 255:
             raise PictureError(
                 f"{self.name} holds floats from {values.min():g} to {values.max():g}: a picture"
                 " of floats goes from 0 (black) to 1 (white); scale it, or save 8 or 16 bits"
@@ -213,7 +208,8 @@ def reading(name: str) -> Iterator[None]:
         raise PictureError(f"{name} does not fit into memory") from None
     # Pillow and numpy are known to raise almost anything on hostile bytes.
     except Exception as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else shown(str(error))
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        why = " ".join(shown(why).split())
         raise PictureError(
             f"{name} cannot be read, it is cut short or damaged: {why or type(error).__name__}"
         ) from None
@@ -314,8 +310,10 @@ def _with_palette(image: Image.Image, colors: Sequence[int]) -> Image.Image:
 
 def _orientation(image: Any) -> int:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    # Pillow is known to raise almost anything on damaged EXIF, which says nothing then.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return image.getexif().get(ExifTags.Base.Orientation, 1)
+    # Pillow is known to warn of damaged EXIF, and to raise almost anything; it says nothing then.
     except Exception:
         return 1
 

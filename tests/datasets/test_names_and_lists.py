@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmdiff_video.datasets.lists import read_list, two_paths
 from mmdiff_video.datasets.loading import find_images, load_images
+from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages, read_classes
 from mmdiff_video.datasets.roots import find_root
@@ -368,3 +369,28 @@ def test_comments_and_odd_characters_in_lists(tmp_path):
     assert read_list(path) == [(3, "#1 photo"), (4, "a\u2028b"), (5, "c\x85d")]
     with pytest.raises(InputError, match="cannot be read"):
         read_list(tmp_path)
+
+
+def test_a_mat_of_nyu_that_is_damaged_or_other(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    from scipy.io import savemat
+
+    path, card = tmp_path / "nyu_depth_v2_labeled.mat", load_image_card("nyu")
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="damaged or no labelled NYU file"):
+        load_images(card, tmp_path, "train", labels_of("depth"))
+    with h5py.File(path, "w") as file:
+        file["images"] = np.zeros((4, 3, 6, 5))
+        file["depths"] = np.ones((4, 6, 5), np.float32)
+    found = load_images(card, tmp_path, "train", labels_of("depth")).images
+    with pytest.raises(PictureError, match=r"picture 1 cannot be read.*images are uint8"):
+        found[0].read()
+    for numbers in ([[0], [1]], [[1], [5]]):
+        savemat(tmp_path / "splits.mat", {"trainNdxs": numbers})
+        with pytest.raises(InputError, match="of 1 to 4"):
+            load_images(card, tmp_path, "train", labels_of("depth"))
+    with pytest.raises(InputError, match="damaged or no split"):
+        load_images(card, tmp_path, "test", labels_of("depth"))
+    (tmp_path / "splits.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b"\xff" * 300)
+    with pytest.raises(InputError, match="damaged or no split"):
+        load_images(card, tmp_path, "train", labels_of("depth"))

@@ -146,7 +146,7 @@ def check_images(
     )
     write_json(out / "report.json", {"usable": report.usable, **_plain(report)})
     print(report.table())
-    print(f"report: {out / 'report.json'}")
+    print(f"report: {shown(out / 'report.json')}")
     return report
 
 
