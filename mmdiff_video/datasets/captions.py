@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmdiff_video.datasets.names import composed
+from mmdiff_video.datasets.names import spelling
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import parse_json, write_text
 
@@ -58,8 +58,8 @@ def caption_finder(root: Path) -> Callable[[str], str | None]:
         InputError: as :func:`read_captions`.
     """
     captions = read_captions(root)
-    alike = {composed(key): caption for key, caption in captions.items()}
-    return lambda key: captions.get(key, alike.get(composed(key)))
+    alike = {spelling(key): caption for key, caption in captions.items()}
+    return lambda key: captions.get(key, alike.get(spelling(key)))
 
 
 def mirrored_caption(caption: str) -> str:

@@ -11,7 +11,7 @@ from mmdiff_video.datasets.captions import write_captions
 from mmdiff_video.datasets.clips.card import load_card
 from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.datasets.loading import load_split
-from mmdiff_video.datasets.names import printable
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.rooms.check import check_any
 
 APPLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100)
@@ -89,7 +89,7 @@ def test_names_that_a_person_would_match_are_matched(rooms_copy, tmp_path, camer
 def test_names_that_are_not_utf8_are_skipped_and_named(rooms_copy, name):
     renamed(rooms_copy, name + b".txt", name + b".mp4")
     ((key, reason),) = load_re10k(rooms_copy, "test").skipped
-    assert key == printable(os.fsdecode(name))
+    assert key == shown(os.fsdecode(name))
     assert reason == "its name is not UTF-8: rename it"
 
 

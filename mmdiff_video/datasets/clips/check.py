@@ -18,7 +18,7 @@ from mmdiff_video.datasets.clips.camera_picture import draw_cameras
 from mmdiff_video.datasets.clips.card import DatasetCard
 from mmdiff_video.datasets.clips.clip import ClipError, LoadedClips, PosedClip
 from mmdiff_video.datasets.clips.world import fit_spans
-from mmdiff_video.datasets.names import printable
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped, listed
@@ -149,15 +149,15 @@ def check_dataset(
     found = Counter(clip.key for report in reports for clip in report.clips)
     report = DatasetReport(
         name=card.name,
-        root=printable(str(root)),
+        root=shown(str(root)),
         splits=reports,
         shared=sorted(key for key, times in found.items() if times > 1),
-        picture=printable(str(picture)) if picture else None,
+        picture=shown(str(picture)) if picture else None,
         captions=captions,
     )
     write_json(out / "report.json", {"usable": report.usable, **_plain(report)})
     print(report.table())
-    print(f"report: {printable(str(out / 'report.json'))}")
+    print(f"report: {shown(str(out / 'report.json'))}")
     if report.picture:
         print(f"camera paths: {report.picture}")
     if captions:
@@ -169,7 +169,7 @@ def _captions_problem(root: Path) -> str | None:
     try:
         read_captions(root)
     except InputError as error:
-        return printable(str(error))
+        return shown(str(error))
     return None
 
 

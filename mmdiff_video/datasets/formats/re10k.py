@@ -25,7 +25,7 @@ from mmdiff_video.datasets.clips.clip import ClipError, LoadedClips, PosedClip
 from mmdiff_video.datasets.formats.camera_track import CameraTrack, read_camera_file
 from mmdiff_video.datasets.formats.frame_sources import PictureFiles, VideoFile, posed_clip
 from mmdiff_video.datasets.formats.pixelsplat import Chunks
-from mmdiff_video.datasets.names import composed, is_hidden, key_problem, printable
+from mmdiff_video.datasets.names import is_hidden, key_problem, shown, spelling
 from mmdiff_video.datasets.video_reader import count_frames
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_aside, write_text
@@ -105,10 +105,10 @@ def _choose(layout: _Layout, keys: list[str], max_clips: int | None, seed: str) 
                     clips.append(layout.open(key))
                     bar.update()
                 except ClipError as error:
-                    skipped.append(Skipped(printable(key), printable(str(error))))
+                    skipped.append(Skipped(shown(key), shown(str(error))))
                 except OSError as error:  # links that lead to themselves, missing permissions
                     reason = f"'{error.filename}' cannot be read: {error.strerror}"
-                    skipped.append(Skipped(printable(key), printable(reason)))
+                    skipped.append(Skipped(shown(key), shown(reason)))
     return LoadedClips(sorted(clips, key=lambda clip: clip.key), sorted(skipped))
 
 
@@ -147,8 +147,8 @@ class _CameraFiles:
             return exact
         if folder not in self._listed:
             videos = _files(folder, _VIDEO) if folder.is_dir() else {}
-            self._listed[folder] = {composed(stem): path for stem, path in videos.items()}
-        found = self._listed[folder].get(composed(key))
+            self._listed[folder] = {spelling(stem): path for stem, path in videos.items()}
+        found = self._listed[folder].get(spelling(key))
         return found if found and found.is_file() else None
 
 
