@@ -55,6 +55,8 @@ def draw_concepts(
         raise InputError("no concepts given; give words such as object,background")
     if prompt is None and image is None:
         raise InputError("nothing to look at: give a prompt to sample from, or an image")
+    if image is not None and not image.is_file():  # a pipe would be waited for
+        raise InputError(f"there is no picture '{image}'")
     model = load_backbone(backbone)
     if image is None:
         assert prompt is not None

@@ -214,7 +214,7 @@ def test_pictures_of_predictions(seg, tmp_path):
 @pytest.mark.parametrize("metres", [65.536, 99.0, 1e6, 3e38])
 def test_depth_that_millimetres_cannot_hold_is_refused_or_an_array(tmp_path, metres):
     values = np.array([[[1.5, metres, 0.0, np.nan, np.inf, -np.inf]]], np.float32)
-    with pytest.raises(InputError, match=r"65\.5 m; give a name that ends in \.npy"):
+    with pytest.raises(InputError, match=r"65\.5 m: give a name that ends in \.npy"):
         Depth.labels.write(tmp_path / "a.png", values, None)
     assert not list(tmp_path.iterdir())
     Depth.labels.write(tmp_path / "a.npy", values, None)
@@ -242,13 +242,22 @@ def test_class_ids_that_eight_bits_cannot_hold_are_refused(tmp_path, seg, label)
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "suffix"),
-    [(0.1, 10, ".png"), (0.0005, 65.535, ".png"), (0.1, 65.54, ".npy"), (0.0001, 1, ".npy")],
+    ("metres", "suffix"),
+    [
+        ([0.1, 10.0], ".png"),
+        ([0.0005, 65.535], ".png"),
+        ([0.1, 65.54], ".npy"),
+        ([0.0001, 1.0], ".npy"),
+        ([0.0, 1.0], ".png"),
+        ([1.0, 2.0**100], ".npy"),
+    ],
 )
-def test_depth_takes_the_file_that_holds_its_whole_range(least, most, suffix):
-    task = Depth(least, most, "none", DepthLossConfig())
-    assert task.suffix == suffix
-    assert ("metres" if suffix == ".npy" else "millimetres") in task.file_format
+def test_depth_takes_the_file_that_holds_it(tmp_path, metres, suffix):
+    task = depth(max_depth=80.0)
+    written = task.write(torch.tensor([[metres]]), tmp_path / "a.b.png")
+    assert written == tmp_path / f"a.b{suffix}"
+    assert list(tmp_path.iterdir()) == [written]
+    assert read_depth(written, unit=0.001)[0, 0].tolist() == pytest.approx(metres, abs=6e-4)
 
 
 def test_depth_decodes_every_finite_output_with_a_finite_derivative():

@@ -227,7 +227,7 @@ def test_a_link_in_place_of_a_result_is_replaced(run):
 
 @pytest.mark.parametrize(
     ("max_depth", "metres", "suffix"),
-    [(10.0, 2.0, ".png"), (65.5, 65.5, ".png"), (65.6, 65.6, ".npy"), (80.0, 70.0, ".npy")],
+    [(10.0, 2.0, ".png"), (80.0, 65.5, ".png"), (80.0, 65.6, ".npy"), (80.0, 70.0, ".npy")],
 )
 def test_depth_is_written_in_a_file_that_holds_it(run, max_depth, metres, suffix):
     Constant.__init__(run, metres, max_depth)
@@ -237,17 +237,38 @@ def test_depth_is_written_in_a_file_that_holds_it(run, max_depth, metres, suffix
         predicted("a.png", "walk.mp4")
     report = read_json(Path("out/report.json"))
     assert report["written"]["a.png"] == f"out/a{suffix}"
+    assert "millimetres" in report["format"]
+    assert "(.npy) in metres" in report["format"]
     frames = sorted(Path("out/walk").iterdir())
     assert [path.name for path in frames] == [f"{i:06d}{suffix}" for i in range(3)]
     for path in (Path(f"out/a{suffix}"), *frames):
         if suffix == ".npy":
-            assert "metres" in report["format"]
             values = np.load(path)
             assert (values.dtype, values.shape) == (np.float32, (16, 24))
             assert (values == np.float32(metres)).all()
         else:
-            assert "millimetres" in report["format"]
             assert (np.asarray(Image.open(path)) == round(metres * 1000)).all()
+
+
+def test_a_result_of_another_ending_takes_the_place_of_the_earlier_one(run):
+    pictures("a.png", "b.png")
+    Path("out").mkdir()
+    Path("out/b.npy").write_text("theirs")
+    for metres, suffix in ((2.0, ".png"), (70.0, ".npy"), (2.0, ".png")):
+        Constant.__init__(run, metres, 80.0)
+        predicted("a.png")
+        assert [p.name for p in sorted(Path("out").glob("a.*"))] == [f"a{suffix}"]
+    predicted("b.png")
+    assert Path("out/b.npy").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"written": 7}', '{"written": {"a": ["x"]}}', "\xff"])
+def test_a_report_of_somebody_else_is_no_hindrance(run, text: str):
+    pictures("a.png")
+    Path("out").mkdir()
+    Path("out/report.json").write_text(text, encoding="latin-1")
+    predicted("a.png")
+    assert list(read_json(Path("out/report.json"))["written"]) == ["a.png"]
 
 
 def test_nothing_to_predict_is_a_sentence_with_the_first_reason(run):
