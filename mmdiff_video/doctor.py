@@ -20,7 +20,7 @@ _PLAIN_LIBRARIES = (
     "sentencepiece",
     "protobuf",
     "ftfy",
-    "omegaconf",
+    "pyyaml",
     "numpy",
     "kornia",
     "imageio",

@@ -32,12 +32,14 @@ def test_an_image_gets_one_overlay_a_concept(
     arguments = ["concepts", "--image", str(photo), "--concepts", "red ball,wall"]
     assert main([*arguments, "--backbone", folders["flux"], "--out", str(tmp_path / "maps")]) == 0
     written = capsys.readouterr().out.split()
-    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == [
+    assert sorted(p.name for p in (tmp_path / "maps").glob("[!.]*")) == [
         "0-red-ball.png",
         "1-wall.png",
         "concepts.png",
     ]
-    assert {Path(name).name for name in written} == {p.name for p in (tmp_path / "maps").iterdir()}
+    assert {Path(name).name for name in written} == {
+        p.name for p in (tmp_path / "maps").glob("[!.]*")
+    }
     # 32 x 48 pixels by default, in the photo's own shape: 9 to 16
     with Image.open(tmp_path / "maps" / "1-wall.png") as overlay:
         assert overlay.size == (48, 32)

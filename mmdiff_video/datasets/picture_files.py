@@ -96,8 +96,11 @@ def read_label(path: Path) -> StoredLabel:
 
 def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write a picture uint8 [H, W, 3] in one step."""
+    # in memory first: Pillow does not notice where a disk takes only part of a JPEG
+    encoded = BytesIO()
+    Image.fromarray(picture).save(encoded, format="JPEG", quality=95)
     with write_aside(path, flush=False) as aside:
-        Image.fromarray(picture).save(aside, quality=95)
+        aside.write_bytes(encoded.getvalue())
 
 
 def write_label(path: Path, values: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> None:

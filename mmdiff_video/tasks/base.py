@@ -105,6 +105,8 @@ class Task(ABC):
         metrics: name -> whether more is better; the columns of its tables.
         decimals: of its figures in tables.
         outputs: channels K of the head's output.
+        suffix: of the files that :meth:`write` makes.
+        file_format: what they hold, for reports.
     """
 
     name: ClassVar[str]
@@ -115,6 +117,8 @@ class Task(ABC):
     metrics: ClassVar[Mapping[str, bool]]
     decimals: ClassVar[int] = 4
     outputs: int
+    suffix: str = ".png"
+    file_format: str = "PNG"
 
     @classmethod
     @abstractmethod
@@ -166,7 +170,16 @@ class Task(ABC):
         """Colour what is wrong: uint8 [H, W, 3]; grey where the truth is unknown."""
 
     def write(self, prediction: Tensor, path: Path) -> None:
-        """Write a prediction [C, H, W] to a PNG that other programs read, in one step."""
+        """Write a prediction [C, H, W] to a file that other programs read, in one step.
+
+        Args:
+            prediction: as :meth:`decode` gives it.
+            path: ends in ``suffix``.
+
+        Raises:
+            InputError: a value that the file cannot hold.
+            OSError: the file cannot be written.
+        """
         self.labels.write(path, prediction.cpu().numpy(), None)
 
 

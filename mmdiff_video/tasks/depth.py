@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmdiff_video.checks import check_fields
 from mmdiff_video.datasets.picture_files import (
+    ARRAY,
     SIXTEEN_BITS,
     PictureError,
     read_label,
@@ -23,6 +24,7 @@ from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_aside
 from mmdiff_video.pictures import colorize_depth, depth_range, to_uint8
 from mmdiff_video.tasks.base import (
     Constant,
@@ -43,9 +45,14 @@ _DELTA = 1.25
 _LARGEST_LOG = 88.0
 """Of float32: exp(88) is 1.7e38."""
 
+_MOST_MILLIMETRES = 65535
+"""In 16 bits."""
+
 
 class DepthLabels(Labels):
-    """Metres along the optical axis: float32 [1, H, W], 0 where unknown; 16-bit grey PNG.
+    """Metres along the optical axis: float32 [1, H, W], 0 where unknown.
+
+    16-bit grey PNG; or a float array ``.npy`` [H, W] in metres, 0 or not finite where unknown.
 
     A crop that is enlarged shows its depth divided by the enlargement, as if the camera had come
     nearer (Eigen et al. 2014), so that the focal length stays that of the whole picture.
@@ -53,13 +60,30 @@ class DepthLabels(Labels):
 
     name: ClassVar[str] = "depth"
     folder: ClassVar[str] = "depth"
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy")
 
     def decoder(self, card: ImageCard, classes: Classes | None) -> Decode:
         return functools.partial(read_depth, unit=card.depth_unit)
 
     def write(self, path: Path, values: NDArray[Any], classes: Classes | None) -> None:
-        """Write a 16-bit PNG in millimetres."""
-        write_label(path, np.clip(values[0] * 1000 + 0.5, 0, 65535).astype(np.uint16))
+        """Write float32 metres to a ``.npy``, or a 16-bit PNG in millimetres.
+
+        Raises:
+            InputError: a depth that 16 bits of millimetres cannot hold.
+        """
+        metres = np.where(np.isfinite(values[0]), values[0], 0).astype(np.float32)
+        if path.suffix == ".npy":
+            with write_aside(path, flush=False) as aside:
+                np.save(aside, metres)
+            return
+        with np.errstate(over="ignore"):
+            millimetres = np.floor(metres.clip(0) * np.float32(1000) + np.float32(0.5))
+        if millimetres.max(initial=0) > _MOST_MILLIMETRES:
+            raise InputError(
+                f"'{path}' would hold a depth of {metres.max():.1f} m: 16 bits of millimetres end"
+                " at 65.5 m; give a name that ends in .npy"
+            )
+        write_label(path, millimetres.astype(np.uint16))
 
     def drawn(self, view: DrawnView) -> NDArray[Any]:
         return view.depth[None]
@@ -77,16 +101,26 @@ class DepthLabels(Labels):
 
 
 def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
-    """Read a 16-bit depth picture: float32 [1, H, W] in metres, 0 where there is none.
+    """Read depth: float32 [1, H, W] in metres, 0 where there is none.
 
     Args:
-        path: the picture.
-        unit: metres of one step of its values.
+        path: a 16-bit grey picture, or a float array ``.npy`` [H, W] in metres.
+        unit: metres of one step of a picture's values.
 
     Raises:
-        PictureError: unreadable, or not of 16 bits.
+        PictureError: unreadable, a picture that is not of 16 bits, or another array.
     """
     stored = read_label(path)
+    if stored.mode == ARRAY:
+        values = stored.values
+        if values.ndim != 2 or values.dtype.kind != "f":
+            raise PictureError(
+                f"{path.name} is {values.dtype} {list(values.shape)}: depth is a float array"
+                " [H, W] in metres"
+            )
+        with np.errstate(over="ignore"):
+            metres = values.astype(np.float32)
+        return np.where(np.isfinite(metres), metres, 0)[None]
     if stored.mode not in SIXTEEN_BITS:
         bits = "8-bit " if stored.mode in ("L", "P", "RGB", "RGBA", "1") else ""
         raise PictureError(
@@ -150,6 +184,9 @@ class Depth(Task):
     The head gives the log of the depth relative to the geometric middle of the last decade, about a
     third of the largest depth.
 
+    Predictions are written as 16-bit millimetres where those hold the whole range, else as float32
+    metres.
+
     Args:
         min_depth, max_depth: metres; truth beyond is neither trained on nor scored, and predictions
             are clipped.
@@ -174,6 +211,11 @@ class Depth(Task):
         self.min_depth, self.max_depth, self.eval_crop = min_depth, max_depth, eval_crop
         self.weights = loss
         self.outputs = 1
+        # 0 millimetres would mean that nothing is known
+        if min_depth * 1000 < 0.5 or max_depth * 1000 > _MOST_MILLIMETRES:
+            self.suffix, self.file_format = ".npy", "float32 array [H, W] in metres"
+        else:
+            self.suffix, self.file_format = ".png", "16-bit grey PNG in millimetres"
         self._middle = math.log(max_depth) - 0.5 * math.log(10)
 
     @classmethod

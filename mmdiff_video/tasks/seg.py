@@ -21,6 +21,7 @@ from mmdiff_video.datasets.picture_files import (
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
+from mmdiff_video.errors import InputError
 from mmdiff_video.tasks.base import (
     UNKNOWN,
     Constant,
@@ -44,7 +45,17 @@ class ClassLabels(Labels):
         return functools.partial(read_classes, classes=len(classes.names), void=classes.void)
 
     def write(self, path: Path, values: NDArray[Any], classes: Classes | None) -> None:
+        """Write an 8-bit palette PNG.
+
+        Raises:
+            InputError: an id beyond 255.
+        """
         assert classes is not None
+        if values.size and not 0 <= values.min() <= values.max() <= 255:
+            raise InputError(
+                f"'{path}' would hold class ids from {values.min()} to {values.max()}: an 8-bit PNG"
+                " holds 0 to 255"
+            )
         write_label(path, values[0].astype(np.uint8), classes.palette())
 
     def drawn(self, view: DrawnView) -> NDArray[Any]:
@@ -128,6 +139,7 @@ class Segmentation(Task):
     concepts: ClassVar[tuple[str, ...]] = ("object", "background", "detail", "edges")
     metrics: ClassVar[Mapping[str, bool]] = {"mIoU": True, "accuracy": True}
     decimals: ClassVar[int] = 2
+    file_format = "8-bit palette PNG of class ids"
 
     def __init__(self, classes: Classes, loss: SegLossConfig):
         self.classes = classes

@@ -223,7 +223,8 @@ def write_video(file: Path, pictures: Iterable[NDArray[np.uint8]], width: int, h
     """Encode uint8 [H, W, 3] pictures as H.264, one video frame each, nearly lossless."""
     import av
 
-    with av.open(str(file), "w") as container:
+    # "file:" lets names hold colons, which else stand for protocols
+    with av.open(f"file:{file}", "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(_FPS))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         # One thread makes the same bytes everywhere; a key frame every 10 makes seeking cheap.
