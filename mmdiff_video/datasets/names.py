@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmdiff_video.errors import InputError
 
-_UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of control characters, lone surrogates, and separators of lines."""
+_UNSHOWN = ("Cc", "Cs")
+"""Unicode's categories of control characters and of lone surrogates."""
 
 _MOST_BYTES = 200
 """Of a key: file systems take names of 255, and results add to it."""

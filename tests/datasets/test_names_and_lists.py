@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmdiff_video.datasets.lists import read_list, two_paths
 from mmdiff_video.datasets.loading import find_images, load_images
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages, read_classes
@@ -206,7 +207,7 @@ def test_lines_of_voc_that_cannot_be_used(tmp_path):
     root = voc(tmp_path / "voc", ["a.jpg"], ["a.png"], "\n".join(lines))
     loaded = load("voc", root, "seg")
     assert keys(loaded) == ["a"]
-    assert [key for key, _ in loaded.skipped] == lines[1:]
+    assert [key for key, _ in loaded.skipped] == [shown(line) for line in lines[1:]]
     reasons = [reason for _, reason in loaded.skipped]
     assert reasons[0] == "it comes twice, and is taken once"
     assert all("leads out of" in reasons[i] for i in (3, 4, 5))
