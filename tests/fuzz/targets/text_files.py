@@ -2,7 +2,6 @@
 
 import json
 import random
-import unicodedata
 from pathlib import Path
 
 from fuzz.harness import Case, require, require_sentence, target
@@ -11,6 +10,7 @@ from PIL import Image
 
 from mmdiff_video.datasets.captions import CaptionFile, read_captions, write_captions
 from mmdiff_video.datasets.loading import load_images
+from mmdiff_video.datasets.names import key_of
 from mmdiff_video.datasets.picture_files import PictureError, is_picture
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.pictures.labelled import LoadedImages, read_classes
@@ -256,12 +256,12 @@ def picture_folders(case: Case) -> None:
     if rng.random() < 0.1:
         (part / folders[1] / "alone.png").touch()
     there = [p for p in (part / folders[0]).iterdir() if is_picture(p)]
-    pictures = {unicodedata.normalize("NFC", p.stem) for p in there}
+    pictures = {key_of(p.stem) for p in there}
     card = load_image_card("duts" if duts else "folders")
     with case.refusable(InputError, naming=str(case.folder), echoed=["n\nl"]):
         loaded = load_images(card, case.folder, "test", TASKS["saliency"].labels)
         keys = [*(image.key for image in loaded.images), *(entry.key for entry in loaded.skipped)]
-        told = {unicodedata.normalize("NFC", key) for key in keys}
+        told = {key_of(key) for key in keys}
         require(told >= pictures, f"{sorted(pictures - told)} vanished")
         for image in loaded.images:
             try:
