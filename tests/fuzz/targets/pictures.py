@@ -159,4 +159,5 @@ def picture_modes(case: Case) -> None:
     found = read_rgb(path)
     require(found.shape == (12, 20, 3), f"a picture {found.shape}")
     require(found.max() > 200, f"too dark: {found.max()}")
-    require(found.min() < 60, f"too bright: {found.min()}")
+    # what is laid over white may be bright everywhere
+    require(found.min() < 60 or mode in ("LA", "RGBA"), f"too bright: {found.min()}")
