@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from mmdiff_video.backbones.describe import describe
 from mmdiff_video.config import ConfigSource, Override, load_config
 from mmdiff_video.errors import InputError, unknown_name
-from mmdiff_video.files import read_json, refuse_links, write_json
-from mmdiff_video.locks import sole_writer
+from mmdiff_video.files import read_json, refuse_links, remove_partials, write_json
+from mmdiff_video.outputs import results_file
 from mmdiff_video.resources import find_config
 from mmdiff_video.skipped import Skipped
 
@@ -148,14 +148,16 @@ def open_run(folder: Path | str, *kinds: str) -> Run:
 def scoring(folder: Path, report: str) -> Iterator[Path]:
     """Hold a run's report, the file REPORT.json and the pictures in REPORT/, for this process.
 
-    A run may be scored while it is trained, and twice at once on different splits.
+    A run may be scored while it is trained, and twice at once on different splits. What a killed
+    process left unfinished of the report goes.
 
     Raises:
         InputError: another process scores it for the same report, or there is a link in its folder.
     """
     refuse_links(folder)
     path = folder / f"{report}.json"
-    with sole_writer(path, "scoring"):
+    with results_file(path, "scoring"):
+        remove_partials(folder / report)
         yield path
 
 

@@ -12,6 +12,7 @@ from mmdiff_video.dense.setup import resolve_dense_config
 from mmdiff_video.dense.task_data import TaskData
 from mmdiff_video.dense.train import train_dense
 from mmdiff_video.errors import InputError
+from mmdiff_video.outputs import refuse_link
 from mmdiff_video.process import processes
 from mmdiff_video.runs import CONFIG, Run, open_run
 from mmdiff_video.tasks import join_tasks, task_named
@@ -92,6 +93,8 @@ def predict_with(
     if (Path(run) / CONFIG).is_file():  # else a Hub id; predict_paths refuses what is neither
         opened = open_run(run, "dense", "joint")
         if opened.facts.kind == "joint":
+            for folder in _folders(opened):
+                refuse_link(out / folder.name)
             return [
                 predict_paths(folder, paths, out / folder.name, prompt=prompt)
                 for folder in _folders(opened)

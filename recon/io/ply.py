@@ -149,7 +149,10 @@ def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> 
     """Write columns of equal length, bit for bit, as the properties of a ``vertex`` element.
 
     The file appears complete or not at all: it is written beside its place and then renamed. Its
-    folder is made.
+    folder is made. Where a kill leaves the unfinished file, its name starts with ``.partial-``.
+
+    Raises:
+        OSError: it cannot be written; names ``path``, whose old content stays.
     """
     path = Path(path)
     layout = np.dtype([(name, column.dtype.newbyteorder("<")) for name, column in fields.items()])
@@ -161,12 +164,14 @@ def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> 
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}", *properties]
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not by tempfile, whose files only their owner may read.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name[-32:]}")
     try:
         with aside.open("xb") as file:
             file.write("\n".join([*header, "end_header\n"]).encode("ascii"))
             file.write(table.tobytes())
         os.replace(aside, path)
+    except OSError as error:  # of a full disk it names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         aside.unlink(missing_ok=True)
 
