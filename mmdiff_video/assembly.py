@@ -14,7 +14,7 @@ from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone
 from mmdiff_video.config import record_config
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.source import FeatureSource, ReadsFeatures
-from mmdiff_video.process import processes
+from mmdiff_video.process import processes, writing_together
 from mmdiff_video.runs import CONFIG, RunFacts
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.tables import format_bytes, format_count, format_table
@@ -169,8 +169,14 @@ def train_run(training: Training, out: Path, *, resume: bool = False) -> TrainRe
         resume: go on from its newest checkpoint.
 
     Raises:
-        InputError: as :class:`Trainer` and its :meth:`~Trainer.fit`.
+        InputError: as :class:`Trainer` and its :meth:`~Trainer.fit`; or another program trains
+            there.
     """
+    with writing_together(out, "training"):
+        return _train_alone(training, out, resume)
+
+
+def _train_alone(training: Training, out: Path, resume: bool) -> TrainResult:
     setup = training.setup
     trainer = Trainer(
         out,

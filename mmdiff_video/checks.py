@@ -1,6 +1,7 @@
 """Checks of single numbers, shared by the settings of all components."""
 
 import math
+import re
 from typing import Any
 
 from mmdiff_video.errors import InputError
@@ -49,6 +50,23 @@ def check_seed(name: str, value: int) -> None:
     """
     if not 0 <= value <= LARGEST_SEED:
         raise InputError(f"{name} is {value}: a seed must be from 0 to 2^63 - 1")
+
+
+def check_name(name: str, value: str) -> None:
+    """Refuse what cannot be the name of a folder in another one, such as ``../x``.
+
+    Args:
+        name: of the setting, as for :func:`check_least`.
+        value: of the setting.
+
+    Raises:
+        InputError: names the setting.
+    """
+    if not re.fullmatch(r"(?!\.)[\w. -]{1,100}", value):
+        raise InputError(
+            f"{name} is '{value}': it names a folder, so it must be of letters, digits, '-', '_'"
+            " and dots, and not begin with one"
+        )
 
 
 def check_fields(config: Any, prefix: str, **least: float) -> None:

@@ -1,8 +1,10 @@
 """Write files so that a reader never meets half of one: write aside, flush to disk, rename."""
 
 import errno
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -32,6 +34,9 @@ DISK_REFUSES = frozenset(
 
 _PROBE_BYTES = 1 << 20
 """What a disk must take to count as one that takes more."""
+
+_LONGEST_NAME = 150
+"""Bytes of a file name made from a key: with an ending still below the 255 of file systems."""
 
 
 @contextmanager
@@ -115,7 +120,7 @@ def _refusal(error: Exception, aside: Path) -> tuple[int, Path] | None:
     if not isinstance(error, OSError) or error.errno is None:
         return _disk_refusal(aside)
     if isinstance(error.filename, str | bytes):
-        file = Path(os.fsdecode(error.filename))
+        file = Path(os.fsdecode(error.filename).removeprefix("file:"))  # as FFmpeg is given names
         return (error.errno, file) if file.is_relative_to(aside) else None
     return (error.errno, aside) if error.errno in DISK_REFUSES else None
 
@@ -131,16 +136,34 @@ def _disk_refusal(aside: Path) -> tuple[int, Path] | None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder so that a reader meets all of it or nothing."""
+    """Delete a folder so that a reader meets all of it or nothing; of a link, the link alone."""
     aside = _aside(path)
     os.replace(path, aside)
-    shutil.rmtree(aside)
+    _remove(aside)
 
 
 def remove_partials(folder: Path) -> None:
     """Delete what killed processes left unfinished in a folder that nobody writes to now."""
     for left in folder.glob(f"{PARTIAL}*"):
         _remove(left)
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder from which a link leads elsewhere, before anything is written through it.
+
+    Unfinished files that are links are left to :func:`remove_partials`.
+
+    Raises:
+        InputError: names the link.
+    """
+    for above, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(above, name)
+            if path.is_symlink() and not name.startswith(PARTIAL):
+                raise InputError(
+                    f"'{path}' is a link to '{os.readlink(path)}', and what is written in"
+                    f" '{folder}' must stay there: remove the link, or choose another folder"
+                )
 
 
 def remove_partials_of(path: Path) -> None:
@@ -160,11 +183,18 @@ def remove_stale_partials(folder: Path) -> None:
                 _remove(left)
 
 
-def _remove(left: Path) -> None:
-    if left.is_dir() and not left.is_symlink():
-        shutil.rmtree(left)
-    else:
-        left.unlink(missing_ok=True)
+def file_name(key: str) -> str:
+    """Turn a key into the name of a file, without ending: another one for every key.
+
+    Keys come from data sets and users, and may hold slashes, line breaks and more than a name has
+    room for.
+    """
+    plain = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|\ud800-\udfff]", "_", key)
+    name = plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    if name and name == key and not name.startswith("."):
+        return name
+    digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{name.lstrip('.')}-{digest}"
 
 
 def read_text(path: Path) -> str:
@@ -233,6 +263,14 @@ def write_json(path: Path, value: Any) -> None:
     """
     # outside ASCII there are only strings, where \udcNN is how JSON spells a lone surrogate
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder or a file; of a link, the link and not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _aside(path: Path) -> Path:

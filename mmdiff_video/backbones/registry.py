@@ -103,7 +103,7 @@ def fingerprint_files(folder: Path, paths: Iterable[Path]) -> str:
         if not path.is_file():
             continue
         size = path.stat().st_size
-        digest.update(f"{relative.as_posix()}\0{size}\0".encode())
+        digest.update(f"{relative.as_posix()}\0{size}\0".encode(errors="surrogatepass"))
         with path.open("rb") as file:
             if size <= 64 * 2**20:
                 digest.update(file.read())

@@ -13,10 +13,16 @@ from mmdiff_video.backbones import load_backbone
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.backbones.types import Generated
-from mmdiff_video.dense.inputs import REPORT
 from mmdiff_video.dense.model import concepts_of
 from mmdiff_video.dense.pipeline import DenseModel
-from mmdiff_video.dense.results import check_frames_folder, write_picture, write_video
+from mmdiff_video.dense.results import (
+    REPORT,
+    check_frames_folder,
+    remove_other_form,
+    write_picture,
+    write_video,
+    written_before,
+)
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.outputs import results_folder
@@ -86,7 +92,7 @@ def _generate(
     sample: SampleConfig,
     heads: Sequence[str],
 ) -> list[Path]:
-    models = list(places.values())
+    models, before = list(places.values()), written_before(out)
     found = sample_for(sampler, models, prompt, sample)
     frames = to_uint8(found.video[0].permute(1, 2, 3, 0))  # [T, H, W, 3]
     written = [out / ("sample.png" if len(frames) == 1 else "sample.mp4")]
@@ -100,6 +106,7 @@ def _generate(
             written.append(write_picture(model, frames[0], predictions[0], out / name))
         else:
             written.append(write_video(model, [(frames, predictions)], out / name, _FPS))
+        remove_other_form(written[-1], before)
     write_json(
         out / REPORT,
         {
@@ -108,6 +115,7 @@ def _generate(
             "untrained_backbone": sampler.untrained,
             "seed": sample.seed,
             "heads": dict(zip(places, heads, strict=True)),
+            "written": [str(path) for path in written],
             "formats": {name: model.setup.task.file_format for name, model in places.items()},
             "asked_timesteps": list(found.features.timesteps),
             "read_at_sigmas": [float(s) for s in found.features.sigmas],

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmdiff_video.datasets.picture_files import is_picture
-from mmdiff_video.dense.results import results_of
+from mmdiff_video.dense.results import REPORT, results_of
 from mmdiff_video.skipped import Skipped
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".ts", ".mts")
 """How names of videos end, in small or capital letters."""
-
-REPORT = "report.json"
-"""The file beside the results."""
 
 
 class Input(NamedTuple):

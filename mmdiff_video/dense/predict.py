@@ -21,9 +21,17 @@ from mmdiff_video.datasets.video_reader import (
     frame_rate,
     iterate_frames,
 )
-from mmdiff_video.dense.inputs import REPORT, Input, find_inputs
+from mmdiff_video.dense.inputs import Input, find_inputs
 from mmdiff_video.dense.pipeline import DenseModel
-from mmdiff_video.dense.results import check_frames_folder, results_of, write_picture, write_video
+from mmdiff_video.dense.results import (
+    REPORT,
+    check_frames_folder,
+    remove_other_form,
+    results_of,
+    write_picture,
+    write_video,
+    written_before,
+)
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import DISK_REFUSES, write_json
 from mmdiff_video.outputs import results_folder
@@ -124,10 +132,13 @@ def predict_paths(
     fault: Exception | None = None
     folders = {one.place.parts[0] for one in inputs if len(one.place.parts) > 1}
     with results_folder(out, "predict", *sorted(folders)), report.kept():
+        before = written_before(out)
         for one in tqdm(inputs, desc="predict", unit="input", disable=None):
             try:
                 work = _video if one.video else _picture
-                report.written[str(one.path)] = str(work(model, one.path, out / one.place, prompt))
+                result = work(model, one.path, out / one.place, prompt)
+                remove_other_form(result, before)
+                report.written[str(one.path)] = str(result)
             except (PictureError, VideoError, InputError) as error:
                 report.skipped.append(Skipped(str(one.path), str(error)))
             # one file must not cost the work on all others, whatever a library makes of it

@@ -1,7 +1,7 @@
 """The files of dense predictions: maps that programs read, and overlays for people."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -13,12 +13,15 @@ from torch import Tensor
 from mmdiff_video.dense.pictures import overlay
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import remove_folder, write_folder_aside
+from mmdiff_video.files import read_json, remove_folder, write_folder_aside
 from mmdiff_video.outputs import refuse_link
 from mmdiff_video.pictures import save_png, save_video, stamp
 
+REPORT = "report.json"
+"""The file beside the results."""
+
 _SUFFIXES = (".png", ".npy")
-"""Of maps; which one a run writes is its task's choice."""
+"""Of maps: PNG, and arrays where that cannot hold the values."""
 
 
 def results_of(place: Path, video: bool) -> list[Path]:
@@ -31,6 +34,28 @@ def results_of(place: Path, video: bool) -> list[Path]:
     if video:
         return [place, _beside(place, "_overlay.mp4")]
     return [_beside(place, "_overlay.png"), *(_beside(place, suffix) for suffix in _SUFFIXES)]
+
+
+def written_before(out: Path) -> frozenset[str]:
+    """List the results that a folder's report names; none where there is no such report."""
+    try:
+        written = read_json(out / REPORT)["written"]
+        return frozenset(map(str, written.values() if isinstance(written, dict) else written))
+    except (OSError, ValueError, TypeError, KeyError):
+        return frozenset()
+
+
+def remove_other_form(result: Path, before: Collection[str]) -> None:
+    """Remove an earlier result that a new one, of another ending, stands in place of.
+
+    Args:
+        result: the new one.
+        before: what :func:`written_before` lists; nothing else is touched.
+    """
+    for suffix in _SUFFIXES:
+        other = result.with_suffix(suffix)
+        if result.suffix in _SUFFIXES and other != result and str(other) in before:
+            other.unlink(missing_ok=True)
 
 
 def check_frames_folder(place: Path) -> None:
@@ -68,9 +93,7 @@ def write_picture(
     """
     painted = _painted(model, image, prediction, prediction)
     save_png(Image.fromarray(painted), _beside(place, "_overlay.png"))
-    target = _beside(place, model.setup.task.suffix)
-    model.setup.task.write(prediction, target)
-    return target
+    return model.setup.task.write(prediction, _beside(place, ".png"))
 
 
 def write_video(
@@ -99,8 +122,7 @@ def write_video(
         for frames, predictions in clips:
             like = predictions if like is None else like
             for frame, prediction in zip(frames, predictions, strict=True):
-                name = f"{next(number):06d}{model.setup.task.suffix}"
-                model.setup.task.write(prediction, folder / name)
+                model.setup.task.write(prediction, folder / f"{next(number):06d}.png")
                 yield _painted(model, frame, prediction, like)
 
     with write_folder_aside(place) as aside:

@@ -26,6 +26,9 @@ from recon.trajectories import TRAJECTORIES
 
 logger = logging.getLogger(__name__)
 
+_MOST_FPS = 1000
+"""Frames a second that players, and the reader of videos here, believe."""
+
 
 def render_scene(
     run: Path,
@@ -66,6 +69,8 @@ def render_scene(
     for name, value in {"frames": num_frames, "fps": fps, "scale": scale}.items():
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, not {value}")
+    if fps > _MOST_FPS:
+        raise InputError(f"fps must be at most {_MOST_FPS}, not {fps}")
     if ply is not None and os.path.realpath(ply) == os.path.realpath(out):
         raise InputError(f"the video and the Gaussians cannot both be written to '{out}'")
     reconstructor = Reconstructor.from_run(run, data_root)

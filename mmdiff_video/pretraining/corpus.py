@@ -159,6 +159,11 @@ def open_corpora(config: CorpusConfig) -> dict[str, Corpus]:
     }
 
 
+def holds_corpus(folder: str | None) -> bool:
+    """Whether a folder has been made a corpus, finished or not."""
+    return folder is not None and (Path(folder) / _MANIFEST).is_file()
+
+
 def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
     """Draw the shards that are missing; returns the folder.
 

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import nn
 
@@ -12,10 +13,10 @@ from mmdiff_video.config import load_config, record_config
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import remove_partials
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
-from mmdiff_video.pretraining.corpus import CorpusConfig, make_corpus
+from mmdiff_video.pretraining.corpus import CorpusConfig, holds_corpus, make_corpus
 from mmdiff_video.pretraining.rooms import RoomSource
 from mmdiff_video.pretraining.sealed import check_weights
-from mmdiff_video.process import processes, this_device
+from mmdiff_video.process import processes, this_device, writing_together
 from mmdiff_video.training import Trainer, checkpoints, load_model
 from mmdiff_video.training.checkpoint import load_state
 from mmdiff_video.training.precision import settle_precision
@@ -27,12 +28,27 @@ CONFIG = "config.yaml"
 
 Config = TypeVar("Config", VAEConfig, DiTConfig)
 Stage = TypeVar("Stage", bound=StageConfig)
+P = ParamSpec("P")
+
+
+def alone_in_folder(
+    train: Callable[Concatenate[Config, Path, P], None],
+) -> Callable[Concatenate[Config, Path, P], None]:
+    """Let a training hold its run folder from the beginning to the end."""
+
+    @wraps(train)
+    def held(config: Config, out: Path, *args: P.args, **kwargs: P.kwargs) -> None:
+        with writing_together(out, "pretraining"):
+            train(config, out, *args, **kwargs)
+
+    return held
 
 
 def open_run(config: Config, out: Path, *, resume: bool) -> Config:
     """Make the corpora and write down the config, with their folders and the precision chosen.
 
-    A run that goes on uses the corpora that it began with, and keeps to the precision.
+    A run that goes on keeps to the precision that it began in, and uses the corpora that it began
+    with, where they still are: what it says of folders does not decide where others are drawn.
 
     Raises:
         InputError: there is a run in the folder already, or none to resume, or a stage has done
@@ -57,7 +73,7 @@ def open_run(config: Config, out: Path, *, resume: bool) -> Config:
     began = _corpora(before) if before else {}
     with processes().main_process_first():
         for stage, corpus in _corpora(config).items():
-            if corpus.dir is None and stage in began:
+            if corpus.dir is None and stage in began and holds_corpus(began[stage].dir):
                 corpus = replace(corpus, dir=began[stage].dir)
             folder = make_corpus(corpus, RoomSource()).resolve()
             config = _with_corpus(config, stage, replace(corpus, dir=str(folder)))

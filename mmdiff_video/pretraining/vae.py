@@ -24,7 +24,12 @@ from mmdiff_video.pretraining.reports import (
     origin,
     training_hours,
 )
-from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
+from mmdiff_video.pretraining.runs import (
+    alone_in_folder,
+    open_run,
+    starting_weights,
+    train_stages,
+)
 from mmdiff_video.pretraining.sealed import seal_weights
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae_loss import VAELoss, to_video
@@ -43,6 +48,7 @@ _SHEET_CLIPS = 4
 _STATISTICS_CLIPS = 512
 
 
+@alone_in_folder
 def train_vae(
     config: VAEConfig, out: Path, *, resume: bool = False, init: Path | None = None
 ) -> None:

@@ -71,18 +71,18 @@ class DepthLabels(Labels):
         Raises:
             InputError: a depth that 16 bits of millimetres cannot hold.
         """
-        metres = np.where(np.isfinite(values[0]), values[0], 0).astype(np.float32)
+        metres = np.where(np.isfinite(values[0]), values[0], 0).clip(0).astype(np.float32)
         if path.suffix == ".npy":
             with write_aside(path, flush=False) as aside:
                 np.save(aside, metres)
             return
-        millimetres = np.floor(metres.clip(0) * np.float32(1000) + np.float32(0.5))
-        if millimetres.size and millimetres.max() > _MOST_MILLIMETRES:
+        if not _millimetres_hold(metres):
+            known = metres[metres > 0]
             raise InputError(
-                f"'{path}' would hold a depth of {metres.max():.1f} m: 16 bits of millimetres end"
-                " at 65.5 m; give a name that ends in .npy"
+                f"'{path}' would hold depths of {known.min():.2g} to {known.max():.4g} m, and 16"
+                " bits of millimetres 0.001 to 65.5 m: give a name that ends in .npy"
             )
-        write_label(path, millimetres.astype(np.uint16))
+        write_label(path, _millimetres(metres).astype(np.uint16))
 
     def drawn(self, view: DrawnView) -> NDArray[Any]:
         return view.depth[None]
@@ -97,6 +97,17 @@ class DepthLabels(Labels):
 
     def tally(self, classes: Classes | None) -> "_DepthTally":
         return _DepthTally()
+
+
+def _millimetres(metres: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return np.floor(metres * np.float32(1000) + np.float32(0.5))
+
+
+def _millimetres_hold(metres: NDArray[np.float32]) -> bool:
+    """Whether 16 bits hold depths; what is known must not become 0, which says that it is not."""
+    rounded = _millimetres(metres)
+    return bool(rounded.max(initial=0) <= _MOST_MILLIMETRES and (rounded[metres > 0] > 0).all())
 
 
 def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
@@ -183,9 +194,6 @@ class Depth(Task):
     The head gives the log of the depth relative to the geometric middle of the last decade, about a
     third of the largest depth.
 
-    Predictions are written as 16-bit millimetres where those hold the whole range, else as float32
-    metres.
-
     Args:
         min_depth, max_depth: metres; truth beyond is neither trained on nor scored, and predictions
             are clipped.
@@ -198,6 +206,9 @@ class Depth(Task):
     losses: ClassVar[type[LossConfig]] = DepthLossConfig
     head: ClassVar[str] = "dpt"
     concepts: ClassVar[tuple[str, ...]] = ("depth", "surface", "object", "near", "far")
+    file_format: ClassVar[str] = (
+        "16-bit grey PNG in millimetres; float32 array (.npy) in metres where that cannot hold it"
+    )
     metrics: ClassVar[Mapping[str, bool]] = {
         "AbsRel": False,
         "RMSE": False,
@@ -210,11 +221,6 @@ class Depth(Task):
         self.min_depth, self.max_depth, self.eval_crop = min_depth, max_depth, eval_crop
         self.weights = loss
         self.outputs = 1
-        # 0 millimetres would mean that nothing is known
-        if min_depth * 1000 < 0.5 or max_depth * 1000 > _MOST_MILLIMETRES:
-            self.suffix, self.file_format = ".npy", "float32 array [H, W] in metres"
-        else:
-            self.suffix, self.file_format = ".png", "16-bit grey PNG in millimetres"
         self._middle = math.log(max_depth) - 0.5 * math.log(10)
 
     @classmethod
@@ -248,6 +254,14 @@ class Depth(Task):
         # bounded before exp: an infinity there would meet the clamp's slope of 0 on the way back
         depth = (output.float() + self._middle).clamp(max=_LARGEST_LOG).exp()
         return depth.clamp(self.min_depth, self.max_depth)
+
+    def write(self, prediction: Tensor, path: Path) -> Path:
+        """Write a 16-bit PNG in millimetres; where that cannot hold it, float32 metres (.npy)."""
+        metres = prediction.float().cpu().numpy()
+        if not _millimetres_hold(metres[0]):
+            path = path.with_suffix(".npy")
+        self.labels.write(path, metres, None)
+        return path
 
     def scores(self) -> Scores:
         return _DepthScores(self)

@@ -184,7 +184,7 @@ class Normals(Task):
         **{f"<{share:g}": True for share in _SHARES},
     }
     decimals: ClassVar[int] = 2
-    file_format = "RGB PNG of 3 times 16 bits, value = (n + 1) / 2"
+    file_format: ClassVar[str] = "RGB PNG of 3 times 16 bits, value = (n + 1) / 2"
 
     def __init__(self, loss: NormalLossConfig):
         self.weights = loss

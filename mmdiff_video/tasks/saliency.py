@@ -118,7 +118,7 @@ class Saliency(Task):
     head: ClassVar[str] = "dpt"
     concepts: ClassVar[tuple[str, ...]] = ("background", "object", "edges", "salient", "contour")
     metrics: ClassVar[Mapping[str, bool]] = {"Sm": True, "maxF": True, "MAE": False}
-    file_format = "8-bit grey PNG, 0 to 255"
+    file_format: ClassVar[str] = "8-bit grey PNG, 0 to 255"
 
     def __init__(self, loss: SaliencyLossConfig):
         self.weights = loss

@@ -139,7 +139,7 @@ class Segmentation(Task):
     concepts: ClassVar[tuple[str, ...]] = ("object", "background", "detail", "edges")
     metrics: ClassVar[Mapping[str, bool]] = {"mIoU": True, "accuracy": True}
     decimals: ClassVar[int] = 2
-    file_format = "8-bit palette PNG of class ids"
+    file_format: ClassVar[str] = "8-bit palette PNG of class ids"
 
     def __init__(self, classes: Classes, loss: SegLossConfig):
         self.classes = classes
@@ -186,9 +186,10 @@ class Segmentation(Task):
         picture[~valid.cpu().numpy()] = UNKNOWN
         return picture
 
-    def write(self, prediction: Tensor, path: Path) -> None:
+    def write(self, prediction: Tensor, path: Path) -> Path:
         """Write a palette PNG of class ids."""
         self.labels.write(path, prediction.cpu().numpy(), self.classes)
+        return path
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
