@@ -23,6 +23,7 @@ _PLAIN_LIBRARIES = (
     "pyyaml",
     "numpy",
     "kornia",
+    "imageio",
     "matplotlib",
     "tqdm",
 )
