@@ -190,6 +190,8 @@ def _read_leaf(tree: Any, kind: Any, where: str, key: str) -> Any:
         value = convert(text)
     except (ValueError, KeyError):
         raise InputError(f"{where}: {key} is {_shortened(text)}: it must be {wanted}") from None
+    if kind is str and "\0" in value:  # no path and no tokenizer takes it
+        raise InputError(f"{where}: {key} holds a NUL, which no text has")
     if kind is int and abs(value) > _LARGEST:
         raise InputError(f"{where}: {key} is {_shortened(text)}: no setting is that large")
     if kind is float and not math.isfinite(value):

@@ -40,7 +40,7 @@ _LONGEST_NAME = 150
 
 
 @contextmanager
-def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
+def write_aside(path: Path, *, flush: bool = True, optional: bool = False) -> Iterator[Path]:
     """Give a path to write to; on a clean exit it becomes ``path``, on an exception it is deleted.
 
     The parent folder is made. The temporary file lies beside ``path`` and keeps its suffix, because
@@ -49,6 +49,7 @@ def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
     Args:
         path: what readers see, old or new but never half.
         flush: wait for the disk, so that this holds through a power cut too.
+        optional: whether the body may leave the file unwritten; ``path`` then stays as it is.
 
     Raises:
         OSError: the disk refused, by whichever writer and exception the body found that out; has
@@ -60,6 +61,8 @@ def write_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
     try:
         with _named(aside, path):
             yield aside
+            if optional and not aside.exists():
+                return
             if flush:
                 _flush(aside)
             os.replace(aside, path)
@@ -171,12 +174,13 @@ def remove_partials_of(path: Path) -> None:
 
 
 def remove_stale_partials(folder: Path) -> None:
-    """Delete the old unfinished files of a folder that others may be writing to."""
+    """Delete the old unfinished files and folders in a folder that others may be writing to."""
     for left in folder.glob(f"{PARTIAL}*"):
         # finished, or removed by another process; or somebody else's, and not ours to remove
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()
+            newest = max(path.lstat().st_mtime for path in [left, *left.rglob("*")])
+            if time.time() - newest > _STALE_SECONDS:
+                _remove(left)
 
 
 def file_name(key: str) -> str:

@@ -53,6 +53,11 @@ def this_device() -> torch.device:
     return device
 
 
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 @contextmanager
 def writing_together(path: Path, doing: str) -> Iterator[None]:
     """Hold a folder for all processes of this training, as its :func:`sole_writer`.

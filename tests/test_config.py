@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mmdiff_video.config import ConfigSource, Variants, load_config, save_config
 from mmdiff_video.errors import InputError
+from mmdiff_video.nvs.config import NVSConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +201,7 @@ def test_a_text_is_what_is_written_wherever_it_is_written(tmp_path: Path, text: 
 
 
 @settings(max_examples=40)
-@given(st.text())
+@given(st.text(st.characters(exclude_characters="\0")))
 def test_every_text_survives_the_file(tmp_path_factory, text: str):
     file = tmp_path_factory.getbasetemp() / "any.yaml"
     config = Outer(name=text, train=Inner(taps=(text, "b")))
@@ -248,6 +249,7 @@ BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwi
         ("steps: 1\n---\nsteps: 2\n", "line 2"),
         ("just a text", "must be a mapping"),
         ("steps: \0", "not readable YAML"),
+        ('name: "a\\0b"', "name holds a NUL"),
         (b"name: \xff\n", "not UTF-8"),
         ("#" * 300_000, "bytes are too many"),
     ],
@@ -259,6 +261,18 @@ def test_a_hostile_file_is_one_sentence(tmp_path: Path, content: str | bytes, me
         load_config(Outer, file)
     assert "c.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.steps=1000000000001", "data.samplings_per_clip=9223372036854775807",
+     "train.grad_accumulation=9223372036854775807", "data.max_clips=9000000000000000000"],
+)  # fmt: skip
+def test_no_count_is_too_large_for_a_machine(override: str):
+    key, _, value = override.partition("=")
+    with pytest.raises(InputError, match=f"{key} is {value}: it must be 1000000000000 or less"):
+        load_config(NVSConfig, None, [override])
+    assert load_config(NVSConfig, None, ["train.log_every=1000000000000"])
 
 
 @dataclass(frozen=True)

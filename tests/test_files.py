@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from safetensors.torch import save_file
 from mmdiff_video.datasets.picture_files import write_jpeg, write_label
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import (
+    file_name,
     parse_json,
     read_json,
     read_text,
     remove_folder,
     remove_partials,
+    remove_stale_partials,
     write_aside,
     write_folder_aside,
     write_json,
@@ -130,6 +133,36 @@ def test_what_a_killed_writer_leaves_is_no_result_and_can_be_cleared(tmp_path: P
     assert len(list(tmp_path.iterdir())) == 2
     remove_partials(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_may_be_left_unwritten_leaves_the_old_file(tmp_path: Path):
+    path = tmp_path / "a.png"
+    with write_aside(path, optional=True):
+        pass
+    assert not path.exists()
+    with write_aside(path, optional=True) as aside:
+        aside.write_text("new")
+    with write_aside(path, optional=True):
+        pass
+    assert path.read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", [".partial-1a2b-a.npy", ".partial-1a2b-folder"])
+@pytest.mark.parametrize(("age", "goes"), [(7200, True), (60, False)])
+def test_of_what_others_may_be_writing_only_the_old_goes(
+    tmp_path: Path, name: str, age: float, goes: bool
+):
+    left = tmp_path / name
+    files = [left / "deep" / "file"] if "folder" in name else [left]
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    files[0].write_text("half")
+    then = time.time() - age
+    for path in (left.parent, left, *left.rglob("*")):
+        os.utime(path, (time.time() - 7200,) * 2)
+    os.utime(files[0], (then, then))  # a folder is as young as what was written in it last
+    remove_stale_partials(tmp_path)
+    assert left.exists() != goes
 
 
 def test_text_that_is_not_utf8_is_refused_by_file_and_line(tmp_path: Path):
@@ -242,3 +275,16 @@ def test_file_names_of_any_bytes_come_back_from_json(tmp_path: Path, name: bytes
     write_json(path, {os.fsdecode(name): ["é"]})
     path.read_text(encoding="utf-8")
     assert [os.fsencode(key) for key in read_json(path)] == [name]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../../x", "/etc/passwd", "..", ".", "", "a/b", "a\0b", "é" * 300, "x" * 5000, "\udcff",
+     "-rf", "a\nb", "con:"],
+)  # fmt: skip
+def test_any_key_gives_the_name_of_one_file_in_its_folder(tmp_path: Path, key: str):
+    name = f"{file_name(key)}.png"
+    write_text(tmp_path / "in" / name, "here")
+    assert [path.name for path in (tmp_path / "in").iterdir()] == [name]
+    assert file_name("clip 1_a-b.c") == "clip 1_a-b.c"
+    assert file_name("x" * 300) != file_name("x" * 301)

@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdiff_video.backbones.base import Backbone
@@ -31,6 +29,10 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.features.source import CacheConfig, warn_of_other_weights
 from mmdiff_video.files import write_aside, write_json
 from mmdiff_video.tasks import task_named
+from mmdiff_video.tensors import DamagedError, load_tensors, save_tensors
+
+_STEP = "step"
+"""The key of the step in the metadata of the weights."""
 
 
 @dataclass(frozen=True)
@@ -72,24 +74,15 @@ class DenseModel:
             raise InputError(f"'{folder / FACTS}' names no classes, which {config.task} needs")
         setup = set_up_dense(config, facts.classes, backbone)
         warn_of_other_weights(folder, facts.backbone_fingerprint, setup.backbone)
-        try:
-            setup.model.load_state_dict(load_file(folder / WEIGHTS))
-        except (SafetensorError, OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"'{folder / WEIGHTS}' is damaged or of another model: {reason}"
-            ) from None
+        _load_weights(setup.model, folder / WEIGHTS, facts.step)
         setup.model.eval()
         return cls(setup, facts.classes, facts.step)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config, facts and weights, without the backbone, into a folder."""
         folder = Path(folder)
-        weights = {
-            n: t.detach().cpu().contiguous() for n, t in self.setup.model.state_dict().items()
-        }
         with write_aside(folder / WEIGHTS) as aside:
-            save_file(weights, aside)
+            save_tensors(aside, self.setup.model.state_dict(), {_STEP: str(self.step)})
         write_json(
             folder / FACTS,
             {
@@ -224,6 +217,24 @@ class DenseModel:
             )
         output = F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)
         return self.setup.task.decode(output).cpu()
+
+
+def _load_weights(model: nn.Module, file: Path, step: int) -> None:
+    """Fill a model with its weights, if they are those of a step."""
+    try:
+        tensors, metadata = load_tensors(file)
+        of_step = metadata.get(_STEP, str(step))  # version 0.1.0 does not say
+        if of_step != str(step):
+            raise DamagedError(f"it is of step {of_step}, and {FACTS} of step {step}")
+        model.load_state_dict(tensors)
+    except PermissionError:
+        raise
+    except (DamagedError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"'{file}' is damaged or of another model ({reason}): restore it from a copy, or go on"
+            " with the run (--resume), which writes it anew from its last checkpoint"
+        ) from None
 
 
 def _check_pictures(images: Tensor) -> None:

@@ -120,6 +120,8 @@ def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> P
     clips = {clip.key: clip for clip in loaded.clips}
     if scene is None:
         return next(iter(clips.values()))
+    if reason := dict(loaded.skipped).get(scene):
+        raise InputError(f"clip '{scene}' cannot be rendered: {reason}")
     if scene not in clips:
         raise unknown_name(f"scene of split '{split}'", scene, clips)
     return clips[scene]

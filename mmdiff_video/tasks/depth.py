@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmdiff_video.checks import check_fields
-from mmdiff_video.datasets.picture_files import (
-    ARRAY,
-    SIXTEEN_BITS,
-    PictureError,
-    read_label,
-    write_label,
-)
+from mmdiff_video.datasets.picture_files import PictureError, read_label, write_label
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
@@ -52,7 +46,7 @@ _MOST_MILLIMETRES = 65535
 class DepthLabels(Labels):
     """Metres along the optical axis: float32 [1, H, W], 0 where unknown.
 
-    16-bit grey PNG; or a float array ``.npy`` [H, W] in metres, 0 or not finite where unknown.
+    16-bit grey PNG; or metres, in a TIFF of floats or an array ``.npy`` [H, W].
 
     A crop that is enlarged shows its depth divided by the enlargement, as if the camera had come
     nearer (Eigen et al. 2014), so that the focal length stays that of the whole picture.
@@ -113,31 +107,32 @@ def _millimetres_hold(metres: NDArray[np.float32]) -> bool:
 def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
     """Read depth: float32 [1, H, W] in metres, 0 where there is none.
 
+    Whole numbers count steps of the unit; floats are metres. What is not finite or below 0 is not
+    known.
+
     Args:
-        path: a 16-bit grey picture, or a float array ``.npy`` [H, W] in metres.
-        unit: metres of one step of a picture's values.
+        path: a grey picture of more than 8 bits, or an array [H, W].
+        unit: metres of one step.
 
     Raises:
-        PictureError: unreadable, a picture that is not of 16 bits, or another array.
+        PictureError: unreadable, or something else.
     """
     stored = read_label(path)
-    if stored.mode == ARRAY:
-        values = stored.values
-        if values.ndim != 2 or values.dtype.kind != "f":
-            raise PictureError(
-                f"{path.name} is {values.dtype} {list(values.shape)}: depth is a float array"
-                " [H, W] in metres"
-            )
-        with np.errstate(over="ignore"):
-            metres = values.astype(np.float32)
-        return np.where(np.isfinite(metres), metres, 0)[None]
-    if stored.mode not in SIXTEEN_BITS:
-        bits = "8-bit " if stored.mode in ("L", "P", "RGB", "RGBA", "1") else ""
+    values = stored.values
+    if stored.picture is None:
+        fits = values.ndim == 2 and values.dtype.kind in "iuf"
+    else:
+        fits = stored.is_grey and values.dtype.itemsize > 1
+    if not fits:
         raise PictureError(
-            f"{path.name} is an {bits}{stored.mode} picture: depth is a 16-bit grey PNG"
-            f" in steps of {unit:g} m"
+            f"{stored.name} is {stored.kind}: depth is a 16-bit grey PNG in steps of {unit:g} m, or"
+            " floats in metres: a grey TIFF, or an array [H, W]"
         )
-    return stored.values[None].astype(np.float32) * np.float32(unit)
+    with np.errstate(over="ignore"):
+        metres = values.astype(np.float32)
+    if values.dtype.kind != "f":
+        metres *= np.float32(unit)
+    return np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)[None]
 
 
 class _DepthTally:
