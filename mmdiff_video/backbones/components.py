@@ -43,7 +43,7 @@ def load_pipeline(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Any:
 def _load_pipeline(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Any:
     import diffusers
 
-    family, entries = read_index(folder)
+    family, pipeline, entries = read_index(folder)
     components: dict[str, Any] = {}
     for name in ("scheduler", *family.components.tokenizers, *family.components.models):
         if entries.get(name) is None:
@@ -60,7 +60,7 @@ def _load_pipeline(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Any:
         dtype = dtypes.get(name, dtypes["default"])
         components[name] = load_model(_class(entries[name]), folder / name, dtype)
     _check_vocabularies(folder, family, components)
-    cls = getattr(diffusers, family.pipelines[0])
+    cls = getattr(diffusers, pipeline)
     # encoders of pictures and the like, which text alone does not need
     unused = dict.fromkeys(set(cls._optional_components) - components.keys())
     try:

@@ -83,7 +83,7 @@ def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
     Raises:
         InputError: no readable model_index.json or config.json, or a pipeline of no known family.
     """
-    family, _ = read_index(folder, hub_id)
+    family = read_index(folder, hub_id).family
     transformer = read_config(folder / "transformer" / "config.json")
     vae = read_config(folder / "vae" / "config.json")
     card = _card_of(hub_id, transformer, family.card)

@@ -23,9 +23,16 @@ class Entry:
 
 
 class Index(NamedTuple):
-    """A family, and component -> its class; of the components, those that the file names."""
+    """What a folder is made of.
+
+    Attributes:
+        family: of its pipeline.
+        pipeline: the diffusers class.
+        entries: component -> its class; of the components that matter, those that the file names.
+    """
 
     family: Family
+    pipeline: str
     entries: Mapping[str, Entry]
 
 
@@ -42,8 +49,9 @@ def read_index(folder: Path, where: str | None = None) -> Index:
     """
     where = where or str(folder)
     content = read_config(folder / INDEX)
-    named = content.get("_class_name")
-    family = family_of(named if isinstance(named, str) else str(named)[:80], where)
+    # a list where the pipeline itself is somebody's code
+    pipeline = str(content.get("_class_name"))[:80]
+    family = family_of(pipeline, where)
     second = content.get("transformer_2")
     if _entry(where, "transformer_2", second) is not None:  # Wan 2.2 A14B
         raise InputError(
@@ -61,7 +69,7 @@ def read_index(folder: Path, where: str | None = None) -> Index:
                 f" {parts.models[name]}"
             )
         entries[name] = entry
-    return Index(family, entries)
+    return Index(family, pipeline, entries)
 
 
 def _entry(where: str, name: str, value: Any) -> Entry | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import get_total_norm
 
 from mmdiff_video.backbones.bars import bars_on_terminals_only
 from mmdiff_video.backbones.model_files import WeightFiles, find_weights, read_config
@@ -96,8 +97,7 @@ def check_finite(model: nn.Module, folder: Path) -> None:
         InputError: a weight is NaN or infinite; names its tensor.
     """
     weights = [p.detach() for p in model.parameters() if p.is_floating_point() and not p.is_meta]
-    sums = [p.sum(dtype=torch.float32) for p in weights]
-    if not sums or torch.stack(sums).isfinite().all():
+    if get_total_norm(weights).isfinite():
         return
     for name, p in model.named_parameters():
         if p.is_floating_point() and not p.is_meta and not p.detach().isfinite().all():

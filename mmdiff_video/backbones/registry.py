@@ -12,6 +12,7 @@ from mmdiff_video.backbones.cards import backbone_names, load_card, shipped_weig
 from mmdiff_video.backbones.components import load_pipeline
 from mmdiff_video.backbones.describe import Description, describe
 from mmdiff_video.backbones.hub import fetch_pipeline
+from mmdiff_video.backbones.models import check_finite
 from mmdiff_video.errors import InputError, unknown_name
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ def load_backbone(
         vae_tiling: encode and decode large frames in overlapping tiles.
 
     Raises:
-        InputError: an unknown name, weights that cannot be downloaded, an offload that cannot work.
+        InputError: an unknown name, weights that cannot be downloaded, an offload that cannot work,
+            a folder that is not whole or not of a known family (:func:`load_pipeline`).
     """
     name_or_path = str(name_or_path)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -64,6 +66,10 @@ def load_backbone(
         pipeline.enable_sequential_cpu_offload(device=device)
     else:
         pipeline.to(device)
+
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            check_finite(part, folder / name)
 
     backbone = Backbone(
         pipeline,
