@@ -13,7 +13,7 @@ import torch
 from mmdiff_video.backbones.bars import bars_on_terminals_only
 from mmdiff_video.backbones.family import Family
 from mmdiff_video.backbones.index import Entry, read_index
-from mmdiff_video.backbones.model_files import read_config
+from mmdiff_video.backbones.model_files import check_vocabulary, read_config
 from mmdiff_video.backbones.models import cannot_load, load_model
 from mmdiff_video.errors import InputError
 
@@ -102,15 +102,7 @@ def _load_tokenizer(folder: Path, entry: Entry) -> Any:
     cls = _class(entry)
     if not (isinstance(cls, type) and issubclass(cls, PreTrainedTokenizerBase)):
         raise InputError(f"'{folder}' cannot be loaded: '{entry.cls}' is no tokenizer's class")
-    files = dict(cls.vocab_files_names)
-    whole = files.pop("tokenizer_file", "tokenizer.json")
-    parts = list(files.values())
-    # the library would make one up that knows no words
-    if not (folder / whole).is_file() and not all((folder / part).is_file() for part in parts):
-        raise InputError(
-            f"'{folder}' holds no vocabulary: neither {whole} nor {' and '.join(parts)}; fetch it"
-            " again"
-        )
+    check_vocabulary(folder, cls.vocab_files_names)
     try:
         return cls.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # any: the parser of tokenizer.json raises Exception itself

@@ -189,6 +189,14 @@ def heads_width(transformer: Config) -> int:
     return transformer["num_attention_heads"] * transformer["attention_head_dim"]
 
 
+def halvings(vae: Config) -> int:
+    """Pixels per latent cell of an ``AutoencoderKL``: every level but the last halves the size."""
+    levels = vae["block_out_channels"]
+    if not isinstance(levels, list | tuple):
+        raise TypeError(f"block_out_channels is {str(levels)[:20]}, not a list")
+    return 2 ** (len(levels) - 1)
+
+
 def sigma(t: Tensor) -> Tensor:
     """For transformers that take the sigma itself, in [0, 1]."""
     return t
@@ -283,8 +291,7 @@ class Family:
                 f"transformer/config.json or vae/config.json says what no {self.name} has: {error}"
             ) from None
         for stream in self.streams:
-            least = 1 if stream.name == self.default_stream else 0
-            check_model_size(stream.depth, depths[stream.name], least)
+            check_model_size(stream.depth, depths[stream.name])
         return Layout(
             geometry=geometry,
             taps=tuple(

@@ -90,6 +90,28 @@ def find_weights(folder: Path, stem: str) -> WeightFiles:
     return WeightFiles(variant, shapes)
 
 
+def check_vocabulary(folder: Path, files: Mapping[str, str]) -> None:
+    """Refuse the folder of a tokenizer without words: transformers would make one up.
+
+    Args:
+        folder: of the tokenizer.
+        files: its class's ``vocab_files_names``; ``tokenizer_file`` is as good as all the others.
+
+    Raises:
+        InputError: neither is there.
+    """
+    parts = dict(files)
+    whole = parts.pop("tokenizer_file", "tokenizer.json")
+    if (folder / whole).is_file():
+        return
+    if not parts or not all((folder / part).is_file() for part in parts.values()):
+        names = " and ".join(parts.values())
+        raise InputError(
+            f"'{folder}' holds no vocabulary: no {whole}{f', nor {names}' if names else ''}; fetch"
+            " it again"
+        )
+
+
 def _names(stem: str) -> str:
     word = r"\.(?P<{}>[\w-]+?)"
     single = rf"{stem}(?:{word.format('variant')})?(?<!\d-of-\d{{5}})\.safetensors"

@@ -32,8 +32,8 @@ _QUANTISED = ("quantization_config", "compression_config")
 _REPEATED = ("layers", "blocks")
 """Words in the keys of a config that say how often something is built."""
 
-_MOST_REPEATED = 1000
-"""More layers than any model has; building so many, without weights, takes a second or two."""
+_MOST_REPEATED = 256
+"""More layers than any model has; to build so many, without weights, takes a second."""
 
 _REPORTERS = (
     "transformers.modeling_utils",

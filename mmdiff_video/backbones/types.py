@@ -82,9 +82,10 @@ class LatentGeometry:
     longest: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("channels", "time_stride", "space_stride", "patch", "longest"):
-            if (value := getattr(self, name)) is not None:
-                check_model_size(name, value)
+        for name in ("channels", "time_stride", "space_stride", "patch"):
+            check_model_size(name, getattr(self, name))
+        if self.longest is not None:
+            check_model_size("longest", self.longest)
 
     def latent_frames(self, frames: int) -> int:
         """Number of latent frames F for a clip of ``frames`` pictures."""
@@ -178,16 +179,16 @@ class TextEmbedding:
         return TextEmbedding(tensors, self.words)
 
 
-def check_model_size(name: str, value: Any, least: int = 1) -> int:
+def check_model_size(name: str, value: Any) -> int:
     """Check a number that a model's config says, or that follows from it, and return it.
 
     Raises:
         InputError: it is no whole number, or one that no model has.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _LARGEST:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
         # a product may have more digits than Python writes out
         shown = str(value)[:20] if not isinstance(value, int) or abs(value) < 10**99 else "enormous"
-        raise InputError(f"{name} is {shown}: it must be a whole number from {least} to {_LARGEST}")
+        raise InputError(f"{name} is {shown}: it must be a whole number from 1 to {_LARGEST}")
     return value
 
 
