@@ -268,7 +268,7 @@ def change_config(folder: Path, **changes: object) -> None:
         (quantised, r"is quantised \(bitsandbytes\)"),
         (wider, r"describes a model of [\d,]+ weights"),
         (deeper, "num_hidden_layers is 1000000000"),
-        (shallower, "has no place for"),
+        (shallower, "has no place for|describes no DINOv3ViTModel"),
         (poisoned, "norm.bias holds NaN"),
         (no_json, "not UTF-8"),
     ],
