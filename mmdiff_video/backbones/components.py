@@ -34,7 +34,7 @@ def load_pipeline(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Any:
     """
     try:
         return _load_pipeline(folder, dtypes)
-    except InputError as error:
+    except (InputError, OSError) as error:  # a component may be unreadable, or vanish
         raise InputError(
             f"'{folder}' cannot be loaded as a diffusers pipeline: {error}"
         ) from error.__cause__
@@ -84,14 +84,14 @@ def _load_scheduler(folder: Path, entry: Entry) -> Any:
     cls = _class(entry)
     if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
         raise InputError(f"'{folder}' cannot be loaded: diffusers has no scheduler '{entry.cls}'")
+    make: Any = cls  # its mixin of configs is not in the annotations
     path = folder / "scheduler_config.json"
     config = read_config(path)
     for key, value in config.items():
         if isinstance(value, int | float) and abs(value) > _LARGEST:
             raise InputError(f"'{path}' says {key} is {str(value)[:20]}: no scheduler has that")
     try:
-        scheduler: Any = cls.from_config(config)
-        return scheduler
+        return make.from_config(config)
     except Exception as error:  # any: the class was given values it has never seen
         raise cannot_load(folder, cls, error) from error
 

@@ -68,7 +68,7 @@ def load_model(
     of_diffusers = _of_diffusers(cls)
     weights = find_weights(folder, "diffusion_pytorch_model" if of_diffusers else "model")
     _check_claim(cls, folder, content, weights)
-    keywords = {"torch_dtype": dtype} if of_diffusers else {"dtype": dtype}
+    keywords: dict[str, Any] = {"torch_dtype": dtype} if of_diffusers else {"dtype": dtype}
     if config is not None:
         keywords["config"] = config
     if not of_diffusers:  # to hear which tensors do not fit, and where

@@ -27,8 +27,9 @@ class Adapted(nn.Module):
         self.base_layer = base
         self.lora_A = nn.ModuleDict({"own": nn.Linear(base.in_features, 2, bias=False)})
         self.lora_B = nn.ModuleDict({"own": nn.Linear(2, base.out_features, bias=False)})
-        for matrix in (self.lora_A["own"], self.lora_B["own"]):
-            matrix.weight.data = torch.randn(matrix.weight.shape, generator=generator)
+        for matrix in self.parameters():
+            if matrix is not base.weight and matrix is not base.bias:
+                matrix.data = torch.randn(*matrix.shape, generator=generator)
         self.scaling = {"own": scale}
         self._disable_adapters = False
 
@@ -131,8 +132,8 @@ def test_an_adapter_counts_with_its_weights_its_scale_and_whether_it_is_on(fresh
     transformer = backbone.pipeline.transformer
     parent, name, layer = linear(transformer)
     seen = {backbone.fingerprint}
-    for settings in ({}, {"seed": 1}, {"scale": 0.25}):
-        setattr(parent, name, Adapted(layer, **settings))
+    for adapted in (Adapted(layer), Adapted(layer, seed=1), Adapted(layer, scale=0.25)):
+        setattr(parent, name, adapted)
         seen.add(backbone.fingerprint)
     getattr(parent, name)._disable_adapters = True
     seen.add(backbone.fingerprint)
