@@ -16,10 +16,8 @@ that computes the exponentials can come close to it.
 """
 
 import argparse
-import json
 import math
 import multiprocessing
-import platform
 import resource
 import statistics
 import sys
@@ -29,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from figures import Figure, median_figure, processor_name, ratio_figure, write_report
 from torch import Tensor
 
 from recon.rasterize import auto_engine, rasterize
@@ -81,8 +80,8 @@ def pixel_aligned_scene(side: int, device: str) -> Scene:
     return Scene(*(tensor.to(device) for tensor in scene))
 
 
-def median_ms(run: Callable[[], object], device: str, seconds: float) -> float:
-    """Median time over at least three runs, and as many as fit into ``seconds``."""
+def times_ms(run: Callable[[], object], device: str, seconds: float) -> list[float]:
+    """Times of at least three runs, and as many as fit into ``seconds``."""
     times: list[float] = []
     run()  # warms up
     while len(times) < 3 or sum(times) < seconds:
@@ -91,7 +90,7 @@ def median_ms(run: Callable[[], object], device: str, seconds: float) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
-    return 1e3 * statistics.median(times)
+    return [1e3 * time for time in times]
 
 
 def measure(engine: str, device: str, side: int, threads: int, seconds: float) -> dict:
@@ -128,15 +127,19 @@ def measure(engine: str, device: str, side: int, threads: int, seconds: float) -
         with torch.no_grad():
             forward()
 
+    alone = times_ms(inference, device, seconds)
+    both = times_ms(forward_backward, device, seconds)
     row = {
         "engine": engine,
         "device": device,
         "gaussians": len(scene[0]),
         "side": side,
         "threads": threads,
-        "forward_ms": median_ms(inference, device, seconds),
-        "forward_backward_ms": median_ms(forward_backward, device, seconds),
+        "forward_ms": statistics.median(alone),
+        "forward_backward_ms": statistics.median(both),
     }
+    name = f"{engine} {device}, {row['gaussians']:,} @ {side}x{side}, {threads} threads"
+    row["figure"] = median_figure(f"{name}, forward and backward", both, "ms")
     return row | {"peak_mib": (_peak_bytes(device) - before) / 2**20}
 
 
@@ -168,18 +171,9 @@ def floor_ms(side: int, threads: int) -> float:
     # Area of the ellipse in which opacity * exp(-sigma) >= 1/255.
     pairs = 2 * math.pi * (255 * splats.opacities[seen.ids].double()).log() / (a * c - b * b).sqrt()
     matrix = torch.rand(1024, 1024)
-    flops_per_ms = 2 * 1024**3 / median_ms(lambda: matrix @ matrix, "cpu", 0.5)
+    product = statistics.median(times_ms(lambda: matrix @ matrix, "cpu", 0.5))
+    flops_per_ms = 2 * 1024**3 / product
     return pairs.sum().item() * FLOPS_PER_PAIR / flops_per_ms
-
-
-def processor_name() -> str:
-    """Model name of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def in_new_process(function: Callable[..., object], *arguments: object) -> object:
@@ -191,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument(
         "--engines", nargs="+", default=["projection", "cpu", "torch"], help="on the CPU"
     )
@@ -217,23 +211,29 @@ def main() -> None:
     print("\n".join(f"{key}: {value}" for key, value in machine.items()))
     print(f"{'':<18}{'scene':<20}{'threads':>8}{'forward':>10}{'+ backward':>12}", end="")
     print(f"{'x projection':>14}{'peak MiB':>10}{'floor':>8}")
-    rows = []
+    rows, figures = [], []
     for side in args.sides:
         floors = {t: in_new_process(floor_ms, side, t) for t in args.threads}
-        alone: dict[int, float] = {}
+        alone: dict[int, Figure] = {}
         for engine, device, threads in jobs:
             row = in_new_process(measure, engine, device, side, threads, args.seconds)
             assert isinstance(row, dict)
+            figure: Figure = row.pop("figure")
+            figures.append(figure)
             if engine == "projection":
-                alone[threads] = row["forward_backward_ms"]
+                alone[threads] = figure
             if device == "cpu":
                 row["floor_ms"] = floors[threads]
                 if threads in alone:
-                    row["of_projection"] = row["forward_backward_ms"] / alone[threads]
+                    row["of_projection"] = figure.value / alone[threads].value
+                if threads in alone and engine != "projection":
+                    name = f"{figure.name}, of projection"
+                    of = "engine / projection alone"
+                    figures.append(ratio_figure(name, figure, alone[threads], of))
             rows.append(row)
             print(_line(row), flush=True)
     if args.json:
-        Path(args.json).write_text(json.dumps({"machine": machine, "results": rows}, indent=2))
+        write_report(args.json, "rasterizer", figures, {"machine": machine, "results": rows})
 
 
 def _line(row: dict) -> str:
