@@ -23,7 +23,6 @@ _PLAIN_LIBRARIES = (
     "pyyaml",
     "numpy",
     "kornia",
-    "imageio",
     "matplotlib",
     "tqdm",
 )
