@@ -9,6 +9,9 @@ from mmdiff_video.errors import InputError
 LARGEST_SEED = 2**63 - 1
 """What every generator takes: torch's, NumPy's and Python's."""
 
+LARGEST_COUNT = 10**12
+"""Of steps, samples and other things: products and sums of larger ones fit no machine word."""
+
 
 def check_least(name: str, value: float, least: float) -> None:
     """Refuse a number below ``least``, an infinite one and NaN.
@@ -72,15 +75,19 @@ def check_name(name: str, value: str) -> None:
 def check_fields(config: Any, prefix: str, **least: float) -> None:
     """Apply :func:`check_least` to fields of a config; None, the default, always passes.
 
+    Whole numbers must be :data:`LARGEST_COUNT` or less too.
+
     Args:
         config: a dataclass.
         prefix: what stands before its fields where a user types them (``train.``).
         least: field -> the smallest value that makes sense.
 
     Raises:
-        InputError: as :func:`check_least`.
+        InputError: as :func:`check_least`, or names the largest value.
     """
     for field, value in least.items():
         found = getattr(config, field)
         if found is not None:
             check_least(f"{prefix}{field}", found, value)
+            if isinstance(found, int) and found > LARGEST_COUNT:
+                raise InputError(f"{prefix}{field} is {found}: it must be {LARGEST_COUNT} or less")

@@ -183,13 +183,6 @@ def remove_stale_partials(folder: Path) -> None:
                 _remove(left)
 
 
-def _remove(left: Path) -> None:
-    if left.is_dir() and not left.is_symlink():
-        shutil.rmtree(left)
-    else:
-        left.unlink(missing_ok=True)
-
-
 def file_name(key: str) -> str:
     """Turn a key into the name of a file, without ending: another one for every key.
 

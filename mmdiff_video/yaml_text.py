@@ -19,6 +19,9 @@ from mmdiff_video.files import read_text
 _LARGEST = 256 * 1024
 """Bytes of a file, at most; a config has a few thousand."""
 
+_DEEPEST = 30
+"""Levels of lists and mappings, at most; a config has five."""
+
 
 @dataclass(frozen=True)
 class Written:
@@ -83,7 +86,9 @@ def to_yaml(values: Mapping[str, Any]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases, tags, dates and merge keys; ``1e-4`` is a number."""
+    """Without aliases, tags, dates, merge keys and deep nesting; ``1e-4`` is a number."""
+
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()
@@ -96,7 +101,14 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 problem=f"the tag '{event.tag}' has no meaning here", problem_mark=event.start_mark
             )
-        return super().compose_node(parent, index)
+        if self.depth == _DEEPEST:
+            raise yaml.MarkedYAMLError(
+                problem="it is nested too deep", problem_mark=event.start_mark
+            )
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -119,8 +131,6 @@ def _parse(text: str, where: str) -> tuple[Any, bool]:
             return None, False
         quoted = isinstance(node, yaml.ScalarNode) and node.style in ("'", '"')
         return _read(loader, node), quoted
-    except RecursionError:
-        reason = "it is nested too deep"
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         reason = f"{error.problem}{line}"

@@ -110,7 +110,7 @@ def test_what_is_no_file_is_refused_before_any_work(tmp_path: Path, kind: str) -
         os.mkfifo(image)
     elif kind == "loop":
         image.symlink_to(image)
-    with pytest.raises(InputError, match=r"there is no picture '.*photo\.png'"):
+    with pytest.raises(InputError, match=r"there is no file '.*photo\.png'"):
         draw_concepts(["chair", "wall"], tmp_path / "out", image=image, backbone="nowhere")
 
 

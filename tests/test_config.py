@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mmdiff_video.config import ConfigSource, Variants, load_config, save_config
 from mmdiff_video.errors import InputError
+from mmdiff_video.nvs.config import NVSConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +261,18 @@ def test_a_hostile_file_is_one_sentence(tmp_path: Path, content: str | bytes, me
         load_config(Outer, file)
     assert "c.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.steps=1000000000001", "data.samplings_per_clip=9223372036854775807",
+     "train.grad_accumulation=9223372036854775807", "data.max_clips=9000000000000000000"],
+)  # fmt: skip
+def test_no_count_is_too_large_for_a_machine(override: str):
+    key, _, value = override.partition("=")
+    with pytest.raises(InputError, match=f"{key} is {value}: it must be 1000000000000 or less"):
+        load_config(NVSConfig, None, [override])
+    assert load_config(NVSConfig, None, ["train.log_every=1000000000000"])
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def draw_concepts(
     if prompt is None and image is None:
         raise InputError("nothing to look at: give a prompt to sample from, or an image")
     if image is not None and not image.is_file():  # a pipe would be waited for
-        raise InputError(f"there is no picture '{image}'")
+        raise InputError(f"there is no file '{image}'")
     model = load_backbone(backbone)
     if image is None:
         assert prompt is not None

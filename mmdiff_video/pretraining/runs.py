@@ -47,8 +47,8 @@ def alone_in_folder(
 def open_run(config: Config, out: Path, *, resume: bool) -> Config:
     """Make the corpora and write down the config, with their folders and the precision chosen.
 
-    A run that goes on keeps to the precision, and uses the corpora that it began with, where they
-    still are: what it says of folders does not decide where others are drawn.
+    A run that goes on keeps to the precision that it began in, and uses the corpora that it began
+    with, where they still are: what it says of folders does not decide where others are drawn.
 
     Raises:
         InputError: there is a run in the folder already, or none to resume, or a stage has done

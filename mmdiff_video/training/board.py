@@ -5,16 +5,15 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-# classes that protobuf makes when it is imported
-from tensorboard.compat.proto.event_pb2 import (  # pyright: ignore[reportAttributeAccessIssue]
-    Event,
-    SessionLog,
-)
-from tensorboard.compat.proto.summary_pb2 import (  # pyright: ignore[reportAttributeAccessIssue]
-    Summary,
-)
+from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+# protobuf makes these when it is imported
+Event: Any = getattr(event_pb2, "Event")  # noqa: B009
+SessionLog: Any = getattr(event_pb2, "SessionLog")  # noqa: B009
+Summary: Any = getattr(summary_pb2, "Summary")  # noqa: B009
 
 
 class Board:
@@ -48,7 +47,7 @@ class Board:
         """Close the file; further calls do nothing."""
         self.file.close()
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Any) -> None:
         event.wall_time = time.time()
         try:
             self.records.write(event.SerializeToString())

@@ -10,6 +10,7 @@ import pytest
 from picture_kinds import RGB, plain_tiff, write_png
 from PIL import Image, ImageFile
 
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.datasets.picture_files import PictureError, read_label, read_rgb
 
 COLORS = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -19,7 +20,7 @@ def refused(path, *, reader=read_rgb) -> str:
     with pytest.raises(PictureError) as caught:
         reader(path)
     message = str(caught.value)
-    assert path.name in message
+    assert shown(path.name) in message
     assert "\n" not in message
     return message
 
