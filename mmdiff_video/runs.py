@@ -177,6 +177,9 @@ def _read_facts(folder: Path) -> RunFacts:
         details = dict(found.get("details", {}))
         if kind == "joint" and not details.get("tasks"):
             raise ValueError("a joint run has tasks")
+        samples = int(found.get("samples", 0))
+        if samples < 0:
+            raise ValueError("no run trains on less than nothing")
         fingerprint = found.get("backbone_fingerprint")
         return RunFacts(
             kind=kind,
@@ -185,7 +188,7 @@ def _read_facts(folder: Path) -> RunFacts:
             backbone_fingerprint=None if fingerprint is None else str(fingerprint),
             untrained_backbone=bool(found.get("untrained_backbone")),
             parameters={name: int(n) for name, n in found.get("parameters", {}).items()},
-            samples=int(found.get("samples", 0)),
+            samples=samples,
             skipped=tuple(Skipped(**entry) for entry in found.get("skipped", ())),
             note=str(found.get("note", "")),
             details=details,

@@ -62,9 +62,13 @@ def describe(name_or_path: str) -> Description:
         family = family_of(card.pipeline, name_or_path)
         layout = family.layout(card.transformer, card.vae)
         return Description(family, layout, card.defaults, card.scale, untrained=card.source is None)
-    if Path(name_or_path).is_dir():
+    try:
+        is_folder, is_file = Path(name_or_path).is_dir(), Path(name_or_path).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        is_folder = is_file = False
+    if is_folder:
         return describe_folder(Path(name_or_path))
-    if Path(name_or_path).is_file() or name_or_path.endswith(_CHECKPOINTS):
+    if is_file or name_or_path.endswith(_CHECKPOINTS):
         raise InputError(
             f"'{name_or_path}' is a single file: a backbone is a diffusers folder, with {INDEX} and"
             " a folder for each component; quantised and pickled weights are not read"

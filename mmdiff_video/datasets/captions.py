@@ -154,7 +154,10 @@ def _parse(line: bytes) -> tuple[str, str] | None:
         entry = parse_json(line.decode())
         key, caption = entry["key"], entry["caption"]
         if isinstance(key, str) and isinstance(caption, str):
-            caption.encode()  # JSON can spell halves of characters, which no text encoder takes
+            # JSON can spell halves of characters, which no text encoder takes; in a key they may
+            # only stand for the bytes of a file's name
+            caption.encode()
+            key.encode(errors="surrogateescape")
             return key, caption
     except (ValueError, TypeError, KeyError):
         pass

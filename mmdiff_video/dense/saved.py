@@ -147,6 +147,8 @@ def push_to_hub(folder: Path, repo_id: str, *, private: bool = True) -> str:
     with tempfile.TemporaryDirectory() as upload:
         save_config(config, Path(upload) / CONFIG)
         for name in (FACTS, WEIGHTS):
+            if (folder / name).is_symlink():  # to whatever a stranger likes to see uploaded
+                raise InputError(f"'{folder / name}' is a link: only files of the run are uploaded")
             shutil.copyfile(folder / name, Path(upload) / name)
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -215,7 +216,8 @@ def map_shard(file: Path, dtype: type[Shard], shape: tuple[int, ...]) -> NDArray
     """
     try:
         found = np.load(file, mmap_mode="r")
-    except (ValueError, EOFError) as error:
+    # a damaged header fails in numpy, in its parser or in Python's
+    except (ValueError, EOFError, SyntaxError, TokenError) as error:
         raise _damaged(file, error) from None
     sizes = found.shape if isinstance(found, np.ndarray) else ()
     fits = len(sizes) == len(shape) and all(
@@ -318,7 +320,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         found = read_json(folder / _MANIFEST)
     except FileNotFoundError:
         raise InputError(f"{folder} is not a corpus: it has no {_MANIFEST}") from None
-    known = isinstance(found, dict) and all(type(found.get(name)) is int for name in _SIZES)
-    if not known:
-        raise InputError(f"{folder / _MANIFEST} does not say {', '.join(_SIZES)}: is it a corpus?")
+    sizes = [found.get(name) for name in _SIZES] if isinstance(found, dict) else []
+    if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+        raise InputError(
+            f"{folder / _MANIFEST} does not say {', '.join(_SIZES)} above 0: is it a corpus?"
+        )
     return found

@@ -11,14 +11,6 @@ if not sys.platform.startswith("linux"):
 import fuzz.targets  # noqa: F401  fills the table
 from fuzz.harness import RESULTS, TARGETS, Result, run_case, run_cases
 
-OPEN: dict[str, str] = {
-    "corpora": "corpus.json with shard_clips below 1 gives no clip, without a word",
-    "ply_writing": "a finite colour that float32 cannot hold on disk is written as infinity",
-    "tap_tables": "a backbone's name longer than a file's name may be is an OSError",
-}
-"""Targets with faults among the cases of CI that are known and not mended yet, and what they are.
-The nightly command does not look here."""
-
 _SHOWN = 4
 """Faults whose traceback is shown; the others are named."""
 
@@ -31,11 +23,6 @@ def _command(name: str, result: Result) -> str:
 def test_every_case_is_right_or_refused_in_one_sentence(name: str, request: pytest.FixtureRequest):
     target = TARGETS[name]
     config = request.config
-    nightly = config.getoption("--fuzz-cases", default=None) or config.getoption(
-        "--fuzz-case", default=None
-    )
-    if name in OPEN and not nightly:
-        request.applymarker(pytest.mark.xfail(reason=OPEN[name], strict=True))
     if chosen := config.getoption("--fuzz-case", default=None):
         wanted, _, seed = chosen.rpartition(":")
         if wanted != name:
