@@ -189,13 +189,16 @@ def _read_facts(folder: Path) -> RunFacts:
             untrained_backbone=bool(found.get("untrained_backbone")),
             parameters={name: int(n) for name, n in found.get("parameters", {}).items()},
             samples=samples,
-            skipped=tuple(Skipped(**entry) for entry in found.get("skipped", ())),
+            skipped=tuple(
+                Skipped(str(entry["key"]), str(entry["reason"]))
+                for entry in found.get("skipped", ())
+            ),
             note=str(found.get("note", "")),
             details=details,
         )
     except InputError:
         raise
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError):
         raise InputError(f"'{path}' is damaged: delete it, or train anew") from None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -107,6 +108,9 @@ class LatentGeometry:
         Raises:
             InputError: names the nearest sizes that fit.
         """
+        for what, value in (("frames", frames), ("height", height), ("width", width)):
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise InputError(f"{what} is {value!r}: it must be a whole number")
         problems: list[str] = []
         s = self.space_stride * self.patch
         for what, value in (("height", height), ("width", width)):

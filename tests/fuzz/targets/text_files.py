@@ -153,7 +153,7 @@ def _lines(data: bytes) -> int:
     """Lines of a list that are neither empty nor a comment, as any editor shows them."""
     text = data.decode("utf-8-sig", "replace").replace("\r\n", "\n")
     return sum(
-        bool(line.strip()) and not line.lstrip().startswith("#") for line in text.split("\n")
+        bool(line.strip()) and not f"{line.strip()} ".startswith("# ") for line in text.split("\n")
     )
 
 
