@@ -1,5 +1,6 @@
 # make demo   environment + the main job on procedural clips (no download, no GPU)
 # make test   environment + lint, types, floors, documentation and the test suite: what CI runs
+# make nightly  thousands of fuzz cases with seeds of the day, and a hundred kills
 # make docs   environment + the documentation site in docs/_build
 PYTHON ?= python3
 VENV   := .venv
@@ -12,13 +13,24 @@ SITE   = $(BIN)/python -c 'import site; print(site.getsitepackages()[0])'
 FLOORS = PYTHONPATH=".:$$($(SITE))" $(BIN)/python -S \
 	-c 'from importlinter.cli import lint_imports_command as lint; lint()'
 
-.PHONY: demo test lint docs format clean
+FUZZ_CASES ?= 10000
+KILLS      ?= 100
+DAY        := $(shell date +%Y%m%d)
+
+.PHONY: demo test nightly lint docs format clean
 
 demo: $(READY)
 	$(BIN)/mmdiff-video demo --out demo-output
 
 test: lint docs
 	$(BIN)/pytest -n auto --dist worksteal
+
+# both, whatever the first one finds
+nightly: $(READY)
+	failed=0; \
+	$(BIN)/pytest tests/fuzz --fuzz-cases $(FUZZ_CASES) --fuzz-from $(DAY)000000 || failed=1; \
+	$(BIN)/pytest tests/kills --kills $(KILLS) --kills-from $(DAY)000 || failed=1; \
+	exit $$failed
 
 lint: $(READY)
 	$(BIN)/ruff check .

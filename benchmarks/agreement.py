@@ -11,9 +11,11 @@ differences come from there.
 
 import argparse
 import itertools
+from pathlib import Path
 
 import torch
-from rasterizer import pixel_aligned_scene, processor_name
+from figures import Figure, processor_name, write_report
+from rasterizer import pixel_aligned_scene
 from torch import Tensor
 
 from recon.rasterize import auto_engine, rasterize
@@ -29,6 +31,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--sides", nargs="+", type=int, default=SIDES, help="of the image")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
 
     engines = [("cpu", "cpu"), ("torch", "cpu")]
@@ -41,16 +44,27 @@ def main() -> None:
         else:
             print(f"gsplat left out: {reason}")
     print(f"torch: {torch.__version__}")
+    figures: list[Figure] = []
     for side in args.sides:
         rendered = {engine: render(engine, device, side) for engine, device in engines}
         for a, b in itertools.combinations(rendered, 2):
-            print(f"\n{(side // 2) ** 2 * 4:,} @ {side}x{side}, {a} and {b}")
+            title = f"{(side // 2) ** 2 * 4:,} @ {side}x{side}, {a} and {b}"
+            print(f"\n{title}")
             for name in MAPS:
                 apart = (rendered[a][name] - rendered[b][name]).abs()
-                print(f"  {name:9} mean {apart.mean():.1e}  largest {apart.max():.1e}")
+                mean, largest = float(apart.mean()), float(apart.max())
+                figures += [
+                    Figure(name=f"{title}, {name}, mean", value=mean),
+                    Figure(name=f"{title}, {name}, largest", value=largest),
+                ]
+                print(f"  {name:9} mean {mean:.1e}  largest {largest:.1e}")
             for name in LEAVES:
                 ours, theirs = rendered[a][f"d {name}"], rendered[b][f"d {name}"]
-                print(f"  d {name:9} {(ours - theirs).norm() / theirs.norm():.1e}")
+                relative = float((ours - theirs).norm() / theirs.norm())
+                figures.append(Figure(name=f"{title}, d {name}, relative", value=relative))
+                print(f"  d {name:9} {relative:.1e}")
+    if args.json:
+        write_report(args.json, "agreement", figures, None)
 
 
 def render(engine: str, device: str, side: int) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ import claims_nvs as nvs
 import claims_tasks as tasks
 import torch
 from claims_report import report
-from rasterizer import processor_name
+from figures import processor_name
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone, load_defaults
 from mmdiff_video.backbones.describe import describe

@@ -12,7 +12,6 @@ t = 0, which alone costs about one step, counted in.
 
 import argparse
 import functools
-import json
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from figures import Figure, Turns, median_figure, write_report
 from taps import alternate, device_name, synchronise
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
@@ -42,7 +42,7 @@ _FORMS = ("bf16", "fp8")
 _CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 T = TypeVar("T")
-Watch = functools.partial[tuple[float, float]]
+Watch = functools.partial[Turns]
 """``alternate`` with device, repeats and clock given."""
 
 
@@ -98,16 +98,17 @@ def main() -> None:
         watch = functools.partial(
             alternate, device=backbone.device, repeats=args.repeats, clock=_CLOCKS[args.clock]
         )
-        result["generate"] = measure_generate(backbone, models, args.steps, watch)
-        result["training"] = measure_training(config, backbone, Path(folder), watch)
+        result["generate"], figures = measure_generate(backbone, models, args.steps, watch)
+        result["training"], more = measure_training(config, backbone, Path(folder), watch)
     print(report(result))
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_report(args.json, "dense", [*figures, *more], result)
 
 
 def measure_generate(
     backbone: Backbone, models: Sequence[DenseModel], steps: int | None, watch: Watch
-) -> dict:
+) -> tuple[dict, list[Figure]]:
+    """What :func:`report` prints, and the figures of it."""
     sample = SampleConfig(steps=steps)
     clock = watch.keywords["clock"]
     seconds: dict[str, list[float]] = {"plain": [], "reading": [], "heads": []}
@@ -137,7 +138,16 @@ def measure_generate(
     watch(with_heads, plain)
     plain_s, reading_s, heads_s = (s[-watch.keywords["repeats"] :] for s in seconds.values())
     d = backbone.defaults
-    return {
+    # of neighbours in time, so that it outlives the ups and downs of a shared machine
+    neighbours = [r / p for r, p in zip(reading_s, plain_s, strict=True)]
+    title = f"{backbone.name}, {len(models)} heads"
+    ratio = median_figure(f"{title}, reading", neighbours, "")
+    figures = [
+        replace(ratio, ratio_of="sampling that heads read / plain"),
+        median_figure(f"{title}, plain sampling", [1e3 * s for s in plain_s], "ms"),
+        median_figure(f"{title}, the heads", [1e3 * s for s in heads_s], "ms"),
+    ]
+    result = {
         "tasks": [model.setup.task.name for model in models],
         "concepts": models[0].setup.config.concept_maps,
         "steps": steps or d.steps,
@@ -147,18 +157,28 @@ def measure_generate(
         "plain_s": statistics.median(plain_s),
         "reading_s": statistics.median(reading_s),
         "heads_s": statistics.median(heads_s),
-        # of neighbours in time, so that it outlives the ups and downs of a shared machine
-        "ratio": statistics.median(r / p for r, p in zip(reading_s, plain_s, strict=True)),
+        "ratio": ratio.value,
     }
+    return result, figures
 
 
-def measure_training(config: DenseConfig, backbone: Backbone, folder: Path, watch: Watch) -> dict:
+def measure_training(
+    config: DenseConfig, backbone: Backbone, folder: Path, watch: Watch
+) -> tuple[dict, list[Figure]]:
+    """What :func:`report` prints, and the figures of it."""
+    figures: list[Figure] = []
     result: dict = {"task": config.task, "batch": config.train.batch_size}
     uncached, _ = training_step(config, backbone)
     for form in _FORMS:
         cache = CacheConfig(dir=str(folder / f"cache-{form}"), form=form)
         cached, each = training_step(replace(config, cache=cache), backbone)
-        cached_s, uncached_s = watch(cached, uncached)
+        turns = watch(cached, uncached)
+        cached_s, uncached_s = turns.medians()
+        title = f"{backbone.name}, training step, cache in {form}"
+        figures += [
+            turns.ratio(title, "cached / uncached time of a step"),
+            Figure(name=f"{title}, a view", value=each / 2**20, unit="MiB"),
+        ]
         result[form] = {
             "cached_step_s": cached_s,
             "uncached_step_s": uncached_s,
@@ -166,7 +186,7 @@ def measure_training(config: DenseConfig, backbone: Backbone, folder: Path, watc
             "bytes_per_view": each,
             "bytes_per_image": each * (config.data.views or 1),
         }
-    return result
+    return result, figures
 
 
 def training_step(config: DenseConfig, backbone: Backbone) -> tuple[Callable[[], None], int]:

@@ -1,6 +1,6 @@
 """Our Muon beside torch's: the time of a step, and what training reaches in equal steps.
 
-    python benchmarks/muon.py --json muon.jsonl
+    python benchmarks/muon.py --json muon.json
 
 ``torch.optim.Muon`` takes matrices only and multiplies in bfloat16. It is run here as its users
 would: on the hidden matrices, with AdamW on the rest (``torch``); and on views of the convolutions
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rasterizer import processor_name
+from figures import Figure, median_figure, processor_name, ratio_figure, write_report
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=9, help="timed steps; the median counts")
     parser.add_argument("--only", choices=["time", "decoder", "vae"], nargs="+")
-    parser.add_argument("--json", type=Path, help="also write the figures here, a line each")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     parts = args.only or ["time", "decoder", "vae"]
     torch.set_num_threads(1)
@@ -134,7 +134,7 @@ def main() -> None:
                 lines += print_lines(learning(name, task(Path(folder)), args.steps, args.seeds))
     print(report(lines))
     if args.json:
-        args.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_report(args.json, "muon", [f for line in lines for f in figures_of(line)], lines)
 
 
 def print_lines(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -176,6 +176,7 @@ def step_times(folder: Path, repeats: int) -> Iterator[dict[str, Any]]:
             "hidden_shapes": len({p.shape for p in hidden}),
             "convolutions": sum(p.ndim > 2 for p in hidden),
             "ms": {arm: round(1e3 * statistics.median(s[1:]), 2) for arm, s in seconds.items()},
+            "each_ms": {arm: [round(1e3 * t, 3) for t in s[1:]] for arm, s in seconds.items()},
         }
 
 
@@ -317,6 +318,23 @@ def vae_task(folder: Path) -> Task:
 
 
 TASKS: dict[str, Callable[[Path], Task]] = {"decoder": decoder_task, "vae": vae_task}
+
+
+def figures_of(line: Mapping[str, Any]) -> Iterator[Figure]:
+    """Of a line: the time of each arm and over torch's, or the loss that an arm reached."""
+    if line["kind"] != "time":
+        name = f"{line['kind']}, {line['arm']}, lr {line['lr']:g}, {line['steps']} steps, loss"
+        yield median_figure(name, line["losses"], "")
+        return
+    times = {
+        arm: median_figure(f"{line['model']}, {arm}", each, "ms")
+        for arm, each in line["each_ms"].items()
+    }
+    theirs = times["torch, flattened"]
+    yield from times.values()
+    for arm in ("ours, float32", "ours, bfloat16"):
+        name = f"{line['model']}, {arm}, of torch's"
+        yield ratio_figure(name, times[arm], theirs, "ours / torch, flattened")
 
 
 # -- tables -------------------------------------------------------------------------------------

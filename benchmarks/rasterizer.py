@@ -1,6 +1,6 @@
 """Time and memory of one forward and backward pass of every rasterisation engine that works here.
 
-    python benchmarks/rasterizer.py                            # tables; four minutes on two cores
+    python benchmarks/rasterizer.py                            # a table; two minutes on two cores
     python benchmarks/rasterizer.py --json out.json            # the same figures for a machine
     python benchmarks/rasterizer.py --engines cpu --threads 1 2 4
     python benchmarks/rasterizer.py --instruction-sets avx2    # the compiled engine as on a laptop
@@ -14,30 +14,24 @@ process.
 with torch's autograd, the least that a renderer around it would take. ``floor`` is the arithmetic
 of the pixels within reach of each Gaussian at the speed of this machine's matrix product; nothing
 that computes the exponentials can come close to it.
-
-The second table is a step of a per-scene fit on the compiled engine: 20,000 Gaussians at 320x240,
-one view, activations, rasterizer, L1 + SSIM, and Adam on all parameters, against the rasterizer's
-own forward and backward pass on the same Gaussians. The parts take turns.
 """
 
 import argparse
-import json
 import math
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from figures import Figure, median_figure, processor_name, ratio_figure, write_report
 from torch import Tensor
 
-from recon.losses import l1_ssim
 from recon.rasterize import auto_engine, cpu_library, rasterize
 from recon.rasterize.contract import Camera, Splats
 from recon.rasterize.cpu_library import INSTRUCTION_SET_VARIABLE
@@ -45,7 +39,6 @@ from recon.rasterize.gsplat_engine import unavailable
 from recon.rasterize.projection import footprint_axes, project_gaussians, whiten
 
 SIDES = (64, 256, 512)
-FIT_GAUSSIANS, FIT_SIZE = 20_000, (320, 240)
 FLOPS_PER_PAIR = 20 + 2 * 4 + 40 + 4 * 4
 """Of one pixel and one Gaussian: alpha and blending of RGB and depth, and their derivatives."""
 
@@ -90,102 +83,8 @@ def pixel_aligned_scene(side: int, device: str) -> Scene:
     return Scene(*(tensor.to(device) for tensor in scene))
 
 
-def fitted_scene(sh_degree: int | None) -> Scene:
-    """FIT_GAUSSIANS that cover FIT_SIZE at random depths, as a fit leaves them; one view."""
-    generator = torch.Generator().manual_seed(0)
-    (width, height), focal = FIT_SIZE, 280.0
-    u, v, depth = torch.rand(3, FIT_GAUSSIANS, generator=generator)
-    depth = 2 * torch.exp(1.5 * depth)
-    x, y = (u - 0.5) * width / focal * depth, (v - 0.5) * height / focal * depth
-    spacing = math.sqrt(width * height / FIT_GAUSSIANS) / focal
-    spread = torch.exp(0.5 * torch.randn(FIT_GAUSSIANS, 3, generator=generator))
-    if sh_degree is None:
-        colors = torch.rand(FIT_GAUSSIANS, 3, generator=generator)
-    else:
-        colors = 0.2 * torch.randn(FIT_GAUSSIANS, (sh_degree + 1) ** 2, 3, generator=generator)
-    return Scene(
-        torch.stack([x, y, depth], -1),
-        torch.randn(FIT_GAUSSIANS, 4, generator=generator),
-        spacing * depth[:, None] * spread,
-        0.1 + 0.85 * torch.rand(FIT_GAUSSIANS, generator=generator),
-        colors,
-        torch.eye(4)[None],
-        torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]]),
-    )
-
-
-def measure_step(
-    sh_degree: int | None, instruction_set: str, threads: int, seconds: float
-) -> dict[str, object]:
-    """One row of the second table, in a process of its own."""
-    os.environ[INSTRUCTION_SET_VARIABLE] = instruction_set
-    torch.set_num_threads(threads)
-    scene = fitted_scene(sh_degree)
-    width, height = FIT_SIZE
-    leaves = [t.clone().requires_grad_() for t in scene[:5]]
-    upstream = torch.rand(1, height, width, 3)
-    coarse = torch.rand(1, 3, height // 8, width // 8)
-    target = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-
-    def render(*gaussians: Tensor) -> Tensor:
-        return rasterize(
-            *gaussians,
-            viewmats=scene.viewmats,
-            Ks=scene.Ks,
-            width=width,
-            height=height,
-            sh_degree=sh_degree,
-            engine="cpu",
-        ).image
-
-    def own() -> None:
-        torch.autograd.grad(render(*leaves), leaves, upstream)
-
-    raw = [scene.means, scene.quats, scene.scales.log(), scene.opacities.logit()]
-    # Degree 0 apart from the others, which learn more slowly.
-    raw += [scene.colors] if sh_degree is None else [scene.colors[:, :1], scene.colors[:, 1:]]
-    raw = [t.clone().requires_grad_() for t in raw]
-    adam = torch.optim.Adam(raw, lr=1e-6, eps=1e-15, fused=True)
-    image = torch.rand(1, height, width, 3, requires_grad=True)
-
-    def compare(image: Tensor) -> None:
-        l1_ssim(image.movedim(-1, 1), target).sum().backward()
-
-    def step() -> None:
-        means, quats, scales, opacities, *colors = raw
-        adam.zero_grad()
-        joined = colors[0] if sh_degree is None else torch.cat(colors, 1)
-        compare(render(means, quats, scales.exp(), opacities.sigmoid(), joined))
-        adam.step()
-
-    parts = {"own": own, "step": step, "loss": lambda: compare(image), "adam": adam.step}
-    times = medians_in_turn_ms(parts, seconds)
-    return {
-        "sh_degree": sh_degree,
-        "instruction_set": instruction_set,
-        "threads": threads,
-        **{f"{name}_ms": value for name, value in times.items()},
-        "step_of_own": times["step"] / times["own"],
-    }
-
-
-def medians_in_turn_ms(
-    parts: Mapping[str, Callable[[], object]], seconds: float
-) -> dict[str, float]:
-    """Median time of each part; one after the other in turn, so that all meet the same machine."""
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for part in parts.values():
-        part()  # warms up
-    while min(map(len, times.values())) < 5 or sum(map(sum, times.values())) < seconds * len(parts):
-        for name, part in parts.items():
-            begin = time.perf_counter()
-            part()
-            times[name].append(time.perf_counter() - begin)
-    return {name: 1e3 * statistics.median(found) for name, found in times.items()}
-
-
-def median_ms(run: Callable[[], object], device: str, seconds: float) -> float:
-    """Median time over at least three runs, and as many as fit into ``seconds``."""
+def times_ms(run: Callable[[], object], device: str, seconds: float) -> list[float]:
+    """Times of at least three runs, and as many as fit into ``seconds``."""
     times: list[float] = []
     run()  # warms up
     while len(times) < 3 or sum(times) < seconds:
@@ -194,7 +93,7 @@ def median_ms(run: Callable[[], object], device: str, seconds: float) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
-    return 1e3 * statistics.median(times)
+    return [1e3 * time for time in times]
 
 
 def measure(
@@ -235,6 +134,8 @@ def measure(
         with torch.no_grad():
             forward()
 
+    alone = times_ms(inference, device, seconds)
+    both = times_ms(forward_backward, device, seconds)
     row = {
         "engine": engine,
         "device": device,
@@ -242,9 +143,12 @@ def measure(
         "gaussians": len(scene[0]),
         "side": side,
         "threads": threads,
-        "forward_ms": median_ms(inference, device, seconds),
-        "forward_backward_ms": median_ms(forward_backward, device, seconds),
+        "forward_ms": statistics.median(alone),
+        "forward_backward_ms": statistics.median(both),
     }
+    where = instruction_set or device
+    name = f"{engine} {where}, {row['gaussians']:,} @ {side}x{side}, {threads} threads"
+    row["figure"] = median_figure(f"{name}, forward and backward", both, "ms")
     return row | {"peak_mib": (_peak_bytes(device) - before) / 2**20}
 
 
@@ -276,18 +180,9 @@ def floor_ms(side: int, threads: int) -> float:
     # Area of the ellipse in which opacity * exp(-sigma) >= 1/255.
     pairs = 2 * math.pi * (255 * splats.opacities[seen.ids].double()).log() / (a * c - b * b).sqrt()
     matrix = torch.rand(1024, 1024)
-    flops_per_ms = 2 * 1024**3 / median_ms(lambda: matrix @ matrix, "cpu", 0.5)
+    product = statistics.median(times_ms(lambda: matrix @ matrix, "cpu", 0.5))
+    flops_per_ms = 2 * 1024**3 / product
     return pairs.sum().item() * FLOPS_PER_PAIR / flops_per_ms
-
-
-def processor_name() -> str:
-    """Model name of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def default_sets() -> list[str]:
@@ -307,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument(
         "--engines", nargs="+", default=["projection", "cpu", "torch"], help="on the CPU"
     )
@@ -341,50 +236,31 @@ def main() -> None:
     print("\n".join(f"{key}: {value}" for key, value in machine.items()))
     print(f"{'':<18}{'scene':<20}{'threads':>8}{'forward':>10}{'+ backward':>12}", end="")
     print(f"{'x projection':>14}{'peak MiB':>10}{'floor':>8}")
-    rows = []
+    rows, figures = [], []
     for side in args.sides:
         floors = {t: in_new_process(floor_ms, side, t) for t in args.threads}
-        alone: dict[int, float] = {}
+        alone: dict[int, Figure] = {}
         for engine, device, threads, instruction_set in jobs:
             row = in_new_process(
                 measure, engine, device, side, threads, args.seconds, instruction_set
             )
             assert isinstance(row, dict)
+            figure: Figure = row.pop("figure")
+            figures.append(figure)
             if engine == "projection":
-                alone[threads] = row["forward_backward_ms"]
+                alone[threads] = figure
             if device == "cpu":
                 row["floor_ms"] = floors[threads]
                 if threads in alone:
-                    row["of_projection"] = row["forward_backward_ms"] / alone[threads]
+                    row["of_projection"] = figure.value / alone[threads].value
+                if threads in alone and engine != "projection":
+                    name = f"{figure.name}, of projection"
+                    of = "engine / projection alone"
+                    figures.append(ratio_figure(name, figure, alone[threads], of))
             rows.append(row)
             print(_line(row), flush=True)
-    steps = steps_of_a_fit(args.instruction_sets, args.threads, args.seconds)
     if args.json:
-        results = {"machine": machine, "results": rows, "steps": steps}
-        Path(args.json).write_text(json.dumps(results, indent=2))
-
-
-def steps_of_a_fit(sets: list[str], threads: list[int], seconds: float) -> list[dict]:
-    """Print the second table, and return its rows."""
-    width, height = FIT_SIZE
-    print(f"\nstep of a fit, {FIT_GAUSSIANS:,} @ {width}x{height}")
-    print(f"{'':<18}{'threads':>8}{'rasterizer':>12}{'loss':>8}{'Adam':>8}{'step':>8}", end="")
-    print(f"{'x rasterizer':>14}")
-    rows = []
-    for sh_degree in (None, 3):
-        for count in threads:
-            for instruction_set in sets:
-                row = in_new_process(measure_step, sh_degree, instruction_set, count, seconds)
-                assert isinstance(row, dict)
-                rows.append(row)
-                kind = "RGB" if sh_degree is None else f"SH {sh_degree}"
-                print(
-                    f"{kind + ' ' + instruction_set:<18}{count:>8}{row['own_ms']:>12.2f}"
-                    f"{row['loss_ms']:>8.2f}{row['adam_ms']:>8.2f}{row['step_ms']:>8.2f}"
-                    f"{row['step_of_own']:>14.2f}",
-                    flush=True,
-                )
-    return rows
+        write_report(args.json, "rasterizer", figures, {"machine": machine, "results": rows})
 
 
 def _line(row: dict) -> str:

@@ -11,13 +11,13 @@ four calls <= 0.9 in bfloat16, with / without concepts <= 1.05.
 import argparse
 import json
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from figures import Figure, Turns, median_figure, write_report
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
 from mmdiff_video.backbones.noise import keyed_noise, noised
@@ -34,16 +34,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
 
-    results = []
+    results, figures = [], []
     for name in args.backbones:
         backbone = load_backbone(name, dtype=getattr(torch, args.dtype))
-        results.append(measure(backbone, args.frames, args.repeats))
-        print(report(results[-1]), flush=True)
+        result, found = measure(backbone, args.frames, args.repeats)
+        results.append(result)
+        figures += found
+        print(report(result), flush=True)
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        write_report(args.json, "taps", figures, results)
 
 
-def measure(backbone: Backbone, frames: int | None, repeats: int) -> dict:
+def measure(backbone: Backbone, frames: int | None, repeats: int) -> tuple[dict, list[Figure]]:
+    """What :func:`report` prints, and the figures of it."""
     d = backbone.defaults
     frames = (frames or d.frames) if backbone.geometry.is_video else 1
     grid = backbone.geometry.latent_grid(frames, d.height, d.width)
@@ -66,11 +69,24 @@ def measure(backbone: Backbone, frames: int | None, repeats: int) -> dict:
         )
 
     untapped = untapped_forward(backbone, latent, times)
-    tapped_s, untapped_s = alternate(tapped, untapped, backbone.device, repeats)
-    batch_s, calls_s = alternate(tapped, one_by_one, backbone.device, repeats)
-    concepts_s, plain_s = alternate(with_concepts, tapped, backbone.device, repeats)
+    reading = alternate(tapped, untapped, backbone.device, repeats)
+    batching = alternate(tapped, one_by_one, backbone.device, repeats)
+    mapping = alternate(with_concepts, tapped, backbone.device, repeats)
+    tapped_s, untapped_s = reading.medians()
+    batch_s, calls_s = batching.medians()
+    concepts_s, plain_s = mapping.medians()
     extra = peak_bytes(tapped, backbone.device) - peak_bytes(untapped, backbone.device)
-    return {
+    title = f"{backbone.name} {str(backbone.dtype).removeprefix('torch.')}"
+    figures = [
+        reading.ratio(f"{title}, tapped", "tapped / untapped time"),
+        Figure(
+            name=f"{title}, memory", value=extra / taps_bytes, ratio_of="extra memory / taps' size"
+        ),
+        batching.ratio(f"{title}, batched", "4 timesteps batched / 4 calls"),
+        mapping.ratio(f"{title}, concepts", "with / without concept maps"),
+        median_figure(f"{title}, tapped time", [1e3 * s for s in reading.first], "ms"),
+    ]
+    result = {
         "backbone": backbone.name,
         "untrained": backbone.untrained,
         "device": device_name(backbone.device),
@@ -91,6 +107,7 @@ def measure(backbone: Backbone, frames: int | None, repeats: int) -> dict:
         "without_concepts_s": plain_s,
         "with_over_without_concepts": concepts_s / plain_s,
     }
+    return result, figures
 
 
 def untapped_forward(
@@ -121,8 +138,8 @@ def alternate(
     device: torch.device,
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> tuple[float, float]:
-    """Median seconds of each; they take turns at going first, so that nothing favours either."""
+) -> Turns:
+    """Seconds of each; they take turns at going first, so that nothing favours either."""
     seconds: tuple[list[float], list[float]] = ([], [])
     pairs = list(zip((first, second), seconds, strict=True))
     for i in range(repeats + 2):
@@ -133,7 +150,7 @@ def alternate(
             synchronise(device)
             if i >= 2:  # the first two warm up
                 kept.append(clock() - start)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+    return Turns(*seconds)
 
 
 def peak_bytes(run: Callable[[], None], device: torch.device) -> int:

@@ -5,16 +5,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone
 from mmdiff_video.config import record_config
+from mmdiff_video.errors import InputError
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.source import FeatureSource, ReadsFeatures
-from mmdiff_video.process import processes
+from mmdiff_video.process import machine_memory, processes, writing_together
 from mmdiff_video.runs import CONFIG, RunFacts
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.tables import format_bytes, format_count, format_table
@@ -23,6 +25,8 @@ from mmdiff_video.training.loop import LossFn, Preview
 from mmdiff_video.version import __version__
 
 logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class RunConfig(ReadsFeatures, Protocol):
@@ -65,6 +69,49 @@ def seeded_weights(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def build_seeded(make: Callable[[], Model], seed: int) -> Model:
+    """Build a model that this machine has the memory for.
+
+    Args:
+        make: builds it; called twice, first without memory for weights.
+        seed: of the weights, as in :func:`seeded_weights`.
+
+    Raises:
+        InputError: the weights are larger than this machine's memory; or as ``make``.
+    """
+    with torch.device("meta"), _counted_weights():
+        make()
+    with seeded_weights(seed):
+        return make()
+
+
+@contextmanager
+def _counted_weights() -> Iterator[None]:
+    """Refuse the modules that are built inside as soon as they are larger than the memory."""
+    memory, size = machine_memory(), 0
+
+    def count(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+        nonlocal size
+        size += 0 if weight is None else weight.nbytes
+        if size > memory:
+            raise InputError(
+                f"the model's weights take more than the {format_bytes(memory)} of this machine:"
+                " set smaller widths or depths"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        if "overflow" not in str(error).lower():
+            raise
+        raise InputError(
+            "the model's weights are too many to count: set smaller widths or depths"
+        ) from None
+    finally:
+        hook.remove()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +216,14 @@ def train_run(training: Training, out: Path, *, resume: bool = False) -> TrainRe
         resume: go on from its newest checkpoint.
 
     Raises:
-        InputError: as :class:`Trainer` and its :meth:`~Trainer.fit`.
+        InputError: as :class:`Trainer` and its :meth:`~Trainer.fit`; or another program trains
+            there.
     """
+    with writing_together(out, "training"):
+        return _train_alone(training, out, resume)
+
+
+def _train_alone(training: Training, out: Path, resume: bool) -> TrainResult:
     setup = training.setup
     trainer = Trainer(
         out,

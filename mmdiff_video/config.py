@@ -3,29 +3,29 @@
 Every key is checked against the dataclass; an unknown one raises and names the nearest valid key,
 so that a typo never trains the wrong thing silently. A field may have variants: which dataclass it
 is follows from another key (``aggregation: adaptive`` makes ``aggregator`` an ``AdaptiveConfig``).
+The type of a field decides what a value means: a text is taken as it stands there, ``no``,
+``2024_01`` and ``${HOME}`` too.
 """
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
-from omegaconf import DictConfig, ListConfig, OmegaConf, TupleConfig, read_write
-from omegaconf.errors import OmegaConfBaseException
-
+from mmdiff_video.config_values import build, default_values, lay_over, plain, read_values
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.files import write_text
+from mmdiff_video.yaml_text import Written, as_written, read_yaml, to_yaml, written
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 Override = str | tuple[str, Any]
-"""``key=value`` as a user types it, its value in YAML; or a key with a value that is taken as it
-is, which is what a flag or a path gives."""
+"""``key=value`` as a user types it: a text, a number, or a list or mapping in YAML; or a key with a
+value that is taken as it is, which is what a flag or a path gives."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,19 @@ class Variants:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Values from one place; ``strict`` where a key of another variant is a mistake."""
+    """What was written in one place; ``strict`` where a key of another variant is a mistake."""
 
     where: str
     values: dict[str, Any]
     strict: bool = False
+
+    def get(self, key: str) -> Any:
+        """Look up a dotted key: a text, a dict or a list; None where nothing is said of it."""
+        value: Any = self.values
+        for part in key.split("."):
+            value = value.value if isinstance(value, Written) else value
+            value = value.get(part) if isinstance(value, dict) else None
+        return value.text if isinstance(value, Written) else value
 
 
 class ConfigSource:
@@ -94,13 +102,8 @@ class ConfigSource:
 
         Nothing is checked: that is what :meth:`build` does.
         """
-        found = None
-        for layer in [*self._file, *self._overrides]:
-            value: Any = layer.values
-            for part in key.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
-            found = found if value is None else value
-        return found
+        said = [layer.get(key) for layer in [*self._file, *self._overrides]]
+        return next((value for value in reversed(said) if value is not None), None)
 
     def with_file(self, file: Path) -> "ConfigSource":
         """Read a file below the same overrides, in place of the file that there was.
@@ -119,37 +122,24 @@ class ConfigSource:
             InputError: an unknown key, a value of the wrong type, or a value that the dataclass's
                 own validation refuses.
         """
-        layers = [_Layer("base", base)] if base else []
+        layers = [_Layer("base", as_written(base))] if base else []
         layers += [*self._file, *self._overrides]
         schemas: dict[str, type] = {}
-        merged = OmegaConf.structured(schema)
         for name, variants in _variants(schema).items():
-            chosen = merged.get(variants.chosen_by)
+            chosen = default_values(schema, {})[variants.chosen_by]
             for layer in layers:
-                chosen = layer.values.get(variants.chosen_by, chosen)
+                chosen = layer.get(variants.chosen_by) or chosen
             schemas[name] = variants.schema(str(chosen))
-            try:
-                with read_write(merged):
-                    merged[name] = OmegaConf.structured(schemas[name])
-            except (OmegaConfBaseException, ValueError) as error:
-                raise InputError(f"config: {str(error).strip().splitlines()[0]}") from None
+        merged = default_values(schema, schemas)
         for layer in layers:
-            values = _of_chosen_variants(layer, schema, schemas)
-            _check_keys(values, schema, layer.where, schemas)
-            try:
-                merged = OmegaConf.merge(merged, _whole_lists(values, merged, layer.where))
-            except OmegaConfBaseException as error:
-                key = f" (key '{error.full_key}')" if error.full_key else ""
-                raise InputError(
-                    f"{layer.where}: {str(error).strip().splitlines()[0]}{key}"
-                ) from None
-            except TypeError as error:  # a mapping where a list belongs, or the reverse
-                raise InputError(f"{layer.where}: {error}") from None
+            own = _of_chosen_variants(layer, schema, schemas)
+            values = read_values(own, schema, layer.where, schemas=schemas)
+            merged = lay_over(merged, values, layer.where)
         try:
-            return cast(T, OmegaConf.to_object(cast(DictConfig, merged)))
-        except InputError:
-            raise
-        except (OmegaConfBaseException, ValueError) as error:  # the dataclass's own validation
+            return build(merged, schema, schemas)
+        except ValueError as error:  # the dataclass's own validation
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"config: {str(error).strip().splitlines()[0]}") from None
 
 
@@ -174,7 +164,7 @@ def load_config(
 
 def save_config(config: Any, path: Path) -> None:
     """Write a config dataclass as YAML that :func:`load_config` reads back unchanged."""
-    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_text(path, to_yaml(plain(config)))
 
 
 def record_config(config: Any, path: Path) -> None:
@@ -192,30 +182,29 @@ def record_config(config: Any, path: Path) -> None:
 
 def _read_file(file: Path) -> _Layer:
     try:
-        content = OmegaConf.to_container(OmegaConf.load(file))
+        content = read_yaml(file)
     except FileNotFoundError:
         raise InputError(f"no config file '{file}'") from None
-    except Exception as error:  # yaml raises many kinds
-        raise InputError(f"{file}: not a readable YAML config: {error}") from None
+    if content is None or (isinstance(content, Written) and content.text is None):
+        content = {}
     if not isinstance(content, dict):
         raise InputError(f"{file}: a config must be a mapping of keys to values")
-    return _Layer(str(file), cast(dict[str, Any], content))
+    return _Layer(str(file), content)
 
 
 def _read_override(item: Override) -> _Layer:
     if isinstance(item, tuple):
-        key, value = item
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        return _Layer(f"setting '{key}'", value, strict=True)
-    key, separator, _ = item.partition("=")
-    if not separator or not key:
-        raise InputError(f"override '{item}' is not of the form key=value")
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([item]))
-    except Exception as error:
-        raise InputError(f"override '{item}': {error}") from None
-    return _Layer(f"override '{item}'", cast(dict[str, Any], values), strict=True)
+        key, where = item[0], f"setting '{item[0]}'"
+        value: Any = as_written(item[1])
+    else:
+        key, separator, text = item.partition("=")
+        where = f"override '{item if len(item) <= 60 else f'{item[:57]}...'}'"
+        if not separator or not all(key.split(".")):
+            raise InputError(f"{where} is not of the form key=value")
+        value = written(text, where)
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return _Layer(where, value, strict=True)
 
 
 def _variants(schema: type) -> dict[str, Variants]:
@@ -231,6 +220,7 @@ def _of_chosen_variants(layer: _Layer, schema: type, schemas: Mapping[str, type]
     values = dict(layer.values)
     for name, variants in _variants(schema).items():
         given = values.get(name)
+        given = given.value if isinstance(given, Written) else given
         if not isinstance(given, dict):
             continue
         own = {f.name for f in dataclasses.fields(schemas[name])}
@@ -254,53 +244,3 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
         for name in keys
         for line in _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
     ]
-
-
-def _keys(schema: type, prefix: str, schemas: Mapping[str, type]) -> list[str]:
-    """List every key of a schema in dotted form (``train.lr``), leaves and groups."""
-    keys: list[str] = []
-    for f in dataclasses.fields(schema):
-        keys.append(prefix + f.name)
-        inner = schemas.get(f.name, f.type)
-        if dataclasses.is_dataclass(inner):
-            keys += _keys(cast(type, inner), f"{prefix}{f.name}.", {})
-    return keys
-
-
-def _whole_lists(values: Any, current: Any, where: str) -> Any:
-    """Write ``{"1": value}`` over a list as the list with its second item changed."""
-    if not isinstance(values, dict):
-        return values
-    if isinstance(current, DictConfig):
-        return {key: _whole_lists(value, current.get(key), where) for key, value in values.items()}
-    if not isinstance(current, ListConfig | TupleConfig):
-        return values
-    whole: list[Any] = list(cast(Any, OmegaConf.to_container(current)))
-    for number, value in values.items():
-        if not str(number).isdecimal() or int(number) >= len(whole):
-            raise InputError(f"{where}: the list has items 0 to {len(whole) - 1}, not '{number}'")
-        changed = OmegaConf.merge({"item": whole[int(number)]}, {"item": value})
-        whole[int(number)] = cast(Any, OmegaConf.to_container(changed))["item"]
-    return whole
-
-
-def _check_keys(
-    values: dict[Any, Any],
-    schema: type,
-    where: str,
-    schemas: Mapping[str, type],
-    prefix: str = "",
-) -> None:
-    known = {f.name: schemas.get(f.name, f.type) for f in dataclasses.fields(schema)}
-    for key, value in values.items():
-        if key not in known:
-            dotted = f"{prefix}{key}"
-            names = _keys(schema, prefix, schemas)
-            nearest = difflib.get_close_matches(dotted, names, n=1, cutoff=0.4)
-            hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-            raise InputError(
-                f"{where}: unknown config key '{dotted}': {hint}"
-                f"valid here: {', '.join(n for n in names if '.' not in n[len(prefix) :])}"
-            )
-        if dataclasses.is_dataclass(known[key]) and isinstance(value, dict):
-            _check_keys(value, cast(type, known[key]), where, {}, f"{prefix}{key}.")

@@ -5,6 +5,7 @@ from pathlib import Path
 from mmdiff_video.nvs.compare import compare_3dgs
 from mmdiff_video.nvs.render import render_scene
 from mmdiff_video.nvs.setup import resolve_config
+from mmdiff_video.process import writing_together
 from mmdiff_video.rooms.make import make_rooms
 
 _ROOMS = 4
@@ -19,7 +20,15 @@ def run_demo(out: Path) -> None:
     Args:
         out: receives data/, cache/, runs/ (with tables, pictures and one run folder for each
             input), scene.ply and scene.mp4.
+
+    Raises:
+        InputError: another demo runs there; or as what it does.
     """
+    with writing_together(out, "the demo"):
+        _run(out)
+
+
+def _run(out: Path) -> None:
     data, runs = out / "data", out / "runs"
     config = resolve_config("demo", [("data.root", str(data)), ("cache.dir", str(out / "cache"))])
     make_rooms(

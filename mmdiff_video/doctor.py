@@ -20,10 +20,9 @@ _PLAIN_LIBRARIES = (
     "sentencepiece",
     "protobuf",
     "ftfy",
-    "omegaconf",
+    "pyyaml",
     "numpy",
     "kornia",
-    "imageio",
     "matplotlib",
     "tqdm",
 )
@@ -143,7 +142,7 @@ def check_video() -> Finding:
             save_video([np.full((32, 32, 3), v, np.uint8) for v in (0, 128, 255)], path, fps=10)
             middle = float(read_frames(path, [1]).mean())
     except Exception as error:
-        return Finding("video", "broken", _first_line(error), "pip install --upgrade av imageio")
+        return Finding("video", "broken", _first_line(error), "pip install --upgrade av")
     if abs(middle - 128) > 8:
         return Finding(
             "video", "broken", f"frame 1 of a grey ramp read back as {middle:.0f}, not 128"

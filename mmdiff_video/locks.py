@@ -1,11 +1,17 @@
 """One writer at a time for a folder or a file, by a lock that dies with its process."""
 
+import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mmdiff_video.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2
 
 _held: set[Path] = set()
 """What this process holds: the system would grant a lock twice to one process."""
@@ -44,6 +50,23 @@ def sole_writer(path: Path, doing: str) -> Iterator[None]:
             _held.discard(key)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def writer_in_turn(path: Path, doing: str) -> Iterator[None]:
+    """Hold a folder or a file as :func:`sole_writer` does, after whoever holds it now."""
+    with ExitStack() as stack:
+        waited = False
+        while True:
+            try:
+                stack.enter_context(sole_writer(path, doing))
+                break
+            except InputError:
+                if not waited:
+                    logger.info("waiting for another process (%s) at '%s'", doing, path)
+                waited = True
+                time.sleep(_POLL_SECONDS)
+        yield
 
 
 def _lock(handle: int) -> bool:

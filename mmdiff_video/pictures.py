@@ -1,6 +1,7 @@
 """Side-by-side pictures and videos."""
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,14 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_aside
 
 _MARGIN = 6
 _CAPTION = 18
+
+_LONGEST_SIDE = 16384
+"""Pixels of a side of a video, at most, that libx264 encodes."""
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
@@ -122,11 +127,31 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
 
     Holds one frame at a time. H.264 with 4:2:0 chroma wants even sides; an odd row or column is
     padded by repeating the edge.
-    """
-    import imageio.v3 as iio
 
-    with write_aside(path) as aside, iio.imopen(aside, "w", plugin="pyav") as video:
-        video.init_video_stream("libx264", fps=fps)
-        for f in frames:
-            sides = ((0, f.shape[0] % 2), (0, f.shape[1] % 2), (0, 0))
-            video.write_frame(np.pad(f, sides, mode="edge"))
+    Raises:
+        InputError: frames that are too large.
+        OSError: the file cannot be written.
+    """
+    import av
+
+    # "file:" lets names hold colons, which else stand for protocols
+    with write_aside(path) as aside, av.open(f"file:{aside}", "w") as container:
+        # PyAV mistakes a float rate; 65535 is the most that mp4 can hold
+        rate = Fraction(fps).limit_denominator(65535)
+        stream = container.add_stream("libx264", rate=rate)
+        for number, picture in enumerate(frames):
+            sides = ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0))
+            padded = np.pad(picture, sides, mode="edge")
+            if not number:
+                if max(padded.shape) > _LONGEST_SIDE:
+                    height, width, _ = padded.shape
+                    raise InputError(
+                        f"'{path}' would be a video of {width} x {height} pixels: H.264 takes"
+                        f" {_LONGEST_SIDE} a side at most"
+                    )
+                stream.height, stream.width = padded.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

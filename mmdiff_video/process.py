@@ -1,11 +1,18 @@
 """Which process this is, and the device that it computes on."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import str_to_bool
+from accelerate.utils import broadcast_object_list, str_to_bool
+
+from mmdiff_video.errors import InputError
+from mmdiff_video.files import refuse_links
+from mmdiff_video.locks import sole_writer
 
 _PATIENCE = timedelta(hours=12)
 """How long processes wait for one another: the others do while the first renders a corpus or a data
@@ -44,3 +51,36 @@ def this_device() -> torch.device:
     device = processes().device
     assert device is not None
     return device
+
+
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def writing_together(path: Path, doing: str) -> Iterator[None]:
+    """Hold a folder for all processes of this training, as its :func:`sole_writer`.
+
+    The first process takes the lock; where it is refused, all raise alike, and none is left waiting
+    for the others.
+
+    Args:
+        path, doing: as for :func:`sole_writer`; the folder is made where it is missing.
+
+    Raises:
+        InputError: another program holds it, or there is a link in it (:func:`refuse_links`).
+    """
+    with ExitStack() as stack:
+        failure: Exception | None = None
+        if processes().is_main_process:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                refuse_links(path)
+                stack.enter_context(sole_writer(path, doing))
+            except (InputError, OSError) as error:
+                failure = error
+        failure = broadcast_object_list([failure])[0]
+        if failure is not None:
+            raise failure
+        yield

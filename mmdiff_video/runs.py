@@ -5,9 +5,9 @@ what the training loop writes; :func:`open_run` reads them.
 """
 
 import dataclasses
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from mmdiff_video.backbones.describe import describe
 from mmdiff_video.config import ConfigSource, Override, load_config
 from mmdiff_video.errors import InputError, unknown_name
-from mmdiff_video.files import write_json
+from mmdiff_video.files import read_json, refuse_links, remove_partials, write_json
+from mmdiff_video.outputs import results_file
 from mmdiff_video.resources import find_config
 from mmdiff_video.skipped import Skipped
 
@@ -143,11 +144,31 @@ def open_run(folder: Path | str, *kinds: str) -> Run:
     return Run(folder, facts)
 
 
+@contextmanager
+def scoring(folder: Path, report: str) -> Iterator[Path]:
+    """Hold a run's report, the file REPORT.json and the pictures in REPORT/, for this process.
+
+    A run may be scored while it is trained, and twice at once on different splits. What a killed
+    process left unfinished of the report goes.
+
+    Raises:
+        InputError: another process scores it for the same report, or there is a link in its folder.
+    """
+    refuse_links(folder)
+    path = folder / f"{report}.json"
+    with results_file(path, "scoring"):
+        remove_partials(folder / report)
+        yield path
+
+
 def _read_facts(folder: Path) -> RunFacts:
     path = folder / FACTS
     config = ConfigSource(folder / CONFIG)
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = read_json(path) if path.is_file() else {}
+    except InputError as error:
+        raise InputError(f"'{path}' is damaged: delete it, or train anew ({error})") from None
+    try:
         kind = found.get("kind") or _kind_before_0_2(folder, found, config)
         if "kind" not in found:
             found = {**found, **_facts_before_0_2(found)}
@@ -156,21 +177,28 @@ def _read_facts(folder: Path) -> RunFacts:
         details = dict(found.get("details", {}))
         if kind == "joint" and not details.get("tasks"):
             raise ValueError("a joint run has tasks")
+        samples = int(found.get("samples", 0))
+        if samples < 0:
+            raise ValueError("no run trains on less than nothing")
+        fingerprint = found.get("backbone_fingerprint")
         return RunFacts(
             kind=kind,
-            version=found.get("version", ""),
+            version=str(found.get("version", "")),
             backbone=str(found.get("backbone") or config.get("backbone.name")),
-            backbone_fingerprint=found.get("backbone_fingerprint"),
+            backbone_fingerprint=None if fingerprint is None else str(fingerprint),
             untrained_backbone=bool(found.get("untrained_backbone")),
-            parameters=dict(found.get("parameters", {})),
-            samples=int(found.get("samples", 0)),
-            skipped=tuple(Skipped(**entry) for entry in found.get("skipped", ())),
-            note=found.get("note", ""),
+            parameters={name: int(n) for name, n in found.get("parameters", {}).items()},
+            samples=samples,
+            skipped=tuple(
+                Skipped(str(entry["key"]), str(entry["reason"]))
+                for entry in found.get("skipped", ())
+            ),
+            note=str(found.get("note", "")),
             details=details,
         )
     except InputError:
         raise
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError):
         raise InputError(f"'{path}' is damaged: delete it, or train anew") from None
 
 

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from recon.cameras import camera_rays, invert_rigid, pluecker_rays, relative_to_first
 from recon.gaussians import Gaussians
 
+DEEPEST = 1000
+"""Layers of a trunk, at most: a number far beyond is a mistake that would take hours to build."""
+
 CHANNELS = {"distance": 1, "rgb": 3, "scale": 3, "rotation": 4, "opacity": 1}
 """What the decoder predicts for each Gaussian, in the order of its output channels."""
 
@@ -87,6 +90,8 @@ class DecoderConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"decoder {name} must be at least 1, not {getattr(self, name)}")
+        if self.depth > DEEPEST:
+            raise ValueError(f"decoder depth must be at most {DEEPEST}, not {self.depth}")
         if self.width % self.heads:
             raise ValueError(
                 f"decoder width {self.width} is not a multiple of its {self.heads} heads"

@@ -37,7 +37,8 @@ class Lpips(nn.Module):
         vgg16: a torchvision VGG16 state dict; only its ``features.*`` are read.
 
     Raises:
-        ValueError: the state dict lacks a VGG16 layer or has it in another shape.
+        ValueError: the state dict lacks a VGG16 layer, or has it in another shape or with what is
+            no number.
     """
 
     def __init__(self, vgg16: Mapping[str, Tensor]):
@@ -56,6 +57,8 @@ class Lpips(nn.Module):
             if not isinstance(given, Tensor) or given.shape != own.shape:
                 has = f"is {tuple(given.shape)}" if isinstance(given, Tensor) else "is missing"
                 raise ValueError(f"VGG16 layer {layer} of shape {tuple(own.shape)} {has}")
+            if not given.is_floating_point() or not given.isfinite().all():
+                raise ValueError(f"VGG16 layer {layer} holds codes, NaN or infinity")
             weights[name] = given
         trunk.load_state_dict(weights)
         self.requires_grad_(False)
@@ -107,12 +110,18 @@ def load_lpips(device: torch.device | str = "cpu") -> Lpips | LpipsUnavailable:
             if failure is not None:
                 return LpipsUnavailable(failure)
     try:
-        return Lpips(_read_state_dict(path)).to(device)
+        return Lpips(read_state_dict(path)).to(device)
     except (OSError, ValueError) as error:
         raise ValueError(f"LPIPS weights '{path}' cannot be used ({error}): {remedy}") from None
 
 
-def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
+def read_state_dict(path: Path) -> Mapping[str, Tensor]:
+    """Read the tensors of a .pth or .safetensors file, without running any code in it.
+
+    Raises:
+        ValueError: it holds something else, or is cut short.
+        OSError: it is missing or cannot be read.
+    """
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

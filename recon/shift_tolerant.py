@@ -10,13 +10,14 @@ and its ReLU.
 """
 
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from recon.perceptual import LpipsUnavailable
+from recon.perceptual import LpipsUnavailable, read_state_dict
 
 MIN_SIZE = 32
 """Pixels: five layers of an AlexNet and the reflected borders of its blurs need this many."""
@@ -56,7 +57,7 @@ class StLpips(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, weights: dict[str, Tensor]):
+    def __init__(self, weights: Mapping[str, Tensor]):
         super().__init__()
         layers = [
             [nn.Conv2d(3, 64, 11, padding=2), BlurPool(64), nn.ReLU()],
@@ -112,7 +113,15 @@ def load_st_lpips(device: torch.device | str = "cpu") -> StLpips | LpipsUnavaila
     path = _weights_file()
     if path is None:
         return LpipsUnavailable("no weights for ST-LPIPS: pip install stlpips_pytorch")
-    return StLpips(torch.load(path, map_location="cpu", weights_only=True)).to(device)
+    try:
+        return StLpips(read_state_dict(path)).to(device)
+    # cut short, a tensor that is missing, one of another shape
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        cause = str(error).strip().partition("\n")[0]
+        return LpipsUnavailable(
+            f"the weights of ST-LPIPS in '{path}' cannot be used ({cause}): install stlpips_pytorch"
+            " again"
+        )
 
 
 @cache

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -36,6 +37,16 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base = base.parent
     os.environ["MMDIFF_CACHE"] = str(base / "cache")
     return base / "cache"
+
+
+@pytest.fixture
+def tight_disk() -> Iterator[int]:
+    """No file takes more than these bytes, as if the disk were full: the system answers EFBIG."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    yield 2000
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,11 @@
 """The commands' help, and arguments that mean the same everywhere."""
 
 import argparse
+import errno
+import os
+import sys
 from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -94,3 +98,82 @@ def test_what_is_made_has_a_size_too(capsys):
     with pytest.raises(SystemExit):
         _parser().parse_args([*make, "--size", "big"])
     assert "'big' is no size such as 256 or 320x180" in capsys.readouterr().err
+
+
+def run_raising(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
+    def run(args: argparse.Namespace) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_parse", lambda argv: argparse.Namespace(run=run))
+    return main([])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EROFS,
+        errno.EFBIG,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EACCES,
+        errno.ESTALE,
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_with_the_file(monkeypatch, capsys, code):
+    error = OSError(code, os.strerror(code), "out/x.png")
+    assert run_raising(monkeypatch, error) == 2
+    assert capsys.readouterr().err == f"error: {os.strerror(code)}: 'out/x.png'\n"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800.png", "a/\udfff", "\udc41"])
+@pytest.mark.parametrize("use", [open, os.mkdir, os.stat])
+def test_names_that_no_file_can_have_are_a_sentence(monkeypatch, capsys, name, use):
+    with pytest.raises(ValueError) as refused:  # noqa: PT011
+        use(name)
+    assert run_raising(monkeypatch, refused.value) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "bug", [ValueError("of a bug"), OSError(errno.EBADF, "a bug"), OSError("of a library")]
+)
+def test_bugs_keep_their_traceback(monkeypatch, bug):
+    with pytest.raises(type(bug)):
+        run_raising(monkeypatch, bug)
+
+
+BYTES = os.fsdecode(b"red \xff sofa")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "--prompt", BYTES, "--out", "o"],
+        ["concepts", "--prompt", "x", "--concepts", f"chair,{BYTES}", "--out", "o"],
+        ["caption", "--data", "voc", "--instruction", BYTES],
+        ["predict", "run", "a.png", "--prompt", BYTES, "--out", "o"],
+        ["dense", "--task", "seg", "--out", "o", f"data.prompt={BYTES}"],
+        ["render", "run", "--scene", BYTES, "--out", "o.mp4"],
+        ["push", "run", f"me/{BYTES}"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_words_that_are_not_utf8_are_refused_before_any_work(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert "\\udcff sofa' is not UTF-8 text" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_name_of_any_bytes_reaches_its_command_and_the_terminal(monkeypatch, tmp_path):
+    terminal = TextIOWrapper(BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    path = tmp_path / os.fsdecode(b"stra\xdfe.png")
+    args = argparse.Namespace(run=lambda args: print(args.image, "é"), image=path)
+    monkeypatch.setattr(cli, "_parse", lambda argv: args)
+    assert main([]) == 0
+    terminal.flush()
+    assert terminal.buffer.getvalue().endswith(b"stra\\udcdfe.png \\xe9\n")

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,14 @@ def test_an_image_gets_one_overlay_a_concept(
     arguments = ["concepts", "--image", str(photo), "--concepts", "red ball,wall"]
     assert main([*arguments, "--backbone", folders["flux"], "--out", str(tmp_path / "maps")]) == 0
     written = capsys.readouterr().out.split()
-    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == [
+    assert sorted(p.name for p in (tmp_path / "maps").glob("[!.]*")) == [
         "0-red-ball.png",
         "1-wall.png",
         "concepts.png",
     ]
-    assert {Path(name).name for name in written} == {p.name for p in (tmp_path / "maps").iterdir()}
+    assert {Path(name).name for name in written} == {
+        p.name for p in (tmp_path / "maps").glob("[!.]*")
+    }
     # 32 x 48 pixels by default, in the photo's own shape: 9 to 16
     with Image.open(tmp_path / "maps" / "1-wall.png") as overlay:
         assert overlay.size == (48, 32)
@@ -96,3 +99,37 @@ def test_mistakes_are_one_sentence(
 def test_no_concepts_at_all_is_a_mistake() -> None:
     with pytest.raises(InputError, match="no concepts given"):
         draw_concepts([], Path("never"), prompt="x")
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "loop"])
+def test_what_is_no_file_is_refused_before_any_work(tmp_path: Path, kind: str) -> None:
+    image = tmp_path / "photo.png"
+    if kind == "folder":
+        image.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(image)
+    elif kind == "loop":
+        image.symlink_to(image)
+    with pytest.raises(InputError, match=r"there is no file '.*photo\.png'"):
+        draw_concepts(["chair", "wall"], tmp_path / "out", image=image, backbone="nowhere")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["../../x", "a/b"],
+        ["..", "."],
+        ["room #1", "a: b"],
+        ["${x}", "no"],
+        ["x" * 400, "\N{CHAIR}" * 100],
+        ["a\nb", "%s"],
+    ],
+)
+def test_words_of_any_letters_name_files_inside_the_folder(
+    folders: dict[str, str], photo: Path, tmp_path: Path, words: list[str]
+) -> None:
+    out = tmp_path / "maps"
+    written = draw_concepts(words, out, image=photo, backbone=folders["flux"])
+    assert {path.parent for path in written} == {out}
+    assert sorted(out.glob("[!.]*")) == sorted(written)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["maps", "photo.png"]

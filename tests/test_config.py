@@ -1,10 +1,15 @@
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmdiff_video.config import ConfigSource, Variants, load_config, save_config
 from mmdiff_video.errors import InputError
+from mmdiff_video.nvs.config import NVSConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +64,33 @@ def test_saved_config_reads_back_equal(tmp_path: Path):
     [
         ("train.lrr=1", "did you mean 'train.lr'"),
         ("stepz=1", "did you mean 'steps'"),
-        ("steps=1.5", "could not be converted to Integer"),
+        ("steps=1.5", "steps is 1.5: it must be a whole number"),
         ("train.lr=-1", "lr must be positive"),
         ("train=3", "override 'train=3'"),
         ("steps", "not of the form key=value"),
         ("stages.2.lr=1", "the list has items 0 to 1, not '2'"),
-        ("stages.0.lrr=1", "stages.0.lrr=1.*Did you mean: 'lr'"),
-        ("train.taps.0=a", "train.taps.0=a"),
+        ("stages.0.lrr=1", "stages.0.lrr=1.*did you mean 'stages.0.lr'"),
+        ("train.taps.0=a", "train.taps is no list yet"),
+        ("train.taps=a", "train.taps must be a list"),
+        ("stages={a: {lr: 1}}", "the list has items 0 to 1, not 'a'"),
+        ("steps=1e30", "must be a whole number"),
+        ("steps=true", "steps is true: it must be a whole number"),
+        ("steps=0100_", "must be a whole number"),
+        ("steps=9999999999999999999999", "no setting is that large"),
+        ("steps=-9223372036854775809", "no setting is that large"),
+        ("steps=" + "9" * 10_000, "must be a whole number"),
+        ("steps=null", "steps must be a whole number"),
+        ("steps=[1]", "steps must be a whole number|steps is .1.: it must be a whole number"),
+        ("steps=[" * 5000, "must be a whole number"),
+        ("train.lr=nan", "finite"),
+        ("train.lr=1e400", "finite"),
+        ("train.lr=.inf", "train.lr is inf: it must be a finite number"),
+        ("train.lr=yes", "train.lr is yes: it must be a number"),
+        ("train.lr=2024-01-01", "must be a number"),
+        ("train=[", "not readable YAML"),
+        ("train=*a", "not readable YAML"),
+        ("stages=" + "[" * 5000, "nested too deep|not readable"),
+        (".steps=1", "not of the form"),
     ],
 )
 def test_bad_override_is_one_sentence(override: str, message: str):
@@ -161,3 +186,124 @@ def test_what_is_said_of_a_key_can_be_asked_before_a_config_is_built(tmp_path):
     assert (source.get("kind"), source.get("title"), source.get("shape.side")) == (
         "square", "typed", None
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024_01", "0123", "no", "room #1", "a: b", "1e5", "2024-01-01", "*star", "!tag", "{x", "[a]",
+     "${oc.env:HOME}", "${steps}", "???", "a\nb", "'tis", '"a" and "b"', "\udcff.jpg"],
+)  # fmt: skip
+def test_a_text_is_what_is_written_wherever_it_is_written(tmp_path: Path, text: str):
+    typed = load_config(Drawing, overrides=[f"title={text}"])
+    assert typed == load_config(Drawing, overrides=[("title", text)]) == Drawing(title=text)
+    save_config(typed, tmp_path / "saved.yaml")
+    assert load_config(Drawing, tmp_path / "saved.yaml") == typed
+
+
+@settings(max_examples=40)
+@given(st.text(st.characters(exclude_characters="\0")))
+def test_every_text_survives_the_file(tmp_path_factory, text: str):
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    config = Outer(name=text, train=Inner(taps=(text, "b")))
+    save_config(config, file)
+    assert load_config(Outer, file) == config
+
+
+def test_texts_in_a_file_and_in_lists_are_what_is_written(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text("name: 2024_01\ntrain: {taps: [no, 0123, 1:30, '${HOME}']}\n")
+    config = load_config(Outer, file, ["stages.0.taps=[yes, 1_0]"])
+    assert (config.name, config.train.taps) == ("2024_01", ("no", "0123", "1:30", "${HOME}"))
+    assert config.stages[0].taps == ("yes", "1_0")
+
+
+def test_quotes_around_a_whole_value_and_null_mean_what_they_mean_in_yaml():
+    assert load_config(Drawing, overrides=["title='room #1'"]).title == "room #1"
+    assert load_config(Drawing, overrides=['title="null"']).title == "null"
+    assert load_config(Outer, overrides=["train.taps=[a]", "train.taps=null"]).train.taps is None
+
+
+def test_numbers_are_read_as_decimals():
+    config = load_config(Outer, overrides=["steps=0100", "train.lr=1e-4"])
+    assert (config.steps, config.train.lr) == (100, 1e-4)
+
+
+BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcd"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BOMB, "line 2"),
+        ("steps: &self [*self]\n", "repeats a value: write it out, line 1"),
+        ("train: " + "{a: " * 5000, "nested too deep"),
+        ("[" * 100_000, "nested too deep"),
+        ("steps: 1\nsteps: 2\n", "the key 'steps' stands there twice, line 2"),
+        ("train: {lr: 1, lr: 2}\n", "'lr' stands there twice"),
+        ("steps: !!python/object/apply:os.system [ls]\n", "the tag .* has no meaning here"),
+        ("steps: !!int 3\n", "the tag"),
+        ("<<: {steps: 1}\n", "unknown config key '<<'"),
+        ("? [a]\n: 1\n", "a key is a list"),
+        ("train: {lr: 1e400}\n", "it must be a finite number"),
+        ("steps: 2024-01-01\n", "steps is 2024-01-01: it must be a whole number"),
+        ("steps: 1\n---\nsteps: 2\n", "line 2"),
+        ("just a text", "must be a mapping"),
+        ("steps: \0", "not readable YAML"),
+        ('name: "a\\0b"', "name holds a NUL"),
+        (b"name: \xff\n", "not UTF-8"),
+        ("#" * 300_000, "bytes are too many"),
+    ],
+)
+def test_a_hostile_file_is_one_sentence(tmp_path: Path, content: str | bytes, message: str):
+    file = tmp_path / "c.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(Outer, file)
+    assert "c.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.steps=1000000000001", "data.samplings_per_clip=9223372036854775807",
+     "train.grad_accumulation=9223372036854775807", "data.max_clips=9000000000000000000"],
+)  # fmt: skip
+def test_no_count_is_too_large_for_a_machine(override: str):
+    key, _, value = override.partition("=")
+    with pytest.raises(InputError, match=f"{key} is {value}: it must be 1000000000000 or less"):
+        load_config(NVSConfig, None, [override])
+    assert load_config(NVSConfig, None, ["train.log_every=1000000000000"])
+
+
+@dataclass(frozen=True)
+class Card:
+    title: str
+    sizes: dict[str, int | None]
+    other: dict[str, Any] = field(default_factory=dict)
+    span: tuple[int, int] = (1, 2)
+
+
+def test_mappings_and_what_has_no_type(tmp_path: Path):
+    file = tmp_path / "card.yaml"
+    file.write_text(
+        "title: a\nsizes: {train: 3, test: }\nother: {eps: 1e-6, on: [1, x, 0.5, no]}\n"
+    )
+    assert load_config(Card, file) == Card(
+        "a", {"train": 3, "test": None}, {"eps": 1e-6, "on": [1, "x", 0.5, False]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sizes: {}", "'title' is missing"),
+        ("title: [a]\nsizes: {}", "title must be a text"),
+        ("title: a\nsizes: [1]", "sizes must be a mapping"),
+        ("title: a\nsizes: {a: b}", "sizes.a is b"),
+        ("title: a\nsizes: {}\nspan: [1]", "span has 1 values, where 2 are wanted"),
+    ],
+)
+def test_values_of_other_types_are_named(tmp_path: Path, text: str, message: str):
+    (tmp_path / "card.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_config(Card, tmp_path / "card.yaml")

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from mmdiff_video.datasets.video_reader import count_frames, read_frames
+from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import (
     colorize_depth,
     depth_range,
@@ -74,6 +75,20 @@ def test_a_video_that_breaks_off_leaves_nothing(tmp_path: Path):
     with pytest.raises(RuntimeError, match="out of frames"):
         save_video(frames(), tmp_path / "v.mp4", fps=10)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sides", [(2, 16385), (16386, 2), (2, 40000)])
+def test_a_video_too_large_to_encode_is_a_sentence(tmp_path: Path, sides: tuple[int, int]):
+    with pytest.raises(InputError, match="16384 a side at most"):
+        save_video([flat(7, *sides)], tmp_path / "v.mp4", fps=10)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["2024:01:01.mp4", "rtmp:x.mp4", "%03d.mp4", "a b#?.mp4"])
+def test_names_that_ffmpeg_could_mistake_are_names(tmp_path: Path, monkeypatch, name: str):
+    monkeypatch.chdir(tmp_path)
+    save_video([flat(7)], Path(name), fps=10)
+    assert count_frames(Path(name)) == 1
 
 
 def test_to_uint8_clips_and_rounds():

@@ -98,7 +98,25 @@ def test_a_run_of_0_1_that_was_stopped_before_its_model_was_saved_is_known(tmp_p
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"kind": "dense", "samples": "many"}', '{"kind": "joint"}']
+    "text",
+    [
+        "{",
+        "[]",
+        "7",
+        "null",
+        "[" * 100_000,
+        '{"kind": [1]}',
+        '{"kind": "joint"}',
+        '{"kind": "dense", "samples": "many"}',
+        '{"kind": "dense", "samples": 1e400}',
+        '{"kind": "dense", "samples": NaN}',
+        '{"kind": "dense", "parameters": [1]}',
+        '{"kind": "dense", "parameters": {"total": {}}}',
+        '{"kind": "dense", "skipped": [{"key": "a"}]}',
+        '{"kind": "dense", "skipped": 7}',
+        '{"kind": "dense", "details": 7}',
+        '{"clips": "a"}',
+    ],
 )
 def test_damaged_facts_are_named(folder: Path, text: str):
     (folder / "run.json").write_text(text)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mmdiff_video.tensors import DamagedError, load_tensors, save_tensors
 
@@ -22,6 +22,39 @@ def test_tensors_and_metadata_come_back_as_they_were(tmp_path: Path):
     for name, tensor in TENSORS.items():
         assert tensors[name].dtype == tensor.dtype
         assert torch.equal(tensors[name], tensor)
+
+
+def test_equal_tensors_make_equal_files(tmp_path: Path):
+    metadata = {name: name for name in ("note", "é", "format", '"', "\t")}
+    files = [tmp_path / str(i) for i in range(8)]
+    for file in files:
+        save_tensors(file, TENSORS, metadata)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
+        torch.float8_e5m2, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64,
+        torch.uint32, torch.uint16, torch.uint8, torch.bool,
+    ],
+)  # fmt: skip
+def test_other_programs_read_every_type(tmp_path: Path, dtype: torch.dtype):
+    tensors = {
+        "odd": torch.ones(3, dtype=torch.uint8),
+        "a": torch.tensor([[0, 1, 2]]).to(dtype),
+        "none": torch.zeros(2, 0).to(dtype),
+        "a slice": torch.arange(6).reshape(2, 3).to(dtype)[:, 1],
+    }
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, tensors, {"format": "pt"})
+    for read in (load_file(path), load_tensors(path)[0]):
+        for name, tensor in tensors.items():
+            assert (read[name].dtype, read[name].shape) == (tensor.dtype, tensor.shape)
+            assert torch.equal(read[name].view(torch.uint8), tensor.contiguous().view(torch.uint8))
+    data = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    assert data % 8 == 0, "tensors begin where their elements may"
 
 
 def test_tied_tensors_may_be_written(tmp_path: Path):
@@ -71,5 +104,5 @@ def test_others_may_read_the_file_and_nothing_lies_beside_it(tmp_path: Path):
 
 
 def test_a_full_disk_is_an_os_error():
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
         save_tensors(Path("/dev/full"), TENSORS)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmdiff_video.backbones.concepts.reader import ConceptReader
 from mmdiff_video.backbones.family import Family, TransformerCall
 from mmdiff_video.backbones.features import TapSpec
+from mmdiff_video.backbones.loaded_state import LoadedState
 from mmdiff_video.backbones.text_cache import TextCache
 from mmdiff_video.backbones.types import TextEmbedding
 from mmdiff_video.errors import InputError
@@ -26,6 +27,7 @@ class Adapter:
 
     Attributes:
         layout, geometry: see :class:`Layout`, :class:`LatentGeometry`.
+        loaded: see :class:`LoadedState`.
         chunk_limits: token grid (F, H, W) -> most rows of one forward, where more once ran out of
             memory.
     """
@@ -49,11 +51,16 @@ class Adapter:
         self.layout = family.layout(pipeline.transformer.config, pipeline.vae.config)
         self.geometry = self.layout.geometry
         self.chunk_limits: dict[tuple[int, ...], int] = {}
-        self._texts = TextCache(self._encode_prompt)
         pipeline.set_progress_bar_config(disable=True)
         for component in pipeline.components.values():
             if isinstance(component, nn.Module):
                 component.eval().requires_grad_(False)
+        self.loaded = LoadedState(pipeline)
+        parts = family.components
+        self._texts = TextCache(
+            self._encode_prompt,
+            lambda: self.loaded.digest({*parts.text_encoders, *parts.tokenizers}),
+        )
 
     def modules(self, specs: Sequence[TapSpec]) -> dict[str, nn.Module]:
         """Look up the blocks of the transformer that taps name: tap name -> module."""

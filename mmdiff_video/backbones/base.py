@@ -33,14 +33,14 @@ class Backbone:
     Args:
         pipeline: the stock diffusers pipeline; its modules are frozen and set to eval mode.
         family: the row of the table that describes it.
-        name, defaults, untrained, fingerprint, device, dtype: see the attributes.
+        name, defaults, untrained, device, dtype: see the attributes.
+        fingerprint: of the files that the pipeline was loaded from.
 
     Attributes:
         name: how the user asked for it (``wan``, ``nano-flux``, a hub id, a folder).
         defaults: see :class:`BackboneDefaults`.
         geometry: see :class:`LatentGeometry`.
         untrained: True for random weights; everything made from them must say so.
-        fingerprint: identifies the weights; changes when they do. Part of every cache key.
         device, dtype: where and in what the transformer computes.
         pipeline: the stock diffusers pipeline, unmodified.
         adapter: see :class:`Adapter`.
@@ -61,7 +61,7 @@ class Backbone:
         self.name = name
         self.defaults = defaults
         self.untrained = untrained
-        self.fingerprint = fingerprint
+        self._files = fingerprint
         self.device = device
         self.dtype = dtype
         self.pipeline = pipeline
@@ -95,6 +95,19 @@ class Backbone:
     def tap_modules(self, specs: Sequence[TapSpec]) -> dict[str, nn.Module]:
         """Look up the blocks of the transformer that taps name: tap name -> module."""
         return self.adapter.modules(specs)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the weights, as they are now; part of every cache key.
+
+        It is that of the files until the pipeline is changed in memory: by a LoRA, fused or not, or
+        its scale, another scheduler, a weight written to. See :class:`LoadedState`.
+        """
+        return self.adapter.loaded.fingerprint(self._files)
+
+    @fingerprint.setter
+    def fingerprint(self, of_files: str) -> None:
+        self._files = of_files
 
     @property
     def vae_settings(self) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """What is known of a backbone before its weights: its card, or a folder's own config files."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmdiff_video.backbones.cards import (
     BackboneCard,
@@ -17,6 +16,8 @@ from mmdiff_video.backbones.cards import (
 from mmdiff_video.backbones.families import family_of
 from mmdiff_video.backbones.family import Family
 from mmdiff_video.backbones.hub import FOLDER_CARD, INDEX, fetch, is_hub_id
+from mmdiff_video.backbones.index import read_index
+from mmdiff_video.backbones.model_files import read_config
 from mmdiff_video.backbones.taps import resolve_taps, spread
 from mmdiff_video.backbones.types import BackboneDefaults, Layout
 from mmdiff_video.config import load_config
@@ -24,6 +25,8 @@ from mmdiff_video.errors import InputError, unknown_name
 
 _LAPTOP_WIDTH = 256
 """A folder of version 0.1 whose aggregator was to be wider than this holds a full-size model."""
+
+_CHECKPOINTS = (".safetensors", ".gguf", ".bin", ".ckpt", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def describe(name_or_path: str) -> Description:
     """Describe a registered name from its shipped card, a hub id or folder from its config files.
 
     Raises:
-        InputError: an unknown name, a folder that is no diffusers pipeline, an unreachable hub id.
+        InputError: an unknown name, a file, a folder that is no diffusers pipeline, an unreachable
+            hub id.
     """
     if name_or_path in backbone_names():
         if shipped := shipped_weights(name_or_path):
@@ -58,8 +62,17 @@ def describe(name_or_path: str) -> Description:
         family = family_of(card.pipeline, name_or_path)
         layout = family.layout(card.transformer, card.vae)
         return Description(family, layout, card.defaults, card.scale, untrained=card.source is None)
-    if Path(name_or_path).is_dir():
+    try:
+        is_folder, is_file = Path(name_or_path).is_dir(), Path(name_or_path).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        is_folder = is_file = False
+    if is_folder:
         return describe_folder(Path(name_or_path))
+    if is_file or name_or_path.endswith(_CHECKPOINTS):
+        raise InputError(
+            f"'{name_or_path}' is a single file: a backbone is a diffusers folder, with {INDEX} and"
+            " a folder for each component; quantised and pickled weights are not read"
+        )
     if is_hub_id(name_or_path):
         folder = fetch(name_or_path, [INDEX, FOLDER_CARD, "transformer/config.json", "vae/*.json"])
         return describe_folder(folder, hub_id=name_or_path)
@@ -74,36 +87,17 @@ def describe_folder(folder: Path, hub_id: str | None = None) -> Description:
     Raises:
         InputError: no readable model_index.json or config.json, or a pipeline of no known family.
     """
-    index = _read_json(folder / INDEX)
-    where = hub_id or str(folder)
-    family = family_of(str(index.get("_class_name")), where)
-    if (index.get("transformer_2") or [None])[0] is not None:  # Wan 2.2 A14B
-        raise InputError(
-            f"'{where}' denoises with two transformers in turn; give a pipeline that has one"
-        )
-    transformer = _read_json(folder / "transformer" / "config.json")
+    family = read_index(folder, hub_id).family
+    transformer = read_config(folder / "transformer" / "config.json")
+    vae = read_config(folder / "vae" / "config.json")
+    card = _card_of(hub_id, transformer, family.card)
     try:
-        layout = family.layout(transformer, _read_json(folder / "vae" / "config.json"))
-    except KeyError as error:
-        raise InputError(
-            f"{folder}: {error} is in neither transformer/config.json nor vae/config.json: the"
-            " folder is not complete, or of another version of the model"
-        ) from None
-    own = _read_json(folder / FOLDER_CARD) if (folder / FOLDER_CARD).is_file() else {}
-    if "defaults" in own:
-        # version 0.1 wrote no scale, but the width of an aggregator, which is none of a backbone's
-        given = dict(own["defaults"])
-        scale = "gpu" if given.pop("hidden_width", 0) > _LAPTOP_WIDTH else "laptop"
-        defaults = load_config(BackboneDefaults, base=given)
-    else:
-        card = _card_of(hub_id, transformer, family.card)
-        defaults, scale = card.defaults, card.scale
+        layout = family.layout(transformer, vae)
+        own = _own_card(folder / FOLDER_CARD, card)
+    except InputError as error:
+        raise InputError(f"'{hub_id or folder}': {error}") from None
     return Description(
-        family,
-        layout,
-        _fitting(defaults, layout),
-        check_scale(str(own.get("scale", scale)), f"'scale' in '{folder / FOLDER_CARD}'"),
-        untrained=bool(own.get("untrained", False)),
+        family, layout, _fitting(own.defaults, layout), own.scale, untrained=own.untrained
     )
 
 
@@ -144,15 +138,34 @@ def _fitting(defaults: BackboneDefaults, layout: Layout) -> BackboneDefaults:
     return defaults
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(
-            f"'{path.parent}' is not a complete diffusers folder: it has no {path.name}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return content
+class _OwnCard(NamedTuple):
+    """What a folder made for this toolkit says of itself."""
+
+    defaults: BackboneDefaults
+    scale: str
+    untrained: bool
+
+
+def _own_card(path: Path, card: BackboneCard) -> _OwnCard:
+    """Read :data:`FOLDER_CARD`; what it does not say, ``card`` does."""
+    content = read_config(path) if path.is_file() else {}
+    untrained = content.get("untrained", False)
+    if not isinstance(untrained, bool):
+        raise InputError(f"'untrained' in {FOLDER_CARD} must be true or false, not {untrained!r}")
+    defaults, scale = card.defaults, card.scale
+    if "defaults" in content:
+        if not isinstance(content["defaults"], dict):
+            raise InputError(
+                f"'defaults' in {FOLDER_CARD} must be an object, not"
+                f" {str(content['defaults'])[:80]}"
+            )
+        given = dict(content["defaults"])
+        # version 0.1 wrote no scale, but the width of an aggregator, which is none of a backbone's
+        width = given.pop("hidden_width", 0)
+        scale = "gpu" if isinstance(width, int) and width > _LAPTOP_WIDTH else "laptop"
+        try:
+            defaults = load_config(BackboneDefaults, base=given)
+        except InputError as error:
+            raise InputError(f"'defaults' in {FOLDER_CARD}: {error}") from None
+    scale = check_scale(str(content.get("scale", scale)), f"'scale' in {FOLDER_CARD}")
+    return _OwnCard(defaults, scale, untrained)

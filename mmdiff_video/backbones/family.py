@@ -17,7 +17,13 @@ from mmdiff_video.backbones.concepts.reader import ConceptReader
 from mmdiff_video.backbones.features import TapSpec
 from mmdiff_video.backbones.latents import Grid, Latents
 from mmdiff_video.backbones.noise import noised, velocity_of
-from mmdiff_video.backbones.types import LatentGeometry, Layout, TextEmbedding
+from mmdiff_video.backbones.types import (
+    LatentGeometry,
+    Layout,
+    TextEmbedding,
+    check_model_size,
+)
+from mmdiff_video.errors import InputError
 
 #: What a component's ``config.json`` says.
 Config = Mapping[str, Any]
@@ -129,12 +135,21 @@ class Concepts:
     reader: Callable[[Any, EncodeText, Sequence[str], Sequence[int], TextEmbedding], ConceptReader]
 
 
+TEXT_ENCODERS = {
+    "clip": "CLIPTextModel",
+    "projected_clip": "CLIPTextModelWithProjection",
+    "t5": "T5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+}
+"""Kind of a text encoder -> its class in transformers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextPart:
     """A text encoder of a built member, with its tokenizer.
 
     Attributes:
-        kind: one of those that :mod:`mmdiff_video.backbones.nano.parts` builds.
+        kind: one of :data:`TEXT_ENCODERS`.
         width: the encoder's width, from the card.
     """
 
@@ -157,10 +172,29 @@ class Components:
     scheduler: str
     text_encoders: Mapping[str, TextPart]
 
+    @property
+    def models(self) -> dict[str, str]:
+        """Component with weights -> its class."""
+        encoders = {name: TEXT_ENCODERS[part.kind] for name, part in self.text_encoders.items()}
+        return {"transformer": self.transformer, "vae": self.vae, **encoders}
+
+    @property
+    def tokenizers(self) -> dict[str, str]:
+        """Tokenizer -> the text encoder that it is for."""
+        return {name.replace("text_encoder", "tokenizer"): name for name in self.text_encoders}
+
 
 def heads_width(transformer: Config) -> int:
     """Channels of a block's output: those of its attention heads."""
     return transformer["num_attention_heads"] * transformer["attention_head_dim"]
+
+
+def halvings(vae: Config) -> int:
+    """Pixels per latent cell of an ``AutoencoderKL``: every level but the last halves the size."""
+    levels = vae["block_out_channels"]
+    if not isinstance(levels, list | tuple):
+        raise TypeError(f"block_out_channels is {str(levels)[:20]}, not a list")
+    return 2 ** (len(levels) - 1)
 
 
 def sigma(t: Tensor) -> Tensor:
@@ -240,15 +274,30 @@ class Family:
         """Read blocks and geometry off the two configs, before any weight is loaded.
 
         Raises:
-            KeyError: a config lacks a key.
+            InputError: a config lacks a key, or says what no model has.
         """
-        width = self.width(transformer)
+        try:
+            width = check_model_size("the width of its blocks", self.width(transformer))
+            depths = {stream.name: transformer[stream.depth] for stream in self.streams}
+            geometry = self.geometry(transformer, vae)
+        except KeyError as error:
+            raise InputError(
+                f"{error} is in neither transformer/config.json nor vae/config.json: the folder is"
+                " not complete, or of another version of the model"
+            ) from None
+        # a list where a number belongs, a number where a list does, a number too large to work with
+        except (TypeError, IndexError, AttributeError, ArithmeticError, MemoryError) as error:
+            raise InputError(
+                f"transformer/config.json or vae/config.json says what no {self.name} has: {error}"
+            ) from None
+        for stream in self.streams:
+            check_model_size(stream.depth, depths[stream.name])
         return Layout(
-            geometry=self.geometry(transformer, vae),
+            geometry=geometry,
             taps=tuple(
-                TapSpec(f"{stream.name}.{i}", stream.name, i, width)
-                for stream in self.streams
-                for i in range(transformer[stream.depth])
+                TapSpec(f"{stream}.{i}", stream, i, width)
+                for stream, depth in depths.items()
+                for i in range(depth)
             ),
             default_stream=self.default_stream,
         )

@@ -1,11 +1,11 @@
 """Files from the Hugging Face hub, with errors that say what to do."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import parse_json, read_text
 
 #: What makes a folder a diffusers pipeline.
 INDEX = "model_index.json"
@@ -17,6 +17,9 @@ FOLDER_CARD = "mmdiff.json"
 # what a component's folder holds that is needed
 _ENDINGS = ("*.json", "*.safetensors", "*.txt", "*.model")
 
+# the same weights once more: model.fp16.safetensors, model.safetensors.index.fp16.json
+_VARIANTS = ("*.*.safetensors", "*.index.*.json")
+
 
 def is_hub_id(text: str) -> bool:
     """Whether ``text`` has the form ``organisation/name``."""
@@ -27,20 +30,28 @@ def fetch_pipeline(hub_id: str) -> Path:
     """Download a diffusers pipeline: the components of its model_index.json and nothing else.
 
     Left out are the single-file copies beside them, the folders that belong to other programs, and
-    the same weights once more in half precision.
+    the same weights once more in half precision, unless a model has no others.
 
     Raises:
         InputError: as :func:`fetch`, or a model_index.json that cannot be read.
     """
     index = fetch(hub_id, [INDEX]) / INDEX
     try:
-        entries = json.loads(index.read_text()).items()
+        entries = parse_json(read_text(index)).items()
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"'{hub_id}' has no readable {INDEX}: {error}") from None
     # name -> [library, class]; a component left out is [null, null]
-    components = [name for name, entry in entries if isinstance(entry, list) and entry[0]]
+    components = [name for name, entry in entries if isinstance(entry, list) and any(entry)]
     files = [f"{component}/{ending}" for component in components for ending in _ENDINGS]
-    return fetch(hub_id, [INDEX, FOLDER_CARD, *files], ignored=["*.fp16*"])
+    folder = fetch(hub_id, [INDEX, FOLDER_CARD, *files], ignored=_VARIANTS)
+    # schedulers and tokenizers have a configuration under another name
+    models = [name for name in components if (folder / name / "config.json").is_file()]
+    bare = [name for name in models if not any((folder / name).glob("*.safetensors"))]
+    if bare:
+        folder = fetch(
+            hub_id, [f"{name}/{ending}" for name in bare for ending in ("*.json", "*.safetensors")]
+        )
+    return folder
 
 
 def fetch(

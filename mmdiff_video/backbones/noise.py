@@ -18,7 +18,9 @@ def keyed_noise(keys: Sequence[str], seed: int, shape: Sequence[int]) -> Tensor:
     """
     out = []
     for key in keys:
-        digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(
+            f"{seed}\0{key}".encode(errors="surrogatepass"), digest_size=8
+        ).digest()
         # torch takes any 64-bit seed as a signed integer
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
         out.append(torch.randn(*shape, generator=generator))

@@ -2,18 +2,17 @@
 
 import hashlib
 import logging
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from mmdiff_video.backbones.bars import bars_on_terminals_only
 from mmdiff_video.backbones.base import UNTRAINED_NOTICE, Backbone
 from mmdiff_video.backbones.cards import backbone_names, load_card, shipped_weights
+from mmdiff_video.backbones.components import load_pipeline
 from mmdiff_video.backbones.describe import Description, describe
 from mmdiff_video.backbones.hub import fetch_pipeline
+from mmdiff_video.backbones.models import check_finite
 from mmdiff_video.errors import InputError, unknown_name
 
 logger = logging.getLogger(__name__)
@@ -41,7 +40,8 @@ def load_backbone(
         vae_tiling: encode and decode large frames in overlapping tiles.
 
     Raises:
-        InputError: an unknown name, weights that cannot be downloaded, an offload that cannot work.
+        InputError: an unknown name, weights that cannot be downloaded, an offload that cannot work,
+            a folder that is not whole or not of a known family (:func:`load_pipeline`).
     """
     name_or_path = str(name_or_path)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -54,7 +54,7 @@ def load_backbone(
 
     known = describe(name_or_path)
     folder = _folder(name_or_path)
-    pipeline = _load_pipeline(folder, _dtypes(known, device, dtype))
+    pipeline = load_pipeline(folder, _dtypes(known, device, dtype))
     # Frames or samples one at a time; on a CPU larger convolution batches are faster.
     if device.type != "cpu":
         pipeline.vae.enable_slicing()
@@ -66,6 +66,10 @@ def load_backbone(
         pipeline.enable_sequential_cpu_offload(device=device)
     else:
         pipeline.to(device)
+
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            check_finite(part, folder / name)
 
     backbone = Backbone(
         pipeline,
@@ -103,7 +107,7 @@ def fingerprint_files(folder: Path, paths: Iterable[Path]) -> str:
         if not path.is_file():
             continue
         size = path.stat().st_size
-        digest.update(f"{relative.as_posix()}\0{size}\0".encode())
+        digest.update(f"{relative.as_posix()}\0{size}\0".encode(errors="surrogatepass"))
         with path.open("rb") as file:
             if size <= 64 * 2**20:
                 digest.update(file.read())
@@ -129,24 +133,6 @@ def _folder(name_or_path: str) -> Path:
     return build_cached(name_or_path)
 
 
-def _dtypes(known: Description, device: torch.device, dtype: torch.dtype) -> Any:
+def _dtypes(known: Description, device: torch.device, dtype: torch.dtype) -> dict[str, torch.dtype]:
     own = known.family.cuda_dtypes if device.type == "cuda" else {}
     return {"default": dtype, **own}
-
-
-def _load_pipeline(folder: Path, dtypes: dict[str, torch.dtype]) -> Any:
-    from diffusers import DiffusionPipeline
-
-    try:
-        with bars_on_terminals_only(), warnings.catch_warnings():
-            # newer diffusers call it `dtype`, and older ones do not know that name
-            warnings.filterwarnings("ignore", message=".*torch_dtype.*")
-            return DiffusionPipeline.from_pretrained(
-                folder, torch_dtype=dtypes, local_files_only=True
-            )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"'{folder}' cannot be loaded as a diffusers pipeline ({reason});"
-            " fetch it again or give another folder"
-        ) from error

@@ -40,9 +40,9 @@ def resolve_taps(
         text = "" if isinstance(tap, bool) else str(tap).strip()
         if text in by_name:
             chosen.add(text)
-        elif re.fullmatch(r"[+-]?\d+", text) and -len(stream) <= int(text) < len(stream):
+        elif re.fullmatch(r"[+-]?\d{1,9}", text) and -len(stream) <= int(text) < len(stream):
             chosen.add(stream[int(text)].name)
-        elif (last := re.fullmatch(r"last-(\d+)", text)) and 0 < int(last[1]) <= len(stream):
+        elif (last := re.fullmatch(r"last-(\d{1,9})", text)) and 0 < int(last[1]) <= len(stream):
             chosen.update(spec.name for spec in stream[-int(last[1]) :])
         else:
             raise InputError(f"unknown tap '{tap}'; {_valid(available, default_stream)}")

@@ -16,14 +16,20 @@ class TextCache:
 
     Args:
         encode: encodes one prompt, on its own, so that no result depends on a batch.
+        state: what the encoders are like; when that changes, what they said before is forgotten.
     """
 
-    def __init__(self, encode: Callable[[str], TextEmbedding]):
+    def __init__(self, encode: Callable[[str], TextEmbedding], state: Callable[[], str]):
         self._encode = encode
+        self._state = state
+        self._kept_in = ""
         self._kept: OrderedDict[str, TextEmbedding] = OrderedDict()
 
     def __call__(self, prompts: Sequence[str]) -> TextEmbedding:
         """Encode prompts; row i belongs to prompt i."""
+        if (state := self._state()) != self._kept_in:
+            self._kept.clear()
+            self._kept_in = state
         found: dict[str, TextEmbedding] = {}
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._kept:

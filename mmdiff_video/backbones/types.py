@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmdiff_video.backbones.features import DiTFeatures, TapSpec
+from mmdiff_video.checks import check_fields
 from mmdiff_video.errors import InputError
+
+_LARGEST = 2**16
+"""No model has more channels, or a wider token, than this."""
+
+_LONGEST_PROMPT = 2**16
+"""Tokens; no text encoder has been trained on as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,13 @@ class BackboneDefaults:
         object.__setattr__(self, "taps", tuple(self.taps))
         object.__setattr__(self, "timesteps", tuple(self.timesteps))
         check_timesteps(self.timesteps)
+        sizes = dict.fromkeys(("steps", "text_tokens", "height", "width", "frames"), 1)
+        check_fields(self, "", guidance=0, extract_guidance=0, **sizes)
+        if self.text_tokens > _LONGEST_PROMPT:
+            raise InputError(
+                f"text_tokens is {self.text_tokens}: no text encoder reads more than"
+                f" {_LONGEST_PROMPT}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +82,12 @@ class LatentGeometry:
     is_video: bool
     longest: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("channels", "time_stride", "space_stride", "patch"):
+            check_model_size(name, getattr(self, name))
+        if self.longest is not None:
+            check_model_size("longest", self.longest)
+
     def latent_frames(self, frames: int) -> int:
         """Number of latent frames F for a clip of ``frames`` pictures."""
         return (frames - 1) // self.time_stride + 1
@@ -86,6 +108,9 @@ class LatentGeometry:
         Raises:
             InputError: names the nearest sizes that fit.
         """
+        for what, value in (("frames", frames), ("height", height), ("width", width)):
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise InputError(f"{what} is {value!r}: it must be a whole number")
         problems: list[str] = []
         s = self.space_stride * self.patch
         for what, value in (("height", height), ("width", width)):
@@ -156,6 +181,19 @@ class TextEmbedding:
             for name, tensor in self.tensors.items()
         }
         return TextEmbedding(tensors, self.words)
+
+
+def check_model_size(name: str, value: Any) -> int:
+    """Check a number that a model's config says, or that follows from it, and return it.
+
+    Raises:
+        InputError: it is no whole number, or one that no model has.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+        # a product may have more digits than Python writes out
+        shown = str(value)[:20] if not isinstance(value, int) or abs(value) < 10**99 else "enormous"
+        raise InputError(f"{name} is {shown}: it must be a whole number from 1 to {_LARGEST}")
+    return value
 
 
 def first_words(count: Tensor, length: int) -> Tensor:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmdiff_video.backbones.hub import fetch, is_hub_id
+from mmdiff_video.backbones.model_files import check_vocabulary, read_config
+from mmdiff_video.backbones.models import check_finite, load_model
 from mmdiff_video.errors import InputError
 
 DEFAULT_MODEL = "google/gemma-3-4b-it"
@@ -106,43 +108,50 @@ def load_captioner(
         InputError: weights that are not to be had (with what to do), a model that takes no pictures
             or has no chat template, incomplete weights.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-
     folder = _folder(name_or_path)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model, processor = _load(folder)
+        model.to(device)
+        check_finite(model, folder)
+    except InputError as error:
+        raise InputError(
+            f"'{name_or_path}' cannot be loaded as an image-text-to-text model: {error}"
+        ) from error.__cause__
+    return Captioner(model, processor, instruction, max_new_tokens)
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    """Load the model, in the number format of its weights, and its processor."""
+    from transformers import AutoConfig, AutoProcessor
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    read_config(folder / "config.json")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
             raise InputError(
-                f"'{name_or_path}' is a {config.model_type} model, which does not turn pictures"
-                f" into text: give an image-text-to-text model such as {DEFAULT_MODEL}"
+                f"it is a {config.model_type} model, which does not turn pictures into text: give"
+                f" an image-text-to-text model such as {DEFAULT_MODEL}"
             )
-        processor: Any = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-        if not hasattr(processor, "image_processor"):
-            raise InputError(f"'{name_or_path}' lacks the configuration of its image processor")
-        if processor.chat_template is None:
-            raise InputError(
-                f"'{name_or_path}' has no chat template, so it cannot be told what to do: take the"
-                " instruction-tuned model of the family (its name often ends in -it or -Instruct)"
-            )
-        made: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, config=config, dtype="auto", output_loading_info=True
+        processor: Any = AutoProcessor.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
         )
-    # what is wrong in a folder comes as any of these
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # any: a configuration may say anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(reason) from error
+    if not hasattr(processor, "image_processor"):
+        raise InputError("it lacks the configuration of its image processor")
+    if processor.chat_template is None:
         raise InputError(
-            f"'{name_or_path}' cannot be loaded as an image-text-to-text model: {reason}"
-        ) from error
-    model, loaded = made
-    if loaded["missing_keys"]:  # the library would go on with random ones
-        raise InputError(
-            f"'{name_or_path}' lacks {len(loaded['missing_keys'])} weights of its model, for"
-            f" instance {min(loaded['missing_keys'])}; fetch it again"
+            "it has no chat template, so it cannot be told what to do: take the instruction-tuned"
+            " model of the family (its name often ends in -it or -Instruct)"
         )
-    return Captioner(model.to(device), processor, instruction, max_new_tokens)
+    check_vocabulary(folder, type(processor.tokenizer).vocab_files_names)
+    found: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    cls = found[0] if isinstance(found, tuple) else found
+    return load_model(cls, folder, "auto", config=config, spare=True), processor
 
 
 def _folder(name_or_path: str) -> Path:

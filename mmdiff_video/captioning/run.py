@@ -1,6 +1,6 @@
 """``mmdiff-video caption``: fill the ``captions.jsonl`` of a data root."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from mmdiff_video.captioning.captioner import (
     Captioner,
     load_captioner,
 )
-from mmdiff_video.captioning.subjects import Subject, find_subjects, root_of
-from mmdiff_video.datasets.captions import CaptionFile
+from mmdiff_video.captioning.subjects import Subject, Subjects, find_subjects, root_of
+from mmdiff_video.datasets.captions import CAPTIONS_FILE, CaptionFile
 from mmdiff_video.datasets.clips.clip import ClipError
 from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.errors import InputError
+from mmdiff_video.locks import sole_writer
 from mmdiff_video.process import processes, this_device
 from mmdiff_video.skipped import Skipped, listed
 
@@ -82,7 +83,8 @@ def caption_dataset(
 
     Raises:
         InputError: no such data or model, broken captions or ones that cannot be written, a number
-            below 1, several processes, pictures that do not fit into memory together.
+            below 1, several processes, another one that captions there, pictures that do not fit
+            into memory together.
     """
     for flag, value in (
         ("max-new-tokens", max_new_tokens),
@@ -94,8 +96,29 @@ def caption_dataset(
     if processes().num_processes > 1:
         raise InputError("captions are written by one process: start it without a launcher")
     root = root_of(name, root)
-    file = CaptionFile(root)
-    subjects = find_subjects(name, root)
+    with sole_writer(root / CAPTIONS_FILE, "caption"):
+        file = CaptionFile(root)  # mends it, so that the subjects can be read with their captions
+        return _caption(
+            find_subjects(name, root),
+            file,
+            model,
+            lambda: load_captioner(
+                model, instruction=instruction, max_new_tokens=max_new_tokens, device=this_device()
+            ),
+            batch_size,
+            limit,
+        )
+
+
+def _caption(
+    subjects: Subjects,
+    file: CaptionFile,
+    model: str,
+    load: Callable[[], Captioner],
+    batch_size: int,
+    limit: int | None,
+) -> CaptionReport:
+    """Caption what the file has no caption of."""
     wanted = [subject for subject in subjects.found if subject.key not in file.captions]
     report = CaptionReport(subjects.title, file.path, model, skipped=list(subjects.skipped))
     report.there = len(subjects.found) - len(wanted)
@@ -103,9 +126,7 @@ def caption_dataset(
     report.left = len(wanted) - len(chosen)
     if not chosen:
         return report
-    captioner = load_captioner(
-        model, instruction=instruction, max_new_tokens=max_new_tokens, device=this_device()
-    )
+    captioner = load()
     with tqdm(total=len(chosen), desc="caption", unit="picture", disable=None) as bar:
         for start in range(0, len(chosen), batch_size):
             batch = chosen[start : start + batch_size]

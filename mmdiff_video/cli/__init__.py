@@ -14,51 +14,76 @@ import logging
 import pkgutil
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import ModuleType
 from typing import Any
 
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import DISK_REFUSES
 from mmdiff_video.version import __version__
 
 _OF_FILES = {
     errno.EACCES,
-    errno.EDQUOT,
+    errno.EBUSY,
     errno.EEXIST,
     errno.EISDIR,
+    errno.ELOOP,
+    errno.EMFILE,
     errno.ENAMETOOLONG,
     errno.ENOENT,
-    errno.ENOSPC,
     errno.ENOTDIR,
+    errno.ENOTEMPTY,
     errno.EPERM,
-    errno.EROFS,
+    *DISK_REFUSES,
 }
 """What the system answers where a file or folder is to blame, not the program."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (2 for a user's mistake)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # file names may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     args = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "PIL", "matplotlib", "torch.distributed"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
+        _require_text(args)
         return args.run(args) or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _OF_FILES:
+    except (OSError, ValueError) as error:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
-def _sentence(error: OSError) -> str:
-    """Say what the system refused, and for which file where it says so."""
-    return f"{error.strerror}: '{error.filename}'" if error.filename else f"{error.strerror}"
+def _sentence(error: Exception) -> str | None:
+    """Say what is wrong with the user's words or files; None: the program is to blame."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _OF_FILES:
+        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
+    if isinstance(error, UnicodeEncodeError):
+        near = error.object[max(error.start - 40, 0) : error.end + 40]
+        return f"'{near}' cannot be written in {error.encoding}: rename the file, or mend the text"
+    if type(error) is ValueError and "null byte" in str(error):
+        return (
+            "the name of a file holds a null byte, which none can: look into the config and lists"
+        )
+    return None
+
+
+def _require_text(args: argparse.Namespace) -> None:
+    """Refuse words whose bytes are no text; file names, which are ``Path``, may be any bytes."""
+    for name, value in vars(args).items():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise InputError(f"{name}: '{word}' is not UTF-8 text")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

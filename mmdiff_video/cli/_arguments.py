@@ -30,11 +30,12 @@ def out_folder(text: str) -> Path:
     """Read a folder to write into, and find out before the work whether that can be done."""
     path = Path(text)
     try:
-        there = next(p for p in (path, *path.absolute().parents) if p.exists())
+        there = next(p for p in (path, *path.absolute().parents) if p.exists() or p.is_symlink())
     except OSError as error:  # a folder above that may not be entered, a name too long
         raise argparse.ArgumentTypeError(f"'{text}': {error.strerror}") from None
     if not there.is_dir():
-        raise argparse.ArgumentTypeError(f"'{there}' is a file, where a folder is wanted")
+        found = "a file" if there.exists() else "a link that leads nowhere"
+        raise argparse.ArgumentTypeError(f"'{there}' is {found}, where a folder is wanted")
     if not os.access(there, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"'{there}' cannot be written to")
     return path

@@ -7,7 +7,10 @@ Each picture gives OUT/NAME.png (depth in 16-bit millimetres, palette labels, 8-
 normals in 3 times 16 bits) and OUT/NAME_overlay.png; one of a folder gives OUT/FOLDER/NAME.png and
 so on. Each video gives a folder of such pictures, one a frame, and NAME_overlay.mp4. A video
 backbone sees many frames at once. With a run of several tasks, all of this lies in OUT/TASK for
-each task. OUT/report.json lists what was written, and what was skipped and why.
+each task. Depth that goes beyond 65.5 m is NAME.npy, float32 metres.
+
+OUT/report.json lists what was written, and what was skipped and why: what is wrong with one input
+does not stop the others. Results of inputs of one name get a number.
 """
 
 import argparse

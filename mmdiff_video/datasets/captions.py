@@ -8,13 +8,16 @@ the file line by line, and puts the model's name into each.
 """
 
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmdiff_video.datasets.names import spelling
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import write_text
+from mmdiff_video.files import parse_json, write_text
 
 CAPTIONS_FILE = "captions.jsonl"
 
@@ -25,30 +28,38 @@ def read_captions(root: Path) -> dict[str, str]:
     """Read the captions of a data root, by key; empty where there is no file.
 
     Raises:
-        InputError: a line that is no such object, or a key that comes twice; with its number.
+        InputError: the file cannot be read; or a line that is no such object, or a key that comes
+            twice, with its number.
     """
     path = Path(root) / CAPTIONS_FILE
-    if not path.is_file():
-        return {}
     captions: dict[str, str] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, line in enumerate(_read(path).removeprefix(BOM_UTF8).split(b"\n"), start=1):
         if not line.strip():
             continue
-        try:
-            entry = json.loads(line)
-            key, caption = entry["key"], entry["caption"]
-        except (ValueError, TypeError, KeyError):
-            key = caption = None
-        if not isinstance(key, str) or not isinstance(caption, str):
+        if (entry := _parse(line)) is None:
             raise InputError(
                 f'{path}, line {number}: expected {{"key": "...", "caption": "..."}},'
                 f" found {line.decode(errors='replace')[:60]!r}"
                 f"{_CUT_SHORT if _is_torn(line) else ''}"
             )
+        key, caption = entry
         if key in captions:
             raise InputError(f"{path}, line {number}: a second caption for '{key}'")
         captions[key] = caption
     return captions
+
+
+def caption_finder(root: Path) -> Callable[[str], str | None]:
+    """Read the captions of a data root; what is returned finds the caption of a key.
+
+    A key that is spelt with other Unicode characters that look the same is found as well.
+
+    Raises:
+        InputError: as :func:`read_captions`.
+    """
+    captions = read_captions(root)
+    alike = {spelling(key): caption for key, caption in captions.items()}
+    return lambda key: captions.get(key, alike.get(spelling(key)))
 
 
 def mirrored_caption(caption: str) -> str:
@@ -90,10 +101,7 @@ class CaptionFile:
             InputError: the file cannot be written.
         """
         assert not captions.keys() & self.captions.keys()
-        lines = [
-            json.dumps({"key": key, "caption": caption, "model": model}, ensure_ascii=False) + "\n"
-            for key, caption in captions.items()
-        ]
+        lines = [_line(key=k, caption=caption, model=model) for k, caption in captions.items()]
         with _writing(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write("".join(lines))
         self.captions.update(captions)
@@ -101,10 +109,7 @@ class CaptionFile:
 
 def write_captions(root: Path, captions: Mapping[str, str]) -> None:
     """Write the captions of a data root, in order of their keys."""
-    lines = (
-        json.dumps({"key": key, "caption": captions[key]}, ensure_ascii=False) + "\n"
-        for key in sorted(captions)
-    )
+    lines = (_line(key=key, caption=captions[key]) for key in sorted(captions))
     write_text(Path(root) / CAPTIONS_FILE, "".join(lines))
 
 
@@ -131,10 +136,44 @@ def _mend(path: Path) -> None:
             file.write(b"\n")
 
 
+def _read(path: Path) -> bytes:
+    """All of the file; nothing where there is none."""
+    if not os.path.lexists(path):
+        return b""
+    if not path.is_file():
+        raise InputError(f"'{path}' is no file, or a link that leads nowhere: remove it")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from None
+
+
+def _parse(line: bytes) -> tuple[str, str] | None:
+    """Key and caption of a line; None where it is no such object."""
+    try:
+        entry = parse_json(line.decode())
+        key, caption = entry["key"], entry["caption"]
+        if isinstance(key, str) and isinstance(caption, str):
+            # JSON can spell halves of characters, which no text encoder takes; in a key they may
+            # only stand for the bytes of a file's name
+            caption.encode()
+            key.encode(errors="surrogateescape")
+            return key, caption
+    except (ValueError, TypeError, KeyError):
+        pass
+    return None
+
+
+def _line(**entry: str) -> str:
+    """A line of the file; keys may be names that are not UTF-8, whose bytes JSON can escape."""
+    text = json.dumps(entry, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _is_torn(line: bytes) -> bool:
     """Whether a line is the beginning of an object only; any other mistake is a person's."""
     try:
-        json.loads(line)
+        parse_json(line.decode())
     except ValueError as error:
         inside_string = str(error).startswith("Unterminated string")  # where "}" ends nothing
         return line.startswith(b"{") and (inside_string or not line.rstrip().endswith(b"}"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmdiff_video.checks import check_least
-from mmdiff_video.datasets.captions import read_captions
+from mmdiff_video.datasets.captions import caption_finder
 from mmdiff_video.datasets.clips.card import DatasetCard
 from mmdiff_video.datasets.clips.clip import LoadedClips
 from mmdiff_video.datasets.formats.duts import load_duts
@@ -14,6 +14,7 @@ from mmdiff_video.datasets.formats.folders import load_folders
 from mmdiff_video.datasets.formats.nyu import load_nyu
 from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.datasets.formats.voc import load_voc
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import LoadedImages
 from mmdiff_video.datasets.pictures.labels import Labels
@@ -71,11 +72,11 @@ def load_split(
     if max_clips is not None:
         check_least("max_clips", max_clips, 1)
     limit = card.splits[split] if max_clips is None else max_clips
+    caption_of = caption_finder(root)
     loaded = reader_of(card)(root, split, max_clips=limit, split_seed=split_seed)
     if not loaded.clips:
         raise InputError(f"no usable clip in split '{split}' of '{root}'{reasons(loaded.skipped)}")
-    captions = read_captions(root)
-    clips = [replace(clip, caption=captions.get(clip.key)) for clip in loaded.clips]
+    clips = [replace(clip, caption=caption_of(clip.key)) for clip in loaded.clips]
     return LoadedClips(clips, loaded.skipped)
 
 
@@ -96,6 +97,31 @@ PICTURE_READERS: dict[str, PictureReader] = {
 """What the ``reader`` of a card of labelled pictures may say."""
 
 
+def find_images(card: ImageCard, root: Path, split: str, labels: Labels) -> LoadedImages:
+    """Find the pictures of one split, with the captions of the root's ``captions.jsonl``, if any.
+
+    Args:
+        card: says which reader, and which splits and labels there are.
+        root: the data root.
+        split: a split that the card names.
+        labels: of a kind that the card names.
+
+    Returns:
+        pictures in order of their keys; it may be that none is usable.
+
+    Raises:
+        InputError: unknown split, labels or reader, a root that does not lie as it must, broken
+            captions.
+    """
+    card.check(split, labels.name)
+    if card.reader not in PICTURE_READERS:
+        raise unknown_name("reader", card.reader, PICTURE_READERS)
+    loaded = PICTURE_READERS[card.reader](card, Path(root), split, labels)
+    caption_of = caption_finder(root)
+    images = [replace(image, caption=caption_of(image.key)) for image in loaded.images]
+    return loaded._replace(images=sorted(images, key=lambda image: image.key))
+
+
 def load_images(
     card: ImageCard,
     root: Path,
@@ -105,34 +131,25 @@ def load_images(
     max_images: int | None = None,
     split_seed: int = 0,
 ) -> LoadedImages:
-    """Load one split, with the captions of the root's ``captions.jsonl``, if any.
+    """Load one split as :func:`find_images`, or a part of it.
 
     Args:
-        card: says which reader, and which splits and labels there are.
-        root: the data root.
-        split: a split that the card names.
-        labels: of a kind that the card names.
+        card, root, split, labels: which.
         max_images: a seeded choice of this many; None: all.
-        split_seed: which ones.
+        split_seed: the choice depends on it.
 
     Raises:
-        InputError: unknown split, labels or reader, ``max_images`` below 1, a root that does not
-            lie as it must, no usable picture, broken captions.
+        InputError: as :func:`find_images`; ``max_images`` below 1, no usable picture.
     """
-    card.check(split, labels.name)
     if max_images is not None:
         check_least("max_images", max_images, 1)
-    if card.reader not in PICTURE_READERS:
-        raise unknown_name("reader", card.reader, PICTURE_READERS)
-    loaded = PICTURE_READERS[card.reader](card, Path(root), split, labels)
-    images = sorted(loaded.images, key=lambda image: image.key)
+    loaded = find_images(card, root, split, labels)
+    images = loaded.images
     if not images:
         raise InputError(
-            f"no usable picture in split '{split}' of '{root}'{reasons(loaded.skipped)}"
+            f"no usable picture in split '{split}' of '{shown(root)}'{reasons(loaded.skipped)}"
         )
     if max_images is not None and max_images < len(images):
         chosen = random.Random(split_seed).sample(range(len(images)), max_images)
         images = [images[i] for i in sorted(chosen)]
-    captions = read_captions(root)
-    images = [replace(image, caption=captions.get(image.key)) for image in images]
     return loaded._replace(images=images)

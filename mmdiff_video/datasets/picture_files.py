@@ -1,10 +1,9 @@
-"""Picture and label files to arrays and back, each broken or unfit one with a sentence of its own.
+"""Pictures and labels from their files and back, each broken or unfit one with a sentence.
 
-There is one reader of pictures and one of labels for all layouts. Pictures: 16 bits are scaled to
-8, grey becomes RGB, transparency is laid over white. Labels come as they are stored.
+There is one reader of pictures and one of labels for all layouts. Pictures become RGB of 8 bits;
+labels keep the numbers of their files. docs/pictures.md says what becomes of which kind.
 """
 
-import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -13,42 +12,97 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from mmdiff_video.datasets.names import shown
+from mmdiff_video.datasets.picture_decoding import (
+    GREY_DEEP,
+    Decoded,
+    PictureError,
+    decode,
+    reading,
+    refuse_special,
+)
 from mmdiff_video.files import write_aside
+
+__all__ = [
+    "SUFFIXES",
+    "PictureError",
+    "StoredLabel",
+    "is_picture",
+    "read_label",
+    "read_rgb",
+    "write_jpeg",
+    "write_label",
+]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Names of pictures end like this, in any case."""
 
-SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I")
-"""Pillow's modes of grey pictures of more than 8 bits."""
-
-DEEP_RGB = "RGB;16"
-"""Mode of a PNG of three times 16 bits, which Pillow would cut to 8."""
-
-ARRAY = "npy"
-"""Mode of a label that is a numpy array."""
-
-
-class PictureError(Exception):
-    """A single picture cannot be used; the message is the reason that reports show."""
+_KINDS = {
+    "1": "a 1-bit grey picture",
+    "L": "an 8-bit grey picture",
+    "P": "a palette picture",
+    "F": "a grey picture of 32-bit floats",
+    "RGB;16": "an RGB picture of 16 bits",
+    **dict.fromkeys(GREY_DEEP, "a grey picture of more than 8 bits"),
+    **dict.fromkeys(("LA", "LA;16"), "a grey picture with transparent pixels"),
+    "PA": "a palette picture with transparent pixels",
+    **dict.fromkeys(("RGBA", "RGBA;16"), "an RGBA picture with transparent pixels"),
+}
 
 
 @dataclass(frozen=True)
 class StoredLabel:
-    """A label as its file has it.
+    """A label as its file has it. Alpha that hides nothing is left out.
 
     Attributes:
         name: of the file, for messages.
-        mode: Pillow's, :data:`DEEP_RGB` or :data:`ARRAY`.
-        values: [H, W] or [H, W, channels], in the number format of the file.
-        image: as Pillow has it; None for an array.
+        mode: Pillow's; with ``;16`` for colours of 16 bits; empty for a numpy array.
+        values: [H, W] or [H, W, C], the numbers of the file; an array may have another shape.
+        picture: what they were read from; None for an array.
     """
 
     name: str
     mode: str
     values: NDArray[Any]
-    image: Image.Image | None
+    picture: Decoded | None
+
+    @property
+    def kind(self) -> str:
+        """What it is, for messages."""
+        if self.picture is None:
+            return f"an array of {self.values.dtype} {list(self.values.shape)}"
+        kind = _KINDS.get(self.mode, f"{'an' if self.mode[0] in 'RL' else 'a'} {self.mode} picture")
+        return kind if not self.picture.lossy else f"a JPEG ({kind})"
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether it is a grey picture, with one number for each pixel."""
+        return self.mode in ("1", "L", "F", *GREY_DEEP)
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether its numbers are only near those that were meant."""
+        return self.picture is not None and self.picture.lossy
+
+    def palette(self) -> NDArray[np.uint8]:
+        """Colours of the values of a palette picture: [256, 3], black where it has none."""
+        assert self.picture is not None
+        colors = self.picture.image.getpalette("RGB") or []
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(colors) // 3] = np.reshape(colors, (-1, 3))
+        return table
+
+    def colors(self) -> NDArray[np.uint8]:
+        """Colours that a viewer shows: grey [H, W], RGB [H, W, 3], or RGB and alpha [H, W, 4].
+
+        Raises:
+            PictureError: it is an array, or of values that have no agreed meaning as a picture.
+        """
+        if self.picture is None:
+            raise PictureError(f"{self.name} is {self.kind}, no picture")
+        return np.array(self.picture.colors())
 
 
 def is_picture(path: Path) -> bool:
@@ -57,47 +111,51 @@ def is_picture(path: Path) -> bool:
 
 
 def read_rgb(file: Path | BytesIO, *, upright: bool = False, name: str = "") -> NDArray[np.uint8]:
-    """Read a picture: uint8 RGB [H, W, 3].
+    """Read a picture, of several in a file the first: uint8 RGB [H, W, 3].
+
+    Values of more bits and floats are scaled to 8 bits, grey becomes RGB, transparency is laid over
+    white.
 
     Args:
-        file: of any format that Pillow reads, on disk or in memory.
+        file: on disk or in memory.
         upright: turn it as its EXIF orientation says. Not for pictures with labels, which were
-            drawn on the pixels as stored.
+            drawn on the pixels as stored. One that is damaged says nothing.
         name: for messages, where the file has none.
 
     Raises:
-        PictureError: missing, cut short or no picture.
+        PictureError: missing, cut short, no picture, or one whose values have no agreed meaning.
     """
-    image = _open(file, name)
-    if upright:
-        image = ImageOps.exif_transpose(image)
-    if image.mode in SIXTEEN_BITS:
-        values = np.asarray(image).astype(np.float32) / 257  # 65535 becomes 255
-        return np.repeat(values.round().clip(0, 255).astype(np.uint8)[..., None], 3, 2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    image = decode(file, upright=upright, name=name).colors()
+    if image.mode == "RGBA":
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_label(path: Path) -> StoredLabel:
     """Read a label file, a picture or a numpy array (``.npy``), as it is stored.
 
     Raises:
-        PictureError: missing, cut short, or neither picture nor array.
+        PictureError: missing, cut short, neither picture nor array, or several pictures.
     """
+    name = shown(path.name)
     if path.suffix.lower() == ".npy":
-        return StoredLabel(path.name, ARRAY, _read_array(path), None)
-    image = _open(path, "")
-    if image.mode == "RGB" and _is_deep_rgb(path):
-        return StoredLabel(path.name, DEEP_RGB, _read_deep_rgb(path), image)
-    return StoredLabel(path.name, image.mode, np.array(image), image)
+        return StoredLabel(name, "", _read_array(path), None)
+    picture = decode(path, upright=False)
+    if picture.pages:
+        raise PictureError(f"{name} holds several pictures: keep the one that is the label")
+    with reading(name):
+        mode, values = picture.numbers()
+    return StoredLabel(name, mode, values, picture)
 
 
 def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write a picture uint8 [H, W, 3] in one step."""
+    # in memory first: Pillow does not notice where a disk takes only part of a JPEG
+    encoded = BytesIO()
+    Image.fromarray(picture).save(encoded, format="JPEG", quality=95)
     with write_aside(path, flush=False) as aside:
-        Image.fromarray(picture).save(aside, quality=95)
+        aside.write_bytes(encoded.getvalue())
 
 
 def write_label(path: Path, values: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> None:
@@ -119,47 +177,14 @@ def write_label(path: Path, values: NDArray[Any], palette: NDArray[np.uint8] | N
         (image or Image.fromarray(values)).save(aside)
 
 
-def _open(file: Path | BytesIO, name: str) -> Image.Image:
-    name = file.name if isinstance(file, Path) else name
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise PictureError(f"no file '{file}'") from None
-    except Image.UnidentifiedImageError:
-        raise PictureError(f"{name} is not a picture") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{name} cannot be read, it is cut short or damaged: {error}") from None
-
-
 def _read_array(path: Path) -> NDArray[Any]:
-    try:
-        return np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise PictureError(f"no file '{path}'") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise PictureError(f"{path.name} is no numpy array, or damaged: {error}") from None
-
-
-def _is_deep_rgb(path: Path) -> bool:
-    """Look into a PNG's header: bits of a channel, and the colour type (2 is RGB)."""
-    with path.open("rb") as file:
-        head = file.read(26)
-    return head[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack("BB", head[24:26]) == (16, 2)
-
-
-def _read_deep_rgb(path: Path) -> NDArray[np.uint16]:
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            values: Any = next(container.decode(video=0)).to_ndarray()
-            return values
-    except (av.FFmpegError, StopIteration) as error:
-        raise PictureError(
-            f"{path.name} cannot be read, it is cut short or damaged: {error}"
-        ) from None
+    with reading(shown(path.name)):
+        refuse_special(path)
+        # mapped, so that a head that promises too much costs no memory
+        values: Any = np.array(np.lib.format.open_memmap(path, mode="r"))
+        if not values.size:
+            raise PictureError(f"{shown(path.name)} is an array without values")
+        return values
 
 
 def _deep_rgb_png(values: NDArray[np.uint16]) -> bytes:

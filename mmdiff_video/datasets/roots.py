@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from mmdiff_video.datasets.names import is_folder, shown
 from mmdiff_video.errors import InputError
 
 
@@ -29,8 +30,8 @@ def find_root(card: Card, root: Path | str | None) -> Path:
     """
     how = f"`mmdiff-video data show {card.name}` says how it must lie"
     if root is not None:
-        if not Path(root).is_dir():
-            raise InputError(f"data root '{root}' is not a folder; {how}")
+        if not is_folder(Path(root)):
+            raise InputError(f"data root '{shown(root)}' is not a folder; {how}")
         return Path(root)
     if base := os.environ.get("MMDIFF_DATA"):
         return Path(base) / card.name

@@ -16,9 +16,10 @@ from mmdiff_video.dense.model import parameter_counts
 from mmdiff_video.dense.pictures import picture_row
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.dense.setup import DenseSetup
-from mmdiff_video.files import write_json
+from mmdiff_video.files import file_name, write_json
 from mmdiff_video.pictures import save_png, side_by_side
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
+from mmdiff_video.runs import scoring
 from mmdiff_video.tables import format_table
 from mmdiff_video.tasks import Constant, task_named
 from mmdiff_video.version import __version__
@@ -47,7 +48,7 @@ def eval_dense(
         backbone: the run's, if it is loaded already.
 
     Raises:
-        InputError: no run, no data, ``max_images`` below 1.
+        InputError: no run, no data, ``max_images`` below 1; or another process scores it.
     """
     if max_images is not None:
         check_least("--max-images", max_images, 1)  # before any model is loaded
@@ -73,47 +74,50 @@ def eval_dense(
         void=setup.card.void,
         unit=setup.unit,
     )
-    scores, baseline = setup.task.scores(), setup.task.scores()
-    scored = 0
-    for index in tqdm(range(len(samples)), desc="evaluate", unit="picture", disable=None):
-        sample = samples[index]
-        if not isinstance(sample, DenseSample):
-            skipped.append({"key": sample.key, "reason": sample.reason})
-            continue
-        batch = collate([sample]).to(setup.backbone.device)
-        found = setup.task.decode(setup.output(setup.model, batch))[0].cpu()
-        scores.add(found, sample.target, sample.valid)
-        baseline.add(constant.predict(*sample.valid.shape), sample.target, sample.valid)
-        scored += 1
-        if scored <= _PICTURES:
-            image = F.interpolate(
-                sample.image[None], sample.valid.shape, mode="bilinear", align_corners=False
-            )
-            row = picture_row(setup.task, sample, image[0], found)
-            sheet = side_by_side(
-                [row], ["input", "truth", "prediction", "error"], note=setup.notice
-            )
-            save_png(sheet, run / "eval" / f"{sample.key.replace('/', '_')}.png")
-    report = {
-        "task": setup.task.name,
-        "data": setup.card.title,
-        "split": split,
-        "pictures": scored,
-        "skipped": skipped,
-        "scores": _finite(scores.compute()),
-        "constant": {"label": constant.label, "scores": _finite(baseline.compute())},
-        "protocol": " ".join(
-            text for text in (setup.task.protocol() + ".", _resizing(setup), loaded.note) if text
-        ),
-        "input": setup.config.input,
-        "backbone": setup.backbone.name,
-        "untrained_backbone": setup.backbone.untrained,
-        "notice": setup.notice,
-        "steps": model.step,
-        "parameters": {name.strip(): n for name, n in parameter_counts(setup.model).items()},
-        "versions": {"mmdiff_video": __version__, "torch": torch.__version__},
-    }
-    write_json(run / "eval.json", report)
+    with scoring(run, "eval") as path:
+        scores, baseline = setup.task.scores(), setup.task.scores()
+        scored = 0
+        for index in tqdm(range(len(samples)), desc="evaluate", unit="picture", disable=None):
+            sample = samples[index]
+            if not isinstance(sample, DenseSample):
+                skipped.append({"key": sample.key, "reason": sample.reason})
+                continue
+            batch = collate([sample]).to(setup.backbone.device)
+            found = setup.task.decode(setup.output(setup.model, batch))[0].cpu()
+            scores.add(found, sample.target, sample.valid)
+            baseline.add(constant.predict(*sample.valid.shape), sample.target, sample.valid)
+            scored += 1
+            if scored <= _PICTURES:
+                image = F.interpolate(
+                    sample.image[None], sample.valid.shape, mode="bilinear", align_corners=False
+                )
+                row = picture_row(setup.task, sample, image[0], found)
+                sheet = side_by_side(
+                    [row], ["input", "truth", "prediction", "error"], note=setup.notice
+                )
+                save_png(sheet, run / "eval" / f"{file_name(sample.key)}.png")
+        report = {
+            "task": setup.task.name,
+            "data": setup.card.title,
+            "split": split,
+            "pictures": scored,
+            "skipped": skipped,
+            "scores": _finite(scores.compute()),
+            "constant": {"label": constant.label, "scores": _finite(baseline.compute())},
+            "protocol": " ".join(
+                text
+                for text in (setup.task.protocol() + ".", _resizing(setup), loaded.note)
+                if text
+            ),
+            "input": setup.config.input,
+            "backbone": setup.backbone.name,
+            "untrained_backbone": setup.backbone.untrained,
+            "notice": setup.notice,
+            "steps": model.step,
+            "parameters": {name.strip(): n for name, n in parameter_counts(setup.model).items()},
+            "versions": {"mmdiff_video": __version__, "torch": torch.__version__},
+        }
+        write_json(path, report)
     return eval_table(report)
 
 

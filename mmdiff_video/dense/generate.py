@@ -1,7 +1,8 @@
 """``mmdiff-video generate``: sample a picture or clip, with its dense maps in the same pass."""
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +15,17 @@ from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.backbones.types import Generated
 from mmdiff_video.dense.model import concepts_of
 from mmdiff_video.dense.pipeline import DenseModel
-from mmdiff_video.dense.predict import check_frames_folder, write_picture, write_video
+from mmdiff_video.dense.results import (
+    REPORT,
+    check_frames_folder,
+    remove_other_form,
+    write_picture,
+    write_video,
+    written_before,
+)
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
+from mmdiff_video.outputs import results_folder
 from mmdiff_video.pictures import save_png, save_video, to_uint8
 from mmdiff_video.process import this_device
 
@@ -63,13 +72,27 @@ def generate_dense(
 
     Raises:
         InputError: heads that cannot read one sampling run (:func:`sample_for`), a head on another
-            backbone, or sizes that the backbone cannot sample.
+            backbone, sizes that the backbone cannot sample, or another process that writes to
+            ``out``.
     """
     sample = sample or SampleConfig()
     sampler, models = _open(heads, backbone)
-    names = _names(models, heads)
-    for name in names:
-        check_frames_folder(out / name)  # before the work
+    places = dict(zip(_names(models, heads), models, strict=True))
+    with results_folder(out, "generate"):
+        for name in places:
+            check_frames_folder(out / name)  # before the work
+        return _generate(prompt, sampler, places, out, sample, list(map(str, heads)))
+
+
+def _generate(
+    prompt: str,
+    sampler: Backbone,
+    places: Mapping[str, DenseModel],
+    out: Path,
+    sample: SampleConfig,
+    heads: Sequence[str],
+) -> list[Path]:
+    models, before = list(places.values()), written_before(out)
     found = sample_for(sampler, models, prompt, sample)
     frames = to_uint8(found.video[0].permute(1, 2, 3, 0))  # [T, H, W, 3]
     written = [out / ("sample.png" if len(frames) == 1 else "sample.mp4")]
@@ -77,20 +100,23 @@ def generate_dense(
         save_png(Image.fromarray(frames[0]), written[0])
     else:
         save_video(frames, written[0], fps=_FPS)
-    for name, model in zip(names, models, strict=True):
+    for name, model in places.items():
         predictions = model.predict_features(part_of(found.features, model), found.video)
         if len(frames) == 1:
             written.append(write_picture(model, frames[0], predictions[0], out / name))
         else:
             written.append(write_video(model, [(frames, predictions)], out / name, _FPS))
+        remove_other_form(written[-1], before)
     write_json(
-        out / "report.json",
+        out / REPORT,
         {
             "prompt": prompt,
             "backbone": sampler.name,
             "untrained_backbone": sampler.untrained,
             "seed": sample.seed,
-            "heads": {n: str(h) for n, h in zip(names, heads, strict=True)},
+            "heads": dict(zip(places, heads, strict=True)),
+            "written": [str(path) for path in written],
+            "formats": {name: model.setup.task.file_format for name, model in places.items()},
             "asked_timesteps": list(found.features.timesteps),
             "read_at_sigmas": [float(s) for s in found.features.sigmas],
         },
@@ -163,12 +189,15 @@ def _names(models: Sequence[DenseModel], heads: Sequence[Path | str]) -> list[st
     """Name each head's results by its task; of equal ones also by run, then by number."""
     tasks = [model.setup.task.name for model in models]
     names = [
-        task if tasks.count(task) == 1 else f"{task}-{Path(head).name}"
+        # realpath: '.' and '..' have names
+        task if tasks.count(task) == 1 else f"{task}-{os.path.basename(os.path.realpath(head))}"
         for task, head in zip(tasks, heads, strict=True)
     ]
+    if len({name.casefold() for name in names}) == len(names):
+        return names
     return [
-        name if names.count(name) == 1 else f"{name}-{number}"
-        for number, name in enumerate(names, start=1)
+        name if tasks.count(task) == 1 else f"{name}-{number}"
+        for number, (task, name) in enumerate(zip(tasks, names, strict=True), start=1)
     ]
 
 

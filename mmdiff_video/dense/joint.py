@@ -5,11 +5,13 @@ task's share of it makes an ordinary single-task model. Training leaves one of t
 in a folder of its own, which evaluation, ``predict`` and ``generate`` open like any other.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from mmdiff_video.assembly import Training, seeded_weights, train_run
@@ -30,6 +32,8 @@ from mmdiff_video.dense.train import (
     training_views,
 )
 from mmdiff_video.errors import InputError
+from mmdiff_video.process import processes
+from mmdiff_video.runs import FACTS, open_run
 from mmdiff_video.skipped import Skipped
 from mmdiff_video.tables import format_table
 from mmdiff_video.tasks import task_named
@@ -118,7 +122,7 @@ def train_joint(
             dino_channels=first.dino.channels if first.dino else 0,
         )
     model.to(first.backbone.device)
-    weights = _task_weights(members, model, config.train.seed)
+    weights = settled_weights(members, model, config.train.seed, out if resume else None)
     folders = {name: out / name for name in names}
 
     def finish(step: int) -> None:
@@ -231,13 +235,52 @@ class _JointPreview:
         save_preview(rows, step, path, self.members[0].setup.notice)
 
 
+def settled_weights(
+    members: Mapping[str, Member], model: DenseNet, seed: int, begun: Path | None
+) -> dict[str, float]:
+    """Return the weights of the tasks, the same on all processes.
+
+    Args:
+        members: the tasks.
+        model: with the weights that the run begins with.
+        seed: of the run.
+        begun: the folder of a run that goes on, with the weights that it began with; None: a run
+            that begins, whose weights are measured.
+    """
+    settled: list[dict[str, float]] = [{}]
+    if processes().is_main_process:
+        kept = _recorded_weights(begun) if begun else {}
+        same = kept.keys() == members.keys()
+        settled[0] = kept if same else measured_weights(members, model, seed)
+    broadcast_object_list(settled)
+    return settled[0]
+
+
+def _recorded_weights(run: Path) -> dict[str, float]:
+    """Read what a run was started with from its ``run.json``; nothing where that is not there."""
+    if not (run / FACTS).is_file():
+        return {}
+    found = open_run(run, "joint").facts.details.get("task_weights", {})
+    try:
+        weights = {str(task): float(weight) for task, weight in found.items()}
+    except (AttributeError, TypeError, ValueError):
+        weights = {"": math.nan}
+    if not all(0 < weight < math.inf for weight in weights.values()):
+        raise InputError(
+            f"'{run / FACTS}' is damaged: its task_weights must be positive numbers; restore it"
+            " from a copy, or train in another folder"
+        )
+    return weights
+
+
 @torch.no_grad()
-def _task_weights(members: Mapping[str, Member], model: DenseNet, seed: int) -> dict[str, float]:
+def measured_weights(members: Mapping[str, Member], model: DenseNet, seed: int) -> dict[str, float]:
     """Make every task weigh alike at the start: inverse to its loss under fresh weights, mean 1.
 
     The paper sets the weights "from the relative loss magnitudes early in training". A function of
-    config and data alone, so that resuming and several processes agree on it.
+    config and data: nothing is dropped out, and whatever is left to chance comes from the seed.
     """
+    model.eval()  # the loop sets it to training before every step
     magnitudes: dict[str, float] = {}
     for task, member in members.items():
         size = len(member.views)
@@ -250,7 +293,8 @@ def _task_weights(members: Mapping[str, Member], model: DenseNet, seed: int) -> 
                 " `mmdiff-video data check` says why"
             )
         device = member.setup.backbone.device
-        values = [float(member.loss(model, collate([s]).to(device))) for s in usable]
+        with seeded_weights(seed):
+            values = [float(member.loss(model, collate([s]).to(device))) for s in usable]
         magnitudes[task] = max(sum(values) / len(values), 1e-6)
     inverse = {task: 1 / magnitude for task, magnitude in magnitudes.items()}
     mean = sum(inverse.values()) / len(inverse)

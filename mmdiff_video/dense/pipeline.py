@@ -1,16 +1,13 @@
 """A trained run, opened for use: pictures or clips in, dense predictions out."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdiff_video.backbones.base import Backbone
@@ -19,11 +16,23 @@ from mmdiff_video.config import load_config, save_config
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.views import resize_to_cover
 from mmdiff_video.dense.config import DenseConfig
-from mmdiff_video.dense.saved import CONFIG, FACTS, WEIGHTS, find_saved, push_to_hub
+from mmdiff_video.dense.saved import (
+    CONFIG,
+    FACTS,
+    WEIGHTS,
+    find_saved,
+    push_to_hub,
+    read_facts,
+)
 from mmdiff_video.dense.setup import DenseSetup, set_up_dense
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.source import CacheConfig, warn_of_other_weights
 from mmdiff_video.files import write_aside, write_json
+from mmdiff_video.tasks import task_named
+from mmdiff_video.tensors import DamagedError, load_tensors, save_tensors
+
+_STEP = "step"
+"""The key of the step in the metadata of the weights."""
 
 
 @dataclass(frozen=True)
@@ -54,36 +63,26 @@ class DenseModel:
             backbone: the run's, if it is loaded already.
 
         Raises:
-            InputError: no such folder or repository, an unfinished run, weights that do not fit.
+            InputError: no such folder or repository, an unfinished run, damaged facts, weights that
+                do not fit.
         """
         folder = find_saved(folder)
         # each input is seen once: it would only fill the feature cache of the training run
         config = replace(load_config(DenseConfig, folder / CONFIG), cache=CacheConfig())
-        try:
-            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-            classes, step = _classes(facts["classes"]), int(facts["step"])
-        except (ValueError, TypeError, KeyError):
-            raise InputError(f"'{folder / FACTS}' is damaged: train or save the run anew") from None
-        setup = set_up_dense(config, classes, backbone)
-        warn_of_other_weights(folder, facts.get("backbone_fingerprint"), setup.backbone)
-        try:
-            setup.model.load_state_dict(load_file(folder / WEIGHTS))
-        except (SafetensorError, OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"'{folder / WEIGHTS}' is damaged or of another model: {reason}"
-            ) from None
+        facts = read_facts(folder)
+        if facts.classes is None and task_named(config.task).labels.has_classes:
+            raise InputError(f"'{folder / FACTS}' names no classes, which {config.task} needs")
+        setup = set_up_dense(config, facts.classes, backbone)
+        warn_of_other_weights(folder, facts.backbone_fingerprint, setup.backbone)
+        _load_weights(setup.model, folder / WEIGHTS, facts.step)
         setup.model.eval()
-        return cls(setup, classes, step)
+        return cls(setup, facts.classes, facts.step)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config, facts and weights, without the backbone, into a folder."""
         folder = Path(folder)
-        weights = {
-            n: t.detach().cpu().contiguous() for n, t in self.setup.model.state_dict().items()
-        }
         with write_aside(folder / WEIGHTS) as aside:
-            save_file(weights, aside)
+            save_tensors(aside, self.setup.model.state_dict(), {_STEP: str(self.step)})
         write_json(
             folder / FACTS,
             {
@@ -124,7 +123,7 @@ class DenseModel:
             ids, metres or saliency in [0, 1] (C = 1), unit normals (C = 3).
 
         Raises:
-            InputError: not a stack of pictures.
+            InputError: not a stack of pictures, or the run's output is not finite.
         """
         _check_pictures(images)
         output = self._output(images[:, :, None], captions, keys)
@@ -145,7 +144,7 @@ class DenseModel:
             [T, C, H, W] on the CPU, as :meth:`predict`.
 
         Raises:
-            InputError: not a stack of pictures.
+            InputError: not a stack of pictures, or the run's output is not finite.
         """
         _check_pictures(frames)
         count = len(frames)
@@ -211,17 +210,33 @@ class DenseModel:
         return setup.read(setup.model, video.to(setup.backbone.device), keys, captions).float()
 
     def _decode(self, output: Tensor, size: Sequence[int]) -> Tensor:
+        if not output.isfinite().all():  # what decodes it would make it look like a prediction
+            raise InputError(
+                "the head gave numbers that are not finite: the run diverged, or its weights are"
+                " damaged; train anew, at a lower rate"
+            )
         output = F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)
         return self.setup.task.decode(output).cpu()
+
+
+def _load_weights(model: nn.Module, file: Path, step: int) -> None:
+    """Fill a model with its weights, if they are those of a step."""
+    try:
+        tensors, metadata = load_tensors(file)
+        of_step = metadata.get(_STEP, str(step))  # version 0.1.0 does not say
+        if of_step != str(step):
+            raise DamagedError(f"it is of step {of_step}, and {FACTS} of step {step}")
+        model.load_state_dict(tensors)
+    except PermissionError:
+        raise
+    except (DamagedError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"'{file}' is damaged or of another model ({reason}): restore it from a copy, or go on"
+            " with the run (--resume), which writes it anew from its last checkpoint"
+        ) from None
 
 
 def _check_pictures(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"pictures must be [N, 3, H, W], not {list(images.shape)}")
-
-
-def _classes(facts: dict | None) -> Classes | None:
-    if facts is None:
-        return None
-    colors = tuple((int(r), int(g), int(b)) for r, g, b in facts["colors"])
-    return Classes(tuple(facts["names"]), colors, facts["void"])

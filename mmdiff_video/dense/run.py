@@ -12,9 +12,10 @@ from mmdiff_video.dense.setup import resolve_dense_config
 from mmdiff_video.dense.task_data import TaskData
 from mmdiff_video.dense.train import train_dense
 from mmdiff_video.errors import InputError
+from mmdiff_video.outputs import refuse_link
 from mmdiff_video.process import processes
 from mmdiff_video.runs import CONFIG, Run, open_run
-from mmdiff_video.tasks import join_tasks
+from mmdiff_video.tasks import join_tasks, task_named
 
 
 def train_and_score(
@@ -92,6 +93,8 @@ def predict_with(
     if (Path(run) / CONFIG).is_file():  # else a Hub id; predict_paths refuses what is neither
         opened = open_run(run, "dense", "joint")
         if opened.facts.kind == "joint":
+            for folder in _folders(opened):
+                refuse_link(out / folder.name)
             return [
                 predict_paths(folder, paths, out / folder.name, prompt=prompt)
                 for folder in _folders(opened)
@@ -100,7 +103,11 @@ def predict_with(
 
 
 def _folders(run: Run) -> list[Path]:
-    """The folders of a run's tasks: its own, where it has one task."""
+    """The folders of a run's tasks: its own, where it has one task.
+
+    Raises:
+        InputError: ``run.json`` names a task that there is not, such as another folder.
+    """
     if run.facts.kind == "dense":
         return [run.folder]
-    return [run.folder / task for task in run.facts.details["tasks"]]
+    return [run.folder / task_named(str(task)).name for task in run.facts.details["tasks"]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdiff_video.assembly import RunSetup, seeded_weights
+from mmdiff_video.assembly import RunSetup, build_seeded
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.backbones.features import DiTFeatures
 from mmdiff_video.config import Override
@@ -158,15 +158,17 @@ def set_up_dense(
         dino = load_dino(config.dino, backbone.device, config.dino_layers)
         if source.cache is not None:
             dino = CachedDino(dino, source.cache)
-    with seeded_weights(config.train.seed):
-        model = build_model(
+    model = build_seeded(
+        lambda: build_model(
             config,
             backbone,
             outputs=task.outputs,
             head=config.head or task.head,
             beside=len(concepts_of(config, task)),
             dino_channels=dino.channels if dino else 0,
-        )
+        ),
+        config.train.seed,
+    )
     model.to(backbone.device)
     return DenseSetup(
         config=config,

@@ -86,7 +86,12 @@ def load_training_images(config: DenseConfig, card: ImageCard) -> tuple[DenseCon
 
 
 def training_views(setup: DenseSetup, loaded: LoadedImages) -> TrainingViews:
-    """Make the views that a run trains on."""
+    """Make the views that a run trains on.
+
+    Raises:
+        InputError: a batch of them is larger than this machine's memory.
+    """
+    setup.source.check_memory(1, setup.height, setup.width, setup.config.train.batch_size)
     return TrainingViews(
         loaded.images,
         setup.task.labels,

@@ -1,27 +1,32 @@
 """Tensors on disk, addressed by the hash of all that they depend on, within a budget.
 
-One safetensors file per sample. A file carries a checksum: one that is cut short or has a flipped
-bit is noticed, deleted and computed anew. Any number of processes may share a folder. What lies
-there is the business of ``cached_extractor.py`` and ``dino.py``.
+One safetensors file per sample, with a checksum: one that is cut short or has a flipped bit is
+noticed, deleted and computed anew. Any number of processes may share a folder. What lies there is
+the business of ``cached_extractor.py`` and ``dino.py``.
+
+    ROOT/CACHEDIR.TAG                 marks the folder as ours; backup programs know it as well
+    ROOT/ab/ab12...ef.safetensors     an entry, named by its address of 64 hex digits
+
+Nothing else in the folder is read, counted or deleted.
 """
 
 import hashlib
 import json
 import logging
 import os
-import zlib
+import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from mmdiff_video.files import PARTIAL, remove_stale_partials, write_aside
+from mmdiff_video.errors import InputError
+from mmdiff_video.files import PARTIAL, parse_json, remove_stale_partials, write_aside
+from mmdiff_video.tensors import DamagedError, load_tensors, save_tensors, tensor_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +35,17 @@ _FORMAT = 1
 
 _FILL = 0.95
 """Share of the budget that eviction makes room down to, so that it is not due at every entry."""
+
+_MARK = "CACHEDIR.TAG"
+
+_MARKED = """\
+Signature: 8a477f597d28d172789f06886806bc55
+# A feature cache of mmdiff-video: it may be deleted at any time.
+"""
+"""What the mark says; its first line is that of the Cache Directory Tagging Specification."""
+
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors")
 
 
 @dataclass
@@ -77,9 +93,13 @@ class FeatureCache:
         root: the folder, made when something is stored; several processes may share it.
         budget_gb: most GiB on disk. Several processes together may exceed it for a moment by what
             they are writing.
+
+    Raises:
+        InputError: the folder holds anything else than a feature cache.
     """
 
     def __init__(self, root: Path, budget_gb: float):
+        _refuse_other_folder(root)
         self.root = root
         self.budget = int(budget_gb * 2**30)
         self.stats = CacheStats()
@@ -91,13 +111,10 @@ class FeatureCache:
         """Read an entry and mark it as used; None when it is missing, unreadable or broken."""
         path = self._path(address)
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if metadata.pop("checksum", None) != _checksum(tensors, metadata):
-                raise ValueError("the checksum does not match")
+            tensors, metadata = load_tensors(path, checksum_required=True)
             if metadata["address"] != address:
-                raise ValueError("it holds another sample")
+                raise DamagedError("it holds another sample")
+            sigmas = tuple(float(sigma) for sigma in parse_json(metadata["sigmas"]))
         except FileNotFoundError:
             self.stats.misses += 1
             return None
@@ -105,7 +122,7 @@ class FeatureCache:
             self.stats.misses += 1
             logger.warning("feature cache: cannot read entry %s: %s", path.name, error)
             return None
-        except (SafetensorError, ValueError, KeyError) as error:
+        except (DamagedError, KeyError, ValueError, TypeError) as error:
             self.stats.damaged += 1
             logger.warning("feature cache: recomputing a damaged entry %s: %s", path.name, error)
             _delete(path)
@@ -113,7 +130,7 @@ class FeatureCache:
         self.stats.hits += 1
         with suppress(OSError):  # another user's file, a read-only folder
             os.utime(path)  # access times are often switched off
-        return Entry(tensors, tuple(json.loads(metadata["sigmas"])))
+        return Entry(tensors, sigmas)
 
     def fetch(
         self, addresses: Sequence[str], make: Callable[[list[int]], Sequence[Entry]]
@@ -138,22 +155,21 @@ class FeatureCache:
         An entry larger than the whole budget, or a full disk, is said once and costs no more than
         the entry: the run goes on without it.
         """
-        tensors = {name: t.cpu().contiguous() for name, t in entry.tensors.items()}
-        size = sum(t.nbytes for t in tensors.values())
+        size = sum(t.nbytes for t in entry.tensors.values())
         if size > self.budget:
             self._go_on_without(
                 f"one sample takes {size / 2**30:.3g} GiB, more than the whole budget of"
                 f" {self.budget / 2**30:.3g} GiB"
             )
             return
-        self._make_room(size)
         metadata = {"address": address, "sigmas": json.dumps(entry.sigmas)}
-        metadata["checksum"] = _checksum(tensors, metadata)
         try:
+            _mark(self.root)
+            self._make_room(size)
             # the checksum stands in for a flush to disk, which would cost more than the writing
             with write_aside(self._path(address), flush=False) as aside:
-                save_file(tensors, aside, metadata)
-        except (OSError, SafetensorError) as error:
+                save_tensors(aside, entry.tensors, metadata)
+        except OSError as error:
             self._go_on_without(f"cannot write to {self.root} ({error})")
 
     def _path(self, address: str) -> Path:
@@ -179,14 +195,14 @@ class FeatureCache:
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(time of last use, bytes, path) of every entry; clears what dead processes left."""
         entries = []
-        for folder in self.root.glob("??"):
+        for folder in filter(_is_folder, self.root.iterdir()):
             remove_stale_partials(folder)
-            for path in folder.glob("*.safetensors"):
-                if path.name.startswith(PARTIAL):
-                    continue
-                with suppress(FileNotFoundError):  # another process evicted it
-                    status = path.stat()
-                    entries.append((status.st_mtime, status.st_size, path))
+            for path in folder.iterdir():
+                if _is_entry(path):
+                    with suppress(FileNotFoundError):  # another process evicted it
+                        status = path.lstat()
+                        if stat.S_ISREG(status.st_mode):
+                            entries.append((status.st_mtime, status.st_size, path))
         return entries
 
     def _go_on_without(self, reason: str) -> None:
@@ -201,7 +217,7 @@ def address_of(clip: Tensor, ingredients: Mapping[str, Any]) -> str:
     whole = {
         "format": _FORMAT,
         "size": list(clip.shape[1:]),
-        "pixels": hashlib.sha256(_bytes(pixels)).hexdigest(),
+        "pixels": hashlib.sha256(tensor_bytes(pixels)).hexdigest(),
         **ingredients,
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
@@ -216,15 +232,56 @@ def _delete(path: Path) -> bool:
     return True
 
 
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """CRC-32 over the tensors' bytes, names, shapes and types, and over the metadata."""
-    layout = [[n, str(t.dtype), list(t.shape)] for n, t in sorted(tensors.items())]
-    crc = zlib.crc32(json.dumps([layout, sorted(metadata.items())]).encode())
-    for _, tensor in sorted(tensors.items()):
-        crc = zlib.crc32(_bytes(tensor), crc)
-    return f"{crc:08x}"
+def _refuse_other_folder(root: Path) -> None:
+    """Let pass a folder that is missing, empty or marked, and a cache of before there were marks.
+
+    Raises:
+        InputError: it holds anything else.
+    """
+    try:
+        if _is_marked(root):
+            return
+        # file managers leave hidden ones, and so does another process that is about to mark it
+        foreign = next(
+            (
+                path
+                for path in root.iterdir()
+                if not path.name.startswith(".") and not _is_old_cache(path)
+            ),
+            None,
+        )
+    except OSError:  # missing, no folder, not readable: what is stored there will say so
+        return
+    if foreign is not None:
+        raise InputError(
+            f"cache.dir: '{root}' holds other files than a feature cache, such as '{foreign.name}':"
+            " name a new or empty folder, for instance one inside it"
+        )
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    """View a tensor's bytes, without a copy where it is contiguous and on the CPU."""
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
+def _is_marked(root: Path) -> bool:
+    try:
+        return (root / _MARK).read_bytes()[: len(_MARKED)] == _MARKED.encode()
+    except FileNotFoundError:
+        return False
+
+
+def _mark(root: Path) -> None:
+    if not _is_marked(root):
+        with write_aside(root / _MARK, flush=False) as aside:
+            aside.write_text(_MARKED, encoding="utf-8")
+
+
+def _is_old_cache(path: Path) -> bool:
+    """Whether something in a folder is what version 0.1 made there."""
+    return _is_folder(path) and all(
+        _is_entry(inside) or inside.name.startswith(PARTIAL) for inside in path.iterdir()
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    return bool(_FOLDER.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
+
+
+def _is_entry(path: Path) -> bool:
+    return bool(_ENTRY.fullmatch(path.name)) and path.name[:2] == path.parent.name

@@ -68,8 +68,9 @@ class CachedExtractor:
         if words := check_concepts(concepts):
             asked = {"concepts": words, "concept_blocks": concept_blocks}
         also = asked if self.form.name == "bf16" else {**asked, "form": self.form.name}
+        weights = self.backbone.fingerprint
         addresses = [
-            entry_address(self.backbone, clip, names, times, text, seed, key, also)
+            entry_address(self.backbone, clip, names, times, text, seed, key, also, weights)
             for clip, text, key in zip(video, prompts, keys, strict=True)
         ]
 
@@ -122,6 +123,7 @@ def entry_address(
     seed: int,
     key: str,
     also: Mapping[str, Any] | None = None,
+    weights: str | None = None,
 ) -> str:
     """Hash everything that the features of one clip [3, F, H, W] depend on.
 
@@ -130,12 +132,13 @@ def entry_address(
     Args:
         backbone, clip, taps, timesteps, prompt, seed, key: as for :meth:`Backbone.extract`.
         also: what is not asked for by default: concepts, another form.
+        weights: the backbone's fingerprint, where the caller has just taken it.
     """
     unusual = {"vae": settings} if (settings := backbone.vae_settings) else {}
     return address_of(
         clip,
         {
-            "backbone": backbone.fingerprint,
+            "backbone": weights or backbone.fingerprint,
             "dtype": str(backbone.dtype),
             "taps": list(taps),
             "timesteps": list(timesteps),

@@ -14,6 +14,8 @@ from mmdiff_video.backbones import UNTRAINED_NOTICE, Backbone, load_backbone
 from mmdiff_video.backbones.concepts.reader import check_concepts
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import file_name
+from mmdiff_video.outputs import results_folder
 from mmdiff_video.pictures import save_png, side_by_side, stamp, to_uint8
 
 _STRENGTH = 0.65
@@ -53,6 +55,8 @@ def draw_concepts(
         raise InputError("no concepts given; give words such as object,background")
     if prompt is None and image is None:
         raise InputError("nothing to look at: give a prompt to sample from, or an image")
+    if image is not None and not image.is_file():  # a pipe would be waited for
+        raise InputError(f"there is no file '{image}'")
     model = load_backbone(backbone)
     if image is None:
         assert prompt is not None
@@ -71,7 +75,8 @@ def draw_concepts(
         )
     assert features.concepts is not None
     note = UNTRAINED_NOTICE if model.untrained else ""
-    return _save(out, names, video[0].cpu(), features.concepts[0].cpu(), note)
+    with results_folder(out, "concepts"):
+        return _save(out, names, video[0].cpu(), features.concepts[0].cpu(), note)
 
 
 def _read(path: Path, model: Backbone) -> Tensor:
@@ -101,7 +106,8 @@ def _save(out: Path, names: Sequence[str], video: Tensor, maps: Tensor, note: st
         rows.append(list(to_uint8(_overlay(pictures, (one - low) / max(high - low, 1e-9)))))
         titles.append(f"{name} {low:.2f} to {high:.2f}")
         strip = np.concatenate(rows[-1], axis=1)
-        path = out / f"{i}-{re.sub(r'[^0-9A-Za-z]+', '-', name).strip('-')}.png"
+        word = re.sub(r"\W+", "-", name).strip("-")
+        path = out / f"{file_name(f'{i}-{word}'.rstrip('-'))}.png"
         save_png(Image.fromarray(stamp(strip, note) if note else strip), path)
         files.append(path)
     if count == 1:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.hub import fetch, is_hub_id
+from mmdiff_video.backbones.model_files import read_config
+from mmdiff_video.backbones.models import check_finite, load_model
 from mmdiff_video.backbones.registry import fingerprint_files
 from mmdiff_video.backbones.taps import run_up_to, tapped
 from mmdiff_video.errors import InputError, unknown_name
@@ -29,7 +31,7 @@ DINO_MODELS = {
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
-_FILES = ("config.json", "*.safetensors")
+_FILES = ("config.json", "*.safetensors", "*.safetensors.index*.json")
 
 
 class DinoFeatures:
@@ -167,33 +169,25 @@ def load_dino(
 
     Raises:
         InputError: an unknown name, weights that cannot be downloaded (with what to do), a folder
-            with another model, a layer that there is not.
+            with another model or one that is not whole, a layer that there is not.
     """
-    from transformers import AutoConfig, DINOv3ViTModel
+    from transformers import DINOv3ViTModel
 
     folder = _folder(str(name_or_path))
     try:
-        config = AutoConfig.from_pretrained(folder)
-        if config.model_type != "dinov3_vit":
-            raise InputError(f"'{folder}' holds a {config.model_type} model, not a DINOv3 ViT")
-        made: Any = DINOv3ViTModel.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True
-        )
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"'{folder}' cannot be loaded as a DINOv3 ViT: {reason}") from error
-    model, loaded = made
-    if loaded["missing_keys"]:  # the library would go on with random ones
+        kind = read_config(folder / "config.json").get("model_type")
+        if kind != "dinov3_vit":
+            raise InputError(f"it holds a {kind} model")
+        model = load_model(DINOv3ViTModel, folder, dtype)
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        check_finite(model, folder)
+    except InputError as error:
         raise InputError(
-            f"'{folder}' lacks {len(loaded['missing_keys'])} weights of a DINOv3 ViT, for instance"
-            f" {min(loaded['missing_keys'])}; fetch it again"
-        )
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            f"'{folder}' cannot be loaded as a DINOv3 ViT: {error}"
+        ) from error.__cause__
     return DinoFeatures(
         model,
-        default_layers(config.num_hidden_layers) if layers is None else layers,
+        default_layers(model.config.num_hidden_layers) if layers is None else layers,
         fingerprint_files(folder, (Path(p.name) for end in _FILES for p in folder.glob(end))),
     )
 

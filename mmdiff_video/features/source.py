@@ -1,7 +1,6 @@
 """What a run reads from its frozen backbone: the config that says so, and the reader."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from mmdiff_video.checks import check_positive, check_seed
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.cache import FeatureCache
 from mmdiff_video.features.cached_extractor import CachedExtractor, entry_bytes
-from mmdiff_video.process import this_device
+from mmdiff_video.process import machine_memory, this_device
 from mmdiff_video.tables import format_bytes
 
 logger = logging.getLogger(__name__)
@@ -197,19 +196,25 @@ class FeatureSource:
             "concepts": self.concepts,
         }
 
-    def check_memory(self, frames: int, height: int, width: int) -> None:
+    def check_memory(self, frames: int, height: int, width: int, batch: int = 1) -> None:
         """Refuse samples that cannot be read here, before the system ends the process for it.
 
+        Args:
+            frames, height, width: size of a sample, in pixels.
+            batch: how many are read at once.
+
         Raises:
-            InputError: the features of one sample are larger than this machine's memory.
+            InputError: pixels and features of the samples are larger than this machine's memory.
         """
-        size = self.bytes_per_sample(frames, height, width)
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if size > memory:
+        pixels = 3 * 4 * frames * height * width
+        size = batch * (pixels + self.bytes_per_sample(frames, height, width))
+        if size > machine_memory():
+            samples = "one sample" if batch == 1 else f"a batch of {batch} samples"
             raise InputError(
-                f"the features of one sample of {frames} x {height} x {width} (frames x height x"
-                f" width) take {format_bytes(size)}, this machine has {format_bytes(memory)}: take"
-                " a smaller size, or fewer taps or timesteps"
+                f"the features of {samples} of {frames} x {height} x {width} (frames x height x"
+                f" width) take {format_bytes(size)}, this machine has"
+                f" {format_bytes(machine_memory())}: take a smaller size or batch, or fewer taps or"
+                " timesteps"
             )
 
     def bytes_per_sample(self, frames: int, height: int, width: int) -> int:

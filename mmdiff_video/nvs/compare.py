@@ -1,6 +1,5 @@
 """``mmdiff-video compare-3dgs``: latent against features, the paper's Table 9."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import torch
 
 from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSSample, collate
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import write_json, write_text
+from mmdiff_video.files import read_json, write_json, write_text
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.evaluate import eval_3dgs, evaluation_set
 from mmdiff_video.nvs.model import widen_to
@@ -21,6 +20,7 @@ from mmdiff_video.nvs.report import format_metric, report_name, shown_metrics
 from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.nvs.train import train_3dgs
 from mmdiff_video.pictures import save_png, side_by_side, to_uint8
+from mmdiff_video.process import writing_together
 from mmdiff_video.runs import CONFIG, open_run
 from mmdiff_video.tables import format_count, format_table
 from mmdiff_video.training import count_parameters
@@ -61,8 +61,14 @@ def compare_3dgs(
         splits: of the data set, which every arm is scored on.
 
     Raises:
-        InputError: as training and evaluation; or the folder holds another comparison.
+        InputError: as training and evaluation; or the folder holds another comparison, or another
+            process compares there.
     """
+    with writing_together(out, "comparing"):
+        return _compare(config, out, arms, splits)
+
+
+def _compare(config: NVSConfig, out: Path, arms: Sequence[str], splits: Sequence[str]) -> str:
     configs, setup = _arms(config, arms)
     backbone = setup.backbone
     protocols = {split: _Protocol.of(setup, split) for split in splits}
@@ -79,14 +85,17 @@ def compare_3dgs(
         for split in splits:
             path = run / f"{report_name(split)}.json"
             if not protocols[split].holds(path, arm.train.steps):
-                eval_3dgs(run, split=split, backbone=backbone)
-            report = json.loads(path.read_text())
+                eval_3dgs(run, split=split, backbone=backbone, cache=config.cache)
+            report = read_json(path)
             report["parameters"] = dict(open_run(run, "3dgs").facts.parameters)
             reports[split][name] = report
     tables = "\n\n".join(_table(found) for found in reports.values())
     write_json(out / "comparison.json", reports)
     write_text(out / "comparison.md", tables + "\n")
-    runs = {name: Reconstructor.from_run(out / name, backbone=backbone) for name in configs}
+    runs = {
+        name: Reconstructor.from_run(out / name, backbone=backbone, cache=config.cache)
+        for name in configs
+    }
     for split in splits:
         _draw(runs, protocols[split].samples, out / f"comparison-{split}.png")
     return tables
@@ -119,9 +128,13 @@ class _Protocol:
         """
         if not path.exists():
             return False
-        report = json.loads(path.read_text())
-        keys = {*report["per_scene"]["held_out"], *(left["key"] for left in report["skipped"])}
-        return report["steps"] == steps and keys == self.scenes and report["protocol"] == self.note
+        try:
+            report = read_json(path)
+            keys = {*report["per_scene"]["held_out"], *(left["key"] for left in report["skipped"])}
+            found = report["steps"], keys, report["protocol"]
+        except (InputError, KeyError, TypeError):  # damaged: it is written anew
+            return False
+        return found == (steps, self.scenes, self.note)
 
 
 def _arms(config: NVSConfig, names: Sequence[str]) -> tuple[dict[str, NVSConfig], Setup]:

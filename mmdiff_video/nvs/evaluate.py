@@ -14,13 +14,15 @@ from mmdiff_video.datasets.clips.eval_index import index_choices, load_eval_inde
 from mmdiff_video.datasets.clips.sampling import FrameChoices, even_choices
 from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSBatch, NVSSample, collate
 from mmdiff_video.datasets.loading import load_split
-from mmdiff_video.files import write_json
+from mmdiff_video.features.source import CacheConfig
+from mmdiff_video.files import file_name, write_json
 from mmdiff_video.nvs.objective import lpips_or_reason, render
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.nvs.report import EQUAL_PSNR, Scores, make_report, report_name, table
 from mmdiff_video.nvs.setup import Setup
 from mmdiff_video.pictures import colorize_depth, depth_range, save_png, side_by_side, to_uint8
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
+from mmdiff_video.runs import scoring
 from recon.metrics import score_views
 from recon.perceptual import LpipsUnavailable
 from recon.shift_tolerant import MIN_SIZE, load_st_lpips
@@ -37,6 +39,7 @@ def eval_3dgs(
     max_clips: int | None = None,
     eval_index: Path | None = None,
     backbone: Backbone | None = None,
+    cache: CacheConfig | None = None,
 ) -> str:
     """Score a run, write ``eval.json`` and pictures into it, and return the table.
 
@@ -54,37 +57,40 @@ def eval_3dgs(
             Of the split ``train`` only clips that the run was trained on are chosen.
         eval_index: pixelSplat's evaluation index; None: the config's, else evenly spread views.
         backbone: the run's, if it is loaded already.
+        cache: of features; None: none. What the run's own config says of one is not followed.
 
     Raises:
-        InputError: no run, no data, an unknown split, ``max_clips`` below 1.
+        InputError: no run, no data, an unknown split, ``max_clips`` below 1; or another process
+            scores it.
     """
     if max_clips is not None:
         check_least("--max-clips", max_clips, 1)  # before any model is loaded
-    reconstructor = Reconstructor.from_run(run, data_root, backbone)
+    reconstructor = Reconstructor.from_run(run, data_root, backbone, cache)
     setup = reconstructor.setup
     samples, choices, skipped = evaluation_set(setup, split, max_clips, eval_index)
     perceptual, reason = _perceptual_metrics(setup)
     name = report_name(split)
     scores = Scores()
-    for index in tqdm(range(len(samples)), desc="evaluate", unit="scene", disable=None):
-        sample = samples[index]
-        if not isinstance(sample, NVSSample):
-            skipped.append({"key": sample.key, "reason": sample.reason})
-            continue
-        picture = run / name / f"{_file_name(sample.clip_key)}.png"
-        _score_scene(
-            reconstructor, sample, perceptual, scores, picture if index < _PICTURES else None
+    with scoring(run, name) as path:
+        for index in tqdm(range(len(samples)), desc="evaluate", unit="scene", disable=None):
+            sample = samples[index]
+            if not isinstance(sample, NVSSample):
+                skipped.append({"key": sample.key, "reason": sample.reason})
+                continue
+            picture = run / name / f"{file_name(sample.clip_key)}.png"
+            _score_scene(
+                reconstructor, sample, perceptual, scores, picture if index < _PICTURES else None
+            )
+        report = make_report(
+            setup,
+            reconstructor.step,
+            scores,
+            choices,
+            split=split,
+            skipped=skipped,
+            no_lpips=reason,
         )
-    report = make_report(
-        setup,
-        reconstructor.step,
-        scores,
-        choices,
-        split=split,
-        skipped=skipped,
-        no_lpips=reason,
-    )
-    write_json(run / f"{name}.json", report)
+        write_json(path, report)
     return table(report)
 
 
@@ -183,7 +189,3 @@ def _nearest_inputs(batch: NVSBatch) -> Tensor:
     """For each held-out frame [V], the position of the input frame nearest in time."""
     gaps = (batch.target_indices[0][:, None] - batch.input_indices[0][None]).abs()
     return gaps.argmin(1)
-
-
-def _file_name(key: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in key)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.datasets.clips.views import NVSBatch
 from mmdiff_video.errors import InputError
-from mmdiff_video.features.source import warn_of_other_weights
+from mmdiff_video.features.source import CacheConfig, warn_of_other_weights
 from mmdiff_video.nvs.config import NVSConfig
 from mmdiff_video.nvs.setup import Setup, set_up
 from mmdiff_video.runs import open_run
@@ -42,6 +42,7 @@ class Reconstructor:
         run: Path | str,
         data_root: Path | str | None = None,
         backbone: Backbone | None = None,
+        cache: CacheConfig | None = None,
     ) -> "Reconstructor":
         """Open the newest checkpoint of a run folder; warns where its backbone has changed.
 
@@ -49,6 +50,8 @@ class Reconstructor:
             run: written by ``train-3dgs``.
             data_root: where its data lies now, if it moved.
             backbone: the run's, if it is loaded already.
+            cache: of features; None: none. What the run's own config says of one is not followed:
+                it would decide what is written and deleted here.
 
         Raises:
             InputError: no run there, one of another kind, or a checkpoint that does not fit its
@@ -56,6 +59,7 @@ class Reconstructor:
         """
         opened = open_run(run, "3dgs")
         config = opened.read_config(NVSConfig)
+        config = replace(config, cache=cache or CacheConfig())
         if data_root is not None:
             config = replace(config, data=replace(config.data, root=str(data_root)))
         setup = set_up(config, backbone)

@@ -1,6 +1,7 @@
 """``mmdiff-video render``: fly a camera through a clip's Gaussians."""
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.nvs.evaluate import frame_choices
 from mmdiff_video.nvs.objective import render
 from mmdiff_video.nvs.pipeline import Reconstructor
+from mmdiff_video.outputs import results_file
 from mmdiff_video.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from recon.gaussians import Gaussians
@@ -23,6 +25,9 @@ from recon.io.ply import save_ply
 from recon.trajectories import TRAJECTORIES
 
 logger = logging.getLogger(__name__)
+
+_MOST_FPS = 1000
+"""Frames a second that players, and the reader of videos here, believe."""
 
 
 def render_scene(
@@ -56,14 +61,17 @@ def render_scene(
 
     Raises:
         InputError: an unknown trajectory or scene (lists what there is), no run, no data, a number
-            below 1, or one file for both results.
+            below 1, one file for both results, a run that gives Gaussians of no finite numbers, or
+            another process that writes the file.
     """
     if trajectory not in TRAJECTORIES:
         raise unknown_name("trajectory", trajectory, TRAJECTORIES)
     for name, value in {"frames": num_frames, "fps": fps, "scale": scale}.items():
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, not {value}")
-    if ply is not None and ply.resolve() == out.resolve():
+    if fps > _MOST_FPS:
+        raise InputError(f"fps must be at most {_MOST_FPS}, not {fps}")
+    if ply is not None and os.path.realpath(ply) == os.path.realpath(out):
         raise InputError(f"the video and the Gaussians cannot both be written to '{out}'")
     reconstructor = Reconstructor.from_run(run, data_root)
     setup = reconstructor.setup
@@ -79,8 +87,10 @@ def render_scene(
         raise InputError(f"clip '{clip.key}' cannot be read: {error}") from None
     batch = collate([sample]).to(setup.backbone.device)
     gaussians = reconstructor.reconstruct(batch)[0]
+    _check_finite(gaussians)
     if ply is not None:
-        save_ply(ply, gaussians)
+        with results_file(ply, "render"):
+            save_ply(ply, gaussians)
         logger.info("%s: %d Gaussians%s", ply, gaussians.num, _aside(setup.notice))
     viewmats, Ks = batch.input_viewmats[0], batch.input_Ks[0]
     focus = _focus_depth(gaussians, viewmats, Ks, setup.height, setup.width)
@@ -88,7 +98,8 @@ def render_scene(
     scale = scale or -(-384 // setup.width)
     K = Ks[0] * torch.tensor([[scale], [scale], [1]], device=Ks.device)
     size = setup.height * scale, setup.width * scale
-    save_video(_frames(gaussians, path, K, size, depth, setup.notice), out, fps)
+    with results_file(out, "render"):
+        save_video(_frames(gaussians, path, K, size, depth, setup.notice), out, fps)
     logger.info("%s: %d frames of %s%s", out, num_frames, clip.key, _aside(setup.notice))
 
 
@@ -109,9 +120,20 @@ def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> P
     clips = {clip.key: clip for clip in loaded.clips}
     if scene is None:
         return next(iter(clips.values()))
+    if reason := dict(loaded.skipped).get(scene):
+        raise InputError(f"clip '{scene}' cannot be rendered: {reason}")
     if scene not in clips:
         raise unknown_name(f"scene of split '{split}'", scene, clips)
     return clips[scene]
+
+
+def _check_finite(gaussians: Gaussians) -> None:
+    parts = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)
+    if not all(part.isfinite().all() for part in (*parts, gaussians.colors)):
+        raise InputError(
+            "the run gives Gaussians of numbers that are not finite: it diverged, or its weights"
+            " are damaged; train anew, at a lower rate"
+        )
 
 
 def _focus_depth(

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from mmdiff_video.assembly import RunSetup, seeded_weights
+from mmdiff_video.assembly import RunSetup, build_seeded
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.config import Override
 from mmdiff_video.datasets.clips.card import DatasetCard, load_card
@@ -108,8 +108,7 @@ def set_up(config: NVSConfig, backbone: Backbone | None = None) -> Setup:
     card = replace(card, min_span=least, max_span=most)
     space = SceneSpace(near=card.near, far=card.far, scale_cap=card.scale_cap)
     try:
-        with seeded_weights(config.train.seed):
-            model = build_model(config, backbone, space)
+        model = build_seeded(lambda: build_model(config, backbone, space), config.train.seed)
     except InputError:
         raise
     except ValueError as error:  # recon knows no InputError: strides that do not fit

@@ -38,6 +38,7 @@ def train_3dgs(
     """
     setup = set_up(config, backbone)
     config, data = setup.config, setup.config.data
+    setup.source.check_memory(setup.frames, setup.height, setup.width, config.train.batch_size)
     with processes().main_process_first():  # which may make the procedural set for all
         root = find_or_make_root(setup.card, data.root)
     loaded = load_split(

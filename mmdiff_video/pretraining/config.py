@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mmdiff_video.checks import check_fields
+from mmdiff_video.checks import check_fields, check_name
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.pretraining.corpus import CorpusConfig
@@ -39,6 +39,7 @@ class StageConfig:
     corpus: CorpusConfig | None = None
 
     def __post_init__(self) -> None:
+        check_name("the name of a stage", self.name)
         check_fields(self, f"stage '{self.name}': ", steps=1, batch_size=1, lr=0)
         if self.schedule not in SCHEDULES:
             raise unknown_name(f"schedule of stage '{self.name}'", self.schedule, SCHEDULES)

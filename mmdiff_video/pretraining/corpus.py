@@ -20,20 +20,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from tokenize import TokenError
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import remove_stale_partials, write_aside, write_json
+from mmdiff_video.files import read_json, remove_partials, write_aside, write_json
+from mmdiff_video.locks import writer_in_turn
 from mmdiff_video.resources import cache_dir
 from mmdiff_video.tables import format_bytes
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val")
+
+Shard = TypeVar("Shard", bound=np.generic)
 _MANIFEST = "corpus.json"
+_SIZES = ("shard_clips", "frames", "height", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,19 +109,20 @@ class Corpus:
         self.manifest = _read_manifest(folder)
         self.shard_clips: int = self.manifest["shard_clips"]
         shards = _shards(clips, self.shard_clips)
-        missing = [i for i in shards if not _shard(folder, split, i, "npy").is_file()]
+        missing = [i for i in shards if not _is_there(folder, split, i)]
         if missing:
             raise InputError(
                 f"{folder}: {len(missing)} of {len(shards)} shards of '{split}' are missing;"
                 " run the same command where the generator is, to draw them"
             )
+        shape = (*(self.manifest[name] for name in _SIZES), 3)
         self._pixels: list[NDArray[np.uint8]] = [
-            np.load(_shard(folder, split, i, "npy"), mmap_mode="r") for i in shards
+            map_shard(_shard(folder, split, i, "npy"), np.uint8, shape) for i in shards
         ]
         self.captions: list[str] = [
             caption
             for i in shards
-            for caption in json.loads(_shard(folder, split, i, "json").read_text(encoding="utf-8"))
+            for caption in _read_captions(_shard(folder, split, i, "json"), self.shard_clips)
         ][:clips]
 
     def __len__(self) -> int:
@@ -154,6 +160,11 @@ def open_corpora(config: CorpusConfig) -> dict[str, Corpus]:
     }
 
 
+def holds_corpus(folder: str | None) -> bool:
+    """Whether a folder has been made a corpus, finished or not."""
+    return folder is not None and (Path(folder) / _MANIFEST).is_file()
+
+
 def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
     """Draw the shards that are missing; returns the folder.
 
@@ -171,19 +182,16 @@ def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
         "walk": list(config.walk),
     }
     folder = Path(config.dir) if config.dir else _default_folder(manifest)
-    missing = {
-        split: [
-            i
-            for i in _shards(getattr(config, f"{split}_clips"), config.shard_clips)
-            if not _shard(folder, split, i, "npy").is_file()
-        ]
-        for split in SPLITS
-    }
+    missing = _missing(folder, config)
     if (folder / _MANIFEST).is_file():
         _require_same(folder, manifest, complete=not any(missing.values()))
-    if any(missing.values()):
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_stale_partials(folder)  # another run may be drawing into the same cache
+    if not any(missing.values()):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    # another run may be drawing into the same cache: what it has done by then is not done again
+    with writer_in_turn(folder, "drawing a corpus"):
+        remove_partials(folder)
+        missing = _missing(folder, config)
         write_json(folder / _MANIFEST, manifest)
         clip_bytes = config.frames * config.height * config.width * 3
         count = sum(map(len, missing.values())) * config.shard_clips
@@ -198,6 +206,59 @@ def make_corpus(config: CorpusConfig, source: ClipSource) -> Path:
         )
         _draw_shards(folder, config, source, missing)
     return folder
+
+
+def map_shard(file: Path, dtype: type[Shard], shape: tuple[int, ...]) -> NDArray[Shard]:
+    """Map an array's file, without reading it.
+
+    Raises:
+        InputError: it is cut short, or not of this type and shape (-1: any size).
+    """
+    try:
+        found = np.load(file, mmap_mode="r")
+    # a damaged header fails in numpy, in its parser or in Python's
+    except (ValueError, EOFError, SyntaxError, TokenError) as error:
+        raise _damaged(file, error) from None
+    sizes = found.shape if isinstance(found, np.ndarray) else ()
+    fits = len(sizes) == len(shape) and all(
+        want in (-1, size) for size, want in zip(sizes, shape, strict=True)
+    )
+    if not fits or found.dtype != dtype:
+        raise _damaged(file, f"it holds {found.dtype} {list(sizes)}, not {list(shape)}")
+    return found
+
+
+def _damaged(file: Path, reason: object) -> InputError:
+    return InputError(
+        f"'{file}' is damaged ({reason}): delete it, and the same command makes it anew"
+    )
+
+
+def _read_captions(file: Path, count: int) -> list[str]:
+    try:
+        found = read_json(file)
+    except (InputError, FileNotFoundError) as error:
+        raise _damaged(file, error) from None
+    if not (
+        isinstance(found, list) and len(found) == count and all(isinstance(c, str) for c in found)
+    ):
+        raise _damaged(file, f"it is no list of {count} captions")
+    return found
+
+
+def _missing(folder: Path, config: CorpusConfig) -> dict[str, list[int]]:
+    return {
+        split: [
+            i
+            for i in _shards(getattr(config, f"{split}_clips"), config.shard_clips)
+            if not _is_there(folder, split, i)
+        ]
+        for split in SPLITS
+    }
+
+
+def _is_there(folder: Path, split: str, index: int) -> bool:
+    return all(_shard(folder, split, index, suffix).is_file() for suffix in ("npy", "json"))
 
 
 def _draw_shards(
@@ -256,8 +317,12 @@ def _require_same(folder: Path, wanted: Mapping[str, Any], *, complete: bool) ->
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        found = read_json(folder / _MANIFEST)
     except FileNotFoundError:
         raise InputError(f"{folder} is not a corpus: it has no {_MANIFEST}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / _MANIFEST}: not readable as JSON: {error}") from None
+    sizes = [found.get(name) for name in _SIZES] if isinstance(found, dict) else []
+    if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+        raise InputError(
+            f"{folder / _MANIFEST} does not say {', '.join(_SIZES)} above 0: is it a corpus?"
+        )
+    return found

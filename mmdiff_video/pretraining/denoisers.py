@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdiff_video.backbones.cards import BackboneCard
+from mmdiff_video.backbones.components import load_pipeline
 from mmdiff_video.backbones.families.flux import positions
 from mmdiff_video.backbones.latents import pack, unpack
 from mmdiff_video.backbones.nano.parts import (
@@ -158,12 +159,11 @@ def load_denoiser(folder: Path, card: BackboneCard) -> Denoiser:
 
     The tokenizers are the folder's own; the card says what is predicted. The last layer of a DiT
     that was trained to predict something else is set to zero.
-    """
-    import diffusers
 
-    pipeline = getattr(diffusers, card.pipeline).from_pretrained(
-        folder, torch_dtype=torch.float32, local_files_only=True
-    )
+    Raises:
+        InputError: as :func:`mmdiff_video.backbones.components.load_pipeline`.
+    """
+    pipeline = load_pipeline(folder, {"default": torch.float32})
     scheduler = new_scheduler(card)
     if predicts_sample(pipeline.scheduler) != predicts_sample(scheduler):
         nn.init.zeros_(pipeline.transformer.proj_out.weight)

@@ -32,7 +32,12 @@ from mmdiff_video.pretraining.reports import (
     origin,
     training_hours,
 )
-from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
+from mmdiff_video.pretraining.runs import (
+    alone_in_folder,
+    open_run,
+    starting_weights,
+    train_stages,
+)
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae import reconstruction_scores
 from mmdiff_video.process import processes, this_device
@@ -48,6 +53,7 @@ _CLIP_FRAMES = 3
 _PICTURES = 4
 
 
+@alone_in_folder
 def train_dit(
     config: DiTConfig, out: Path, *, resume: bool = False, init: Path | None = None
 ) -> None:
@@ -106,7 +112,8 @@ def train_dit(
         settings = stage.over(config.train)
         return Trainer(run, denoiser, samples, loss, settings, preview=preview, resume=resume)
 
-    if not train_stages(config.stages, out, denoiser, trainer):
+    previews = config.train.preview_every > 0
+    if not train_stages(config.stages, out, denoiser, trainer, previews=previews):
         return
     if processes().is_main_process:
         val = latents("val", config.stages[-1])

@@ -1,6 +1,5 @@
 """``mmdiff-video pretrain export``: make the folder of a backbone out of a trained DiT and VAE."""
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +16,12 @@ from mmdiff_video.backbones.nano.parts import load_vae, make_pipeline
 from mmdiff_video.backbones.noise import keyed_noise
 from mmdiff_video.config import load_config
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import write_folder_aside
+from mmdiff_video.files import read_json, write_folder_aside, write_json, write_text
 from mmdiff_video.pretraining.config import DiTConfig
 from mmdiff_video.pretraining.denoisers import new_denoiser
 from mmdiff_video.pretraining.reports import REPORT, TRAINING, origin
 from mmdiff_video.pretraining.runs import CONFIG, starting_weights
+from mmdiff_video.pretraining.sealed import seal_weights
 from mmdiff_video.tables import format_bytes
 from mmdiff_video.training import checkpoints, load_model
 
@@ -67,10 +67,11 @@ def export_backbone(run: Path, out: Path) -> Path:
     with write_folder_aside(out) as folder:
         note = {"untrained": False, "scale": card.scale, "defaults": asdict(card.defaults)}
         save_backbone(pipeline, folder, note)
-        (folder / TRAINING).write_text(json.dumps(reports, indent=2) + "\n")
-        (folder / "README.md").write_text(_model_card(config, reports))
+        seal_weights(folder)
+        write_json(folder / TRAINING, reports)
+        write_text(folder / "README.md", _model_card(config, reports))
         golden = golden_forward(load_backbone(folder, device="cpu"))
-        (folder / GOLDEN).write_text(json.dumps(golden, indent=2) + "\n")
+        write_json(folder / GOLDEN, golden)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     logger.info("%s: %s", out, format_bytes(size))
     return out
@@ -101,7 +102,7 @@ def _some(tensor: Tensor) -> list[float]:
 
 def _report(run: Path) -> dict[str, Any] | None:
     file = run / REPORT
-    return json.loads(file.read_text()) if file.is_file() else None
+    return read_json(file) if file.is_file() else None
 
 
 def _model_card(config: DiTConfig, reports: dict[str, Any]) -> str:

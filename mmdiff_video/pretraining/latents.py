@@ -10,20 +10,22 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mmdiff_video.backbones.base import Backbone
 from mmdiff_video.datasets.captions import mirrored_caption
-from mmdiff_video.files import write_aside
-from mmdiff_video.pretraining.corpus import Corpus
+from mmdiff_video.files import read_json, remove_partials, write_aside
+from mmdiff_video.locks import writer_in_turn
+from mmdiff_video.pretraining.corpus import Corpus, map_shard
+from mmdiff_video.pretraining.sealed import read_weights
 from mmdiff_video.pretraining.vae import halved
+from mmdiff_video.tensors import tensor_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +61,15 @@ class Latents:
         folder.mkdir(exist_ok=True)
         self.shard_clips = corpus.shard_clips
         files = [folder / f"{corpus.split}-{i:05d}.npy" for i in range(corpus.shards)]
-        missing = [i for i, file in enumerate(files) if not file.is_file()]
-        started = time.monotonic()
-        for done, i in enumerate(missing):
-            _encode_shard(corpus.shard(i), files[i], encode, half_size=half_size)
-            left = (time.monotonic() - started) / (done + 1) * (len(missing) - done - 1)
-            logger.info("%s: %d of %d, left %.0f s", files[i], done + 1, len(missing), left)
-        self._shards: list[NDArray[np.float16]] = [np.load(file, mmap_mode="r") for file in files]
+        if not all(file.is_file() for file in files):
+            # another run may be encoding the same: what it has done by then is not done again
+            with writer_in_turn(folder, "encoding latents"):
+                remove_partials(folder)
+                _encode_missing(corpus, files, encode, half_size=half_size)
+        rows = (2 * self.shard_clips, -1, -1, -1, -1)
+        self._shards: list[NDArray[np.float16]] = [
+            map_shard(file, np.float16, rows) for file in files
+        ]
         self.captions = [c for own in corpus.captions for c in (own, mirrored_caption(own))]
         self.keys = [f"{corpus.key(i // 2)}/{i % 2}" for i in range(len(self.captions))]
 
@@ -95,6 +99,17 @@ def vae_encoder(backbone: Backbone, *, bf16: bool) -> Encode:
     return encode
 
 
+def _encode_missing(
+    corpus: Corpus, files: Sequence[Path], encode: Encode, *, half_size: bool
+) -> None:
+    missing = [i for i, file in enumerate(files) if not file.is_file()]
+    started = time.monotonic()
+    for done, i in enumerate(missing):
+        _encode_shard(corpus.shard(i), files[i], encode, half_size=half_size)
+        left = (time.monotonic() - started) / (done + 1) * (len(missing) - done - 1)
+        logger.info("%s: %d of %d, left %.0f s", files[i], done + 1, len(missing), left)
+
+
 def _encode_shard(clips: NDArray[np.uint8], file: Path, encode: Encode, *, half_size: bool) -> None:
     if half_size:
         clips = np.stack([halved(clip) for clip in clips])
@@ -107,13 +122,13 @@ def _encode_shard(clips: NDArray[np.uint8], file: Path, encode: Encode, *, half_
 def encoder_digest(folder: Path) -> str:
     """Hash what latents depend on in a VAE's folder: all but its decoder, which may change."""
     digest = hashlib.blake2b(digest_size=6)
-    config = json.loads((folder / "config.json").read_text())
+    config = read_json(folder / "config.json")
     kept = {k: v for k, v in config.items() if not k.startswith(("_", "decoder"))}
     digest.update(json.dumps(kept, sort_keys=True).encode())
     for path in sorted(folder.glob("*.safetensors")):
-        weights = load_file(path)
+        weights = read_weights(path)
         for name in sorted(weights):
             if not name.startswith(("decoder.", "post_quant_conv.")):
                 digest.update(name.encode())
-                digest.update(weights[name].view(torch.uint8).numpy().tobytes())
+                digest.update(tensor_bytes(weights[name]))
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmdiff_video.files import write_json
+from mmdiff_video.files import read_json, write_json
 from mmdiff_video.pretraining.config import DiTConfig, StageConfig, VAEConfig
 from mmdiff_video.process import processes
 from mmdiff_video.training import checkpoints
@@ -34,16 +34,16 @@ def keep_origin(out: Path, init: Path, part: str, **known: Any) -> None:
         return
     noted: dict[str, Any] = {"weights": init.resolve().name, **known}
     if (init / TRAINING).is_file():
-        noted |= json.loads((init / TRAINING).read_text()).get(part) or {}
+        noted |= read_json(init / TRAINING).get(part) or {}
     elif (init / REPORT).is_file():
-        noted |= json.loads((init / REPORT).read_text())
+        noted |= read_json(init / REPORT)
     write_json(out / _BEGAN_AS, noted)
 
 
 def origin(out: Path) -> dict[str, Any]:
     """Return what :func:`keep_origin` noted, as an entry of the run's report."""
     file = out / _BEGAN_AS
-    return {"began_as": json.loads(file.read_text())} if file.is_file() else {}
+    return {"began_as": read_json(file)} if file.is_file() else {}
 
 
 def clips_of_stages(config: VAEConfig | DiTConfig) -> dict[str, int]:

@@ -24,7 +24,13 @@ from mmdiff_video.pretraining.reports import (
     origin,
     training_hours,
 )
-from mmdiff_video.pretraining.runs import open_run, starting_weights, train_stages
+from mmdiff_video.pretraining.runs import (
+    alone_in_folder,
+    open_run,
+    starting_weights,
+    train_stages,
+)
+from mmdiff_video.pretraining.sealed import seal_weights
 from mmdiff_video.pretraining.sheets import contact_sheet
 from mmdiff_video.pretraining.vae_loss import VAELoss, to_video
 from mmdiff_video.pretraining.widening import widen
@@ -42,6 +48,7 @@ _SHEET_CLIPS = 4
 _STATISTICS_CLIPS = 512
 
 
+@alone_in_folder
 def train_vae(
     config: VAEConfig, out: Path, *, resume: bool = False, init: Path | None = None
 ) -> None:
@@ -81,7 +88,8 @@ def train_vae(
         error = VAELoss(stage.loss, this_device()) if stage.loss else loss
         return Trainer(run, coder, samples, error, settings, preview=preview, resume=resume)
 
-    if not train_stages(config.stages, out, coder, trainer):
+    previews = config.train.preview_every > 0
+    if not train_stages(config.stages, out, coder, trainer, previews=previews):
         return
     if processes().is_main_process:
         coder.eval().requires_grad_(False)
@@ -235,6 +243,7 @@ def _finish(coder: Coder, val: Corpus, folder: Path) -> dict[str, float]:
         remove_folder(folder)
     with write_folder_aside(folder) as aside:
         coder.vae.save_pretrained(aside)
+        seal_weights(aside)
     coder.float()
     return reconstruction_scores(coder, val)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.config import VAELossConfig
 from recon.perceptual import LpipsUnavailable, load_lpips
 
@@ -27,15 +28,21 @@ class VAELoss:
 
     Attributes:
         lpips: the model, or the reason why there is none.
+
+    Raises:
+        InputError: the file that ``MMDIFF_LPIPS_WEIGHTS`` names holds no such weights.
     """
 
     def __init__(self, config: VAELossConfig, device: torch.device):
         self.config = config
-        self.lpips = (
-            load_lpips(device)
-            if config.perceptual > 0
-            else LpipsUnavailable("loss.perceptual is 0")
-        )
+        try:
+            self.lpips = (
+                load_lpips(device)
+                if config.perceptual > 0
+                else LpipsUnavailable("loss.perceptual is 0")
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from None
         if isinstance(self.lpips, LpipsUnavailable) and config.perceptual > 0:
             logger.info("training without the perceptual term: %s", self.lpips.reason)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmdiff_video.datasets.catalogue import card_of
 from mmdiff_video.datasets.clips.check import DatasetReport, check_dataset
-from mmdiff_video.datasets.loading import load_images, reader_of
+from mmdiff_video.datasets.loading import find_images, reader_of
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.check import ImageDatasetReport, check_images
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
@@ -28,5 +28,5 @@ def check_any(name: str, root: Path | None, out: Path) -> DatasetReport | ImageD
     card = card_of(name, root)
     root = find_or_make_root(card, root)
     if isinstance(card, ImageCard):
-        return check_images(card, root, out, [labels_of(task) for task in card.tasks], load_images)
+        return check_images(card, root, out, [labels_of(task) for task in card.tasks], find_images)
     return check_dataset(card, root, out, reader_of(card))

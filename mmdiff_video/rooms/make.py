@@ -1,11 +1,10 @@
 """``mmdiff-video data make rooms``: draw rooms into a folder, in one of several layouts."""
 
-import json
 import logging
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +14,12 @@ from tqdm import tqdm
 from mmdiff_video.checks import check_least, check_seed
 from mmdiff_video.datasets.captions import CAPTIONS_FILE, write_captions
 from mmdiff_video.errors import InputError, unknown_name
-from mmdiff_video.files import remove_partials, write_json
+from mmdiff_video.files import PARTIAL, read_json, remove_partials, write_json
+from mmdiff_video.locks import sole_writer, writer_in_turn
 from mmdiff_video.rooms.drawing import DRAWING, draw_room
 from mmdiff_video.rooms.furnishing import make_room
 from mmdiff_video.rooms.layouts import LAYOUTS, RoomLayout, picture_names
+from mmdiff_video.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def make_rooms(
     width: int = 256,
     height: int = 256,
     jobs: int | None = None,
+    wait: bool = False,
 ) -> Path:
     """Write rooms into a folder; a call that was stopped goes on where it was.
 
@@ -78,12 +80,13 @@ def make_rooms(
         frames: per room, along its walk; None: 40 for clips, 1 for pictures.
         width, height: in pixels; even for videos.
         jobs: processes; None: one per core; 1: this one.
+        wait: for another process that draws there now, instead of refusing.
 
     Returns:
         ``out``.
 
     Raises:
-        InputError: impossible numbers, or ``out`` holds anything else.
+        InputError: impossible numbers, ``out`` holds anything else, or another process draws there.
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
@@ -96,16 +99,19 @@ def make_rooms(
     jobs = os.cpu_count() or 1 if jobs is None else jobs
     check_least("jobs", jobs, 1)
     out = Path(out)
-    _begin(out, settings)
     items = _items(writer, scenes)
-    missing = [item for item in items if not writer.is_written(out, item.split, item.key)]
-    with tqdm(
-        total=len(items), initial=len(items) - len(missing), desc="drawing rooms", unit="room",
-        disable=None,
-    ) as bar:  # fmt: skip
-        for _ in _draw_all(out, settings, missing, jobs):
-            bar.update()
-    _finish(out, settings, items)
+    if _is_complete(out, settings, items):
+        return out
+    with _folder_to_fill(out, wait=wait):
+        _begin(out, settings)
+        missing = _missing(out, settings, items)
+        with tqdm(
+            total=len(items), initial=len(items) - len(missing), desc="drawing rooms", unit="room",
+            disable=None,
+        ) as bar:  # fmt: skip
+            for _ in _draw_all(out, settings, missing, jobs):
+                bar.update()
+        _finish(out, settings, items)
     return out
 
 
@@ -125,20 +131,61 @@ def _check(settings: _Settings) -> None:
         raise InputError(f"videos need an even width and height, not {size}")
 
 
-def _begin(out: Path, settings: _Settings) -> None:
-    """Make the folder and say what it will hold, or see that it holds just that."""
-    wanted = asdict(settings)
+def _is_complete(out: Path, settings: _Settings, items: list[_Item]) -> bool:
+    """Whether nothing is to be done; a folder that is not to be touched is refused here."""
+    found = _read_manifest(out, settings)
+    return bool(found and found.complete and not found.lacking) and not _missing(
+        out, settings, items
+    )
+
+
+@contextmanager
+def _folder_to_fill(out: Path, *, wait: bool) -> Iterator[None]:
+    hold = writer_in_turn if wait else sole_writer
     try:
-        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-            write_json(out / _MANIFEST, _manifest(settings, complete=False))
-            return
-        found = json.loads((out / _MANIFEST).read_text())
-        found.pop("complete")
+        out.mkdir(parents=True, exist_ok=True)
+        stack = ExitStack()
+        stack.enter_context(hold(out, "drawing rooms"))
+    except PermissionError:
+        raise InputError(f"'{out}' cannot be written to; choose another folder") from None
+    with stack:
+        yield
+
+
+def _begin(out: Path, settings: _Settings) -> None:
+    """Say what the folder will hold, unless it says so already."""
+    found = _read_manifest(out, settings)
+    if found and found.lacking:
+        kinds = " and ".join(found.lacking)
+        logger.info("'%s' has no labels for %s yet: adding them", out, kinds)
+    if not found or found.lacking:
+        write_json(out / _MANIFEST, _manifest(settings, complete=False))
+
+
+class _Found(NamedTuple):
+    """What the manifest of a folder says: whether all was written, and the labels it lacks."""
+
+    complete: bool
+    lacking: list[str]
+
+
+def _read_manifest(out: Path, settings: _Settings) -> _Found | None:
+    """See that a folder holds rooms of these settings, or (None) nothing yet.
+
+    Raises:
+        InputError: it holds anything else.
+    """
+    try:
+        if not out.exists() or (out.is_dir() and not any(map(_is_content, out.iterdir()))):
+            return None
+        found = read_json(out / _MANIFEST)
+        complete = bool(found.pop("complete"))
         labels = found.pop("labels", _FIRST_LABELS.get(settings.layout, []))
     except PermissionError:
         raise InputError(f"'{out}' cannot be written to; choose another folder") from None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         raise InputError(f"'{out}' exists and holds no rooms; choose another folder") from None
+    wanted = asdict(settings)
     if found != wanted:
         differing = ", ".join(
             f"{name} {found.get(name)} instead of {value}"
@@ -150,9 +197,17 @@ def _begin(out: Path, settings: _Settings) -> None:
             "another folder"
         )
     lacking = [name for name in LAYOUTS[settings.layout].labels if name not in labels]
-    if lacking:
-        logger.info("'%s' has no labels for %s yet: adding them", out, " and ".join(lacking))
-        write_json(out / _MANIFEST, _manifest(settings, complete=False))
+    return _Found(complete, lacking)
+
+
+def _is_content(path: Path) -> bool:
+    """Tell what a user put into a folder from what a process that was killed left."""
+    return not path.name.startswith((PARTIAL, ".lock"))
+
+
+def _missing(out: Path, settings: _Settings, items: list[_Item]) -> list[_Item]:
+    writer = LAYOUTS[settings.layout]
+    return [item for item in items if not writer.is_written(out, item.split, item.key)]
 
 
 def _manifest(settings: _Settings, *, complete: bool) -> dict[str, Any]:
@@ -173,15 +228,9 @@ def _draw_all(out: Path, settings: _Settings, items: list[_Item], jobs: int) -> 
         for item in items:
             yield _draw(out, settings, item)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=context) as pool:
-        running = [pool.submit(_draw, out, settings, item) for item in items]
-        try:
-            for future in as_completed(running):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with worker_pool(min(jobs, len(items))) as pool:
+        for future in as_completed([pool.submit(_draw, out, settings, item) for item in items]):
+            yield future.result()
 
 
 def _draw(out: Path, settings: _Settings, item: _Item) -> None:
@@ -192,7 +241,8 @@ def _draw(out: Path, settings: _Settings, item: _Item) -> None:
 
 def _finish(out: Path, settings: _Settings, items: list[_Item]) -> None:
     """Write the lists, the captions and, last, that all is there."""
-    if json.loads((out / _MANIFEST).read_text())["complete"]:
+    found = _read_manifest(out, settings)
+    if found and found.complete:
         return
     for folder in [out, *(path for path in out.rglob("*") if path.is_dir())]:
         remove_partials(folder)

@@ -1,12 +1,11 @@
 """A small set of rooms in the cache folder, for whoever names no data of their own."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.roots import Card, find_root
-from mmdiff_video.files import write_folder_aside
+from mmdiff_video.files import remove_stale_partials
 from mmdiff_video.resources import cache_dir
 from mmdiff_video.rooms.layouts import LAYOUTS
 from mmdiff_video.rooms.make import make_rooms
@@ -48,13 +47,6 @@ def find_or_make_root(card: Card, root: Path | str | None) -> Path:
 
 
 def _made(out: Path, settings: dict[str, Any]) -> Path:
-    """Make a small set of rooms once; of several processes that start together, one wins."""
-    make = functools.partial(make_rooms, **settings)
-    if not out.exists():
-        try:
-            with write_folder_aside(out) as aside:
-                make(aside)
-        except OSError:
-            if not out.exists():
-                raise
-    return make(out)  # sees that all is there
+    """Make a small set of rooms once, or finish it; a second process waits for the first."""
+    remove_stale_partials(out.parent)  # version 0.1.0 made them aside
+    return make_rooms(out, **settings, wait=True)

@@ -1,15 +1,15 @@
 """Draw many rooms on all cores."""
 
 import functools
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from itertools import islice, repeat
 
 from mmdiff_video.rooms.drawing import RoomClip, draw_room
 from mmdiff_video.rooms.scene import Room
+from mmdiff_video.workers import worker_pool
 
 
 def draw_rooms(
@@ -23,8 +23,8 @@ def draw_rooms(
 ) -> Iterator[RoomClip]:
     """Draw rooms in processes of their own and give the clips in order.
 
-    Only a few clips per worker are drawn ahead, so ``rooms`` may be endless. In a script, call this
-    below ``if __name__ == "__main__":``, as everything that starts processes.
+    Only a few clips per worker are drawn ahead, so ``rooms`` may be endless. The processes are
+    those of :func:`mmdiff_video.workers.worker_pool`.
 
     Args:
         rooms: from :func:`make_room`.
@@ -33,7 +33,7 @@ def draw_rooms(
         spans: for each room, the part of its walk, 0..1; None: the whole walk.
 
     Raises:
-        InputError: as in :func:`draw_room`.
+        InputError: as in :func:`draw_room`, or a process died.
     """
     draw = functools.partial(_draw_job, frames=frames, height=height, width=width)
     whole = repeat((0.0, 1.0))
@@ -42,8 +42,7 @@ def draw_rooms(
     if workers <= 1:
         yield from map(draw, jobs)
         return
-    context = multiprocessing.get_context("spawn")  # forking would copy threads' locks
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with worker_pool(workers) as pool:
         running: deque[Future[RoomClip]] = deque(
             pool.submit(draw, job) for job in islice(jobs, 2 * workers)
         )

@@ -105,6 +105,7 @@ class Task(ABC):
         metrics: name -> whether more is better; the columns of its tables.
         decimals: of its figures in tables.
         outputs: channels K of the head's output.
+        file_format: what the files that :meth:`write` makes hold, for reports.
     """
 
     name: ClassVar[str]
@@ -115,6 +116,7 @@ class Task(ABC):
     metrics: ClassVar[Mapping[str, bool]]
     decimals: ClassVar[int] = 4
     outputs: int
+    file_format: ClassVar[str] = "PNG"
 
     @classmethod
     @abstractmethod
@@ -165,9 +167,21 @@ class Task(ABC):
     def error(self, prediction: Tensor, target: Tensor, valid: Tensor) -> NDArray[np.uint8]:
         """Colour what is wrong: uint8 [H, W, 3]; grey where the truth is unknown."""
 
-    def write(self, prediction: Tensor, path: Path) -> None:
-        """Write a prediction [C, H, W] to a PNG that other programs read, in one step."""
+    def write(self, prediction: Tensor, path: Path) -> Path:
+        """Write a prediction [C, H, W] to a file that other programs read, in one step.
+
+        Args:
+            prediction: as :meth:`decode` gives it.
+            path: ends in ``.png``.
+
+        Returns:
+            The file: ``path``, or the same with another ending where a PNG cannot hold the values.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         self.labels.write(path, prediction.cpu().numpy(), None)
+        return path
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:

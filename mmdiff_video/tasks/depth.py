@@ -13,16 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmdiff_video.checks import check_fields
-from mmdiff_video.datasets.picture_files import (
-    SIXTEEN_BITS,
-    PictureError,
-    read_label,
-    write_label,
-)
+from mmdiff_video.datasets.picture_files import PictureError, read_label, write_label
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import write_aside
 from mmdiff_video.pictures import colorize_depth, depth_range, to_uint8
 from mmdiff_video.tasks.base import (
     Constant,
@@ -43,9 +39,14 @@ _DELTA = 1.25
 _LARGEST_LOG = 88.0
 """Of float32: exp(88) is 1.7e38."""
 
+_MOST_MILLIMETRES = 65535
+"""In 16 bits."""
+
 
 class DepthLabels(Labels):
-    """Metres along the optical axis: float32 [1, H, W], 0 where unknown; 16-bit grey PNG.
+    """Metres along the optical axis: float32 [1, H, W], 0 where unknown.
+
+    16-bit grey PNG; or metres, in a TIFF of floats or an array ``.npy`` [H, W].
 
     A crop that is enlarged shows its depth divided by the enlargement, as if the camera had come
     nearer (Eigen et al. 2014), so that the focal length stays that of the whole picture.
@@ -53,13 +54,29 @@ class DepthLabels(Labels):
 
     name: ClassVar[str] = "depth"
     folder: ClassVar[str] = "depth"
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy")
 
     def decoder(self, card: ImageCard, classes: Classes | None) -> Decode:
         return functools.partial(read_depth, unit=card.depth_unit)
 
     def write(self, path: Path, values: NDArray[Any], classes: Classes | None) -> None:
-        """Write a 16-bit PNG in millimetres."""
-        write_label(path, np.clip(values[0] * 1000 + 0.5, 0, 65535).astype(np.uint16))
+        """Write float32 metres to a ``.npy``, or a 16-bit PNG in millimetres.
+
+        Raises:
+            InputError: a depth that 16 bits of millimetres cannot hold.
+        """
+        metres = np.where(np.isfinite(values[0]), values[0], 0).clip(0).astype(np.float32)
+        if path.suffix == ".npy":
+            with write_aside(path, flush=False) as aside:
+                np.save(aside, metres)
+            return
+        if not _millimetres_hold(metres):
+            known = metres[metres > 0]
+            raise InputError(
+                f"'{path}' would hold depths of {known.min():.2g} to {known.max():.4g} m, and 16"
+                " bits of millimetres 0.001 to 65.5 m: give a name that ends in .npy"
+            )
+        write_label(path, _millimetres(metres).astype(np.uint16))
 
     def drawn(self, view: DrawnView) -> NDArray[Any]:
         return view.depth[None]
@@ -76,24 +93,46 @@ class DepthLabels(Labels):
         return _DepthTally()
 
 
+def _millimetres(metres: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return np.floor(metres * np.float32(1000) + np.float32(0.5))
+
+
+def _millimetres_hold(metres: NDArray[np.float32]) -> bool:
+    """Whether 16 bits hold depths; what is known must not become 0, which says that it is not."""
+    rounded = _millimetres(metres)
+    return bool(rounded.max(initial=0) <= _MOST_MILLIMETRES and (rounded[metres > 0] > 0).all())
+
+
 def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
-    """Read a 16-bit depth picture: float32 [1, H, W] in metres, 0 where there is none.
+    """Read depth: float32 [1, H, W] in metres, 0 where there is none.
+
+    Whole numbers count steps of the unit; floats are metres. What is not finite or below 0 is not
+    known.
 
     Args:
-        path: the picture.
-        unit: metres of one step of its values.
+        path: a grey picture of more than 8 bits, or an array [H, W].
+        unit: metres of one step.
 
     Raises:
-        PictureError: unreadable, or not of 16 bits.
+        PictureError: unreadable, or something else.
     """
     stored = read_label(path)
-    if stored.mode not in SIXTEEN_BITS:
-        bits = "8-bit " if stored.mode in ("L", "P", "RGB", "RGBA", "1") else ""
+    values = stored.values
+    if stored.picture is None:
+        fits = values.ndim == 2 and values.dtype.kind in "iuf"
+    else:
+        fits = stored.is_grey and values.dtype.itemsize > 1
+    if not fits:
         raise PictureError(
-            f"{path.name} is an {bits}{stored.mode} picture: depth is a 16-bit grey PNG"
-            f" in steps of {unit:g} m"
+            f"{stored.name} is {stored.kind}: depth is a 16-bit grey PNG in steps of {unit:g} m, or"
+            " floats in metres: a grey TIFF, or an array [H, W]"
         )
-    return stored.values[None].astype(np.float32) * np.float32(unit)
+    with np.errstate(over="ignore"):
+        metres = values.astype(np.float32)
+    if values.dtype.kind != "f":
+        metres *= np.float32(unit)
+    return np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)[None]
 
 
 class _DepthTally:
@@ -162,6 +201,9 @@ class Depth(Task):
     losses: ClassVar[type[LossConfig]] = DepthLossConfig
     head: ClassVar[str] = "dpt"
     concepts: ClassVar[tuple[str, ...]] = ("depth", "surface", "object", "near", "far")
+    file_format: ClassVar[str] = (
+        "16-bit grey PNG in millimetres; float32 array (.npy) in metres where that cannot hold it"
+    )
     metrics: ClassVar[Mapping[str, bool]] = {
         "AbsRel": False,
         "RMSE": False,
@@ -207,6 +249,14 @@ class Depth(Task):
         # bounded before exp: an infinity there would meet the clamp's slope of 0 on the way back
         depth = (output.float() + self._middle).clamp(max=_LARGEST_LOG).exp()
         return depth.clamp(self.min_depth, self.max_depth)
+
+    def write(self, prediction: Tensor, path: Path) -> Path:
+        """Write a 16-bit PNG in millimetres; where that cannot hold it, float32 metres (.npy)."""
+        metres = prediction.float().cpu().numpy()
+        if not _millimetres_hold(metres[0]):
+            path = path.with_suffix(".npy")
+        self.labels.write(path, metres, None)
+        return path
 
     def scores(self) -> Scores:
         return _DepthScores(self)

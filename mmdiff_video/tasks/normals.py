@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdiff_video.datasets.picture_files import (
-    ARRAY,
-    DEEP_RGB,
-    PictureError,
-    read_label,
-    write_label,
-)
+from mmdiff_video.datasets.picture_files import PictureError, read_label, write_label
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
@@ -88,33 +82,35 @@ def read_normals(path: Path) -> NDArray[np.float32]:
     """Read normals: float32 [3, H, W], of unit length, 0 where unknown.
 
     Raises:
-        PictureError: unreadable, neither an RGB picture nor an array [H, W, 3], or vectors that are
-            far from unit length.
+        PictureError: unreadable, neither an RGB picture nor an array [H, W, 3], lossy, or vectors
+            that are far from unit length.
     """
     stored = read_label(path)
-    if stored.mode == ARRAY:
-        values = stored.values
+    values = stored.values
+    if stored.picture is None:
         if values.ndim != 3 or values.shape[2] != 3 or values.dtype.kind != "f":
             raise PictureError(
-                f"{path.name} is {values.dtype} {list(values.shape)}: normals are a float array"
-                " [H, W, 3]"
+                f"{stored.name} is {stored.kind}: normals are a float array [H, W, 3]"
             )
-        vectors = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+        with np.errstate(over="ignore"):
+            vectors = values.astype(np.float32)
+        finite = np.isfinite(vectors).all(-1, keepdims=True)
+        vectors = np.where(finite, vectors, 0)
         known = (vectors != 0).any(-1)
-    elif stored.mode in ("RGB", DEEP_RGB):
-        most = np.iinfo(stored.values.dtype).max
-        vectors = stored.values.astype(np.float32) / most * 2 - 1
-        known = (stored.values != 0).any(-1)
+    elif stored.mode in ("RGB", "RGB;16") and not stored.is_lossy:
+        most = np.iinfo(values.dtype).max
+        vectors = values.astype(np.float32) / most * 2 - 1
+        known = (values != 0).any(-1)
     else:
         raise PictureError(
-            f"{path.name} is a {stored.mode} picture: normals are an RGB PNG of 8 or 16 bits whose"
-            " values are (n + 1) / 2"
+            f"{stored.name} is {stored.kind}: normals are an RGB PNG of 8 or 16 bits whose values"
+            " are (n + 1) / 2, or a float array"
         )
     length = np.linalg.norm(vectors, axis=-1)
     if (known & (np.abs(length - 1) > _LENGTH_TOLERANCE)).any():
         off = float(length[known][np.abs(length[known] - 1).argmax()])
         raise PictureError(
-            f"{path.name} holds a vector of length {off:.2f}: normals have length 1, and are"
+            f"{stored.name} holds a vector of length {off:.2f}: normals have length 1, and are"
             " black (or 0) where they are unknown"
         )
     vectors = vectors / np.where(known, length, 1)[..., None]
@@ -184,6 +180,7 @@ class Normals(Task):
         **{f"<{share:g}": True for share in _SHARES},
     }
     decimals: ClassVar[int] = 2
+    file_format: ClassVar[str] = "RGB PNG of 3 times 16 bits, value = (n + 1) / 2"
 
     def __init__(self, loss: NormalLossConfig):
         self.weights = loss

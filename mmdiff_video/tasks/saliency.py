@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdiff_video.datasets.picture_files import (
-    SIXTEEN_BITS,
-    PictureError,
-    read_label,
-    write_label,
-)
+from mmdiff_video.datasets.picture_files import PictureError, read_label, write_label
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
@@ -30,12 +25,18 @@ from mmdiff_video.tasks.base import (
     masked_mean,
 )
 
+_MIDDLE = 128
+"""Of the values 0 to 255: what is above is salient."""
+
+_TINT = 24
+"""Channels of a grey pixel that lie further apart make it a coloured one; JPEG needs a little."""
+
 _PRIOR_SIZE = 64
 """Side in pixels at which masks are averaged, whatever their own size."""
 
 
 class MaskLabels(Labels):
-    """Masks: float32 [1, H, W], 0 or 1, known everywhere; 8-bit PNG of 0 and 255."""
+    """Masks: float32 [1, H, W], 0 or 1, known everywhere; PNG of black and white."""
 
     name: ClassVar[str] = "saliency"
     folder: ClassVar[str] = "masks"
@@ -59,19 +60,54 @@ class MaskLabels(Labels):
 
 
 def read_mask(path: Path) -> NDArray[np.float32]:
-    """Read a saliency mask: float32 [1, H, W], 1 where its grey value is above 128, else 0.
+    """Read a saliency mask: float32 [1, H, W], 1 where it is bright, else 0.
+
+    The shape may be painted in black and white, of any number of bits and by a palette, or be that
+    of the pixels that are not transparent.
 
     Raises:
-        PictureError: unreadable, no 8-bit picture, or of values 0 and 1 instead of 0 and 255.
+        PictureError: unreadable, in colours, or of no shape or two.
     """
     stored = read_label(path)
-    if stored.mode in SIXTEEN_BITS or stored.image is None:
-        found = "is an array" if stored.image is None else "has 16 bits"
-        raise PictureError(f"{path.name} {found}: a mask is an 8-bit picture of 0 and 255")
-    mask = np.array(stored.image.convert("L"))
-    if mask.max() == 1:
-        raise PictureError(f"the largest value of {path.name} is 1: a mask holds 0 and 255")
-    return (mask > 128).astype(np.float32)[None]
+    colors = stored.colors()
+    if colors.ndim == 3 and colors.shape[2] == 4:
+        mask = _cut_out(stored.name, colors[..., :3], colors[..., 3])
+    else:
+        mask = _painted(stored.name, colors)
+    return mask.astype(np.float32)[None]
+
+
+def _painted(name: str, colors: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    if not _is_grey(colors):
+        raise PictureError(f"{name} is in colours: a mask is black, and white where it is salient")
+    brightest = int(colors.max())
+    if 0 < brightest <= _MIDDLE:
+        raise PictureError(f"the largest value of {name} is {brightest}: a mask holds 0 and 255")
+    return _is_bright(colors)
+
+
+def _cut_out(name: str, colors: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Take the shape of what is not transparent, unless black and white show another one."""
+    opaque = alpha > _MIDDLE
+    if (alpha == alpha[0, 0]).all():
+        if not opaque.any():
+            raise PictureError(f"{name} is wholly transparent: a mask is black and white")
+        return _painted(name, colors)
+    bright = _is_bright(colors)
+    if bright.any() and _is_grey(colors) and (opaque & ~bright).any():
+        raise PictureError(
+            f"{name} shows one shape in black and white and another by its transparency: keep the"
+            " one that is salient"
+        )
+    return opaque
+
+
+def _is_grey(colors: NDArray[np.uint8]) -> bool:
+    return colors.ndim == 2 or bool((np.ptp(colors, axis=-1) <= _TINT).all())
+
+
+def _is_bright(colors: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (colors if colors.ndim == 2 else colors[..., 0]) > _MIDDLE
 
 
 class _MaskTally:
@@ -118,6 +154,7 @@ class Saliency(Task):
     head: ClassVar[str] = "dpt"
     concepts: ClassVar[tuple[str, ...]] = ("background", "object", "edges", "salient", "contour")
     metrics: ClassVar[Mapping[str, bool]] = {"Sm": True, "maxF": True, "MAE": False}
+    file_format: ClassVar[str] = "8-bit grey PNG, 0 to 255"
 
     def __init__(self, loss: SaliencyLossConfig):
         self.weights = loss

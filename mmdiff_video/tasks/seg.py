@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmdiff_video.datasets.picture_files import (
-    SIXTEEN_BITS,
     PictureError,
+    StoredLabel,
     read_label,
     write_label,
 )
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.datasets.pictures.labels import Decode, DrawnView, Labels, as_tensor
+from mmdiff_video.errors import InputError
 from mmdiff_video.tasks.base import (
     UNKNOWN,
     Constant,
@@ -33,7 +34,10 @@ from mmdiff_video.tasks.base import (
 
 
 class ClassLabels(Labels):
-    """Class ids: uint8 [1, H, W], void where unknown; palette or grey PNG."""
+    """Class ids: uint8 [1, H, W], void where unknown.
+
+    Palette or grey PNG; or the colours of the classes, where a data set says which they are.
+    """
 
     name: ClassVar[str] = "seg"
     folder: ClassVar[str] = "labels"
@@ -41,10 +45,20 @@ class ClassLabels(Labels):
 
     def decoder(self, card: ImageCard, classes: Classes | None) -> Decode:
         assert classes is not None, "a reader of class ids gives their classes"
-        return functools.partial(read_classes, classes=len(classes.names), void=classes.void)
+        return functools.partial(read_classes, classes=classes)
 
     def write(self, path: Path, values: NDArray[Any], classes: Classes | None) -> None:
+        """Write an 8-bit palette PNG.
+
+        Raises:
+            InputError: an id beyond 255.
+        """
         assert classes is not None
+        if values.size and not 0 <= values.min() <= values.max() <= 255:
+            raise InputError(
+                f"'{path}' would hold class ids from {values.min()} to {values.max()}: an 8-bit PNG"
+                " holds 0 to 255"
+            )
         write_label(path, values[0].astype(np.uint8), classes.palette())
 
     def drawn(self, view: DrawnView) -> NDArray[Any]:
@@ -59,26 +73,86 @@ class ClassLabels(Labels):
         return _ClassTally(classes)
 
 
-def read_classes(path: Path, classes: int, void: int) -> NDArray[np.uint8]:
-    """Read class ids: uint8 [1, H, W], below ``classes``, or ``void``.
+def read_classes(path: Path, classes: Classes) -> NDArray[np.uint8]:
+    """Read class ids: uint8 [1, H, W], below the number of the classes, or their void.
+
+    The values of a palette or grey picture are ids, of any number of bits. The pixels of an RGB
+    picture have the colours of classes; black, if no class has it, is void, as is VOC's cream.
 
     Raises:
-        PictureError: unreadable, not a palette or grey picture, or a label beyond the classes.
+        PictureError: unreadable, no such picture, lossy, a label beyond the classes, or a palette
+            that paints other classes than its values name.
     """
     stored = read_label(path)
-    if stored.mode not in ("P", "L", "1", *SIXTEEN_BITS):
+    if stored.is_lossy:
+        raise PictureError(f"{stored.name} is {stored.kind}, which changes class ids: save a PNG")
+    if stored.mode == "RGB" and classes.colors_are_known:
+        return _ids_of_colors(stored, classes)[None]
+    if stored.mode == "P":
+        _check_palette(stored, classes)
+    elif not stored.is_grey or stored.mode == "F":
         raise PictureError(
-            f"{path.name} is a {stored.mode} picture: labels are palette or grey pictures whose"
-            " pixel values are class ids"
+            f"{stored.name} is {stored.kind}: labels are palette or grey pictures whose values are"
+            " class ids, or RGB pictures in the colours that classes.txt gives to the classes"
         )
-    labels = stored.values.astype(np.int64)
-    wrong = (labels != void) & ((labels >= classes) | (labels < 0))
+    labels, count, void = stored.values.astype(np.int64), len(classes.names), classes.void
+    wrong = (labels != void) & ((labels >= count) | (labels < 0))
     if wrong.any():
         raise PictureError(
-            f"{path.name} holds label {labels[wrong].max()}, but there are {classes} classes"
-            f" (0 to {classes - 1}, and {void} for void)"
+            f"{stored.name} holds label {labels[wrong].max()}, but there are {count} classes"
+            f" (0 to {count - 1}, and {void} for void)"
         )
     return labels.astype(np.uint8)[None]
+
+
+def _ids_of_colors(stored: StoredLabel, classes: Classes) -> NDArray[np.uint8]:
+    table = _ids_by_color(classes)
+    if len(table) < len(classes.names):
+        raise PictureError(f"{stored.name} is in colours, and two classes have the same one")
+    for color in ((0, 0, 0), tuple(classes.palette()[classes.void].tolist())):
+        table.setdefault(color, classes.void)
+    colors = sorted(table)
+    codes = _codes(np.array(colors, np.uint8))
+    ids = np.array([table[color] for color in colors], np.uint8)
+    pixels = _codes(stored.values)
+    place = np.searchsorted(codes, pixels).clip(max=len(codes) - 1)
+    unknown = codes[place] != pixels
+    labels = ids[place]
+    if unknown.any() or (labels == classes.void).all():
+        wrong = stored.values[unknown]
+        found = f"colour {wrong[0].tolist()} at {len(wrong)} pixels" if len(wrong) else "only void"
+        raise PictureError(
+            f"{stored.name} is {stored.kind} with {found}: each pixel of an RGB label has the"
+            " colour of a class, or is black for void"
+        )
+    return labels
+
+
+def _check_palette(stored: StoredLabel, classes: Classes) -> None:
+    """Refuse a palette that has the colours of classes, each once, but at other places."""
+    table = _ids_by_color(classes)
+    if not classes.colors_are_known or len(table) < len(classes.names):
+        return
+    used = np.flatnonzero(np.bincount(stored.values.reshape(-1), minlength=256)).tolist()
+    palette = stored.palette().tolist()
+    painted = {value: table.get(tuple(palette[value])) for value in used if value != classes.void}
+    others = [(value, other) for value, other in painted.items() if value != other]
+    each_once = None not in painted.values() and len(set(painted.values())) == len(painted)
+    if others and each_once:
+        raise PictureError(
+            f"{stored.name} paints label {others[0][0]} in the colour of class {others[0][1]}: it"
+            " is not known which is meant; save class ids as a grey PNG, or the colours as RGB"
+        )
+
+
+def _ids_by_color(classes: Classes) -> dict[tuple[int, ...], int]:
+    return {color: number for number, color in enumerate(classes.colors)}
+
+
+def _codes(colors: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Make one number of each colour [..., 3], in the order of the tuples."""
+    red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
 
 
 class _ClassTally:
@@ -128,6 +202,7 @@ class Segmentation(Task):
     concepts: ClassVar[tuple[str, ...]] = ("object", "background", "detail", "edges")
     metrics: ClassVar[Mapping[str, bool]] = {"mIoU": True, "accuracy": True}
     decimals: ClassVar[int] = 2
+    file_format: ClassVar[str] = "8-bit palette PNG of class ids"
 
     def __init__(self, classes: Classes, loss: SegLossConfig):
         self.classes = classes
@@ -174,9 +249,10 @@ class Segmentation(Task):
         picture[~valid.cpu().numpy()] = UNKNOWN
         return picture
 
-    def write(self, prediction: Tensor, path: Path) -> None:
+    def write(self, prediction: Tensor, path: Path) -> Path:
         """Write a palette PNG of class ids."""
         self.labels.write(path, prediction.cpu().numpy(), self.classes)
+        return path
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:

@@ -7,11 +7,10 @@ evaluations between steps change nothing.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import PARTIAL, write_json
+from mmdiff_video.files import write_aside, write_json
 from mmdiff_video.process import processes, this_device
 from mmdiff_video.seeds import stable_seed
 from mmdiff_video.skipped import Skipped
@@ -32,8 +31,13 @@ from mmdiff_video.training.ema import make_ema, update_ema
 from mmdiff_video.training.gradients import clip_gradients, sum_gradients
 from mmdiff_video.training.means import Means
 from mmdiff_video.training.optimizers import set_lr
-from mmdiff_video.training.precision import bf16_forward, takes_bf16
-from mmdiff_video.training.resuming import newest_checkpoint, refuse_other_run
+from mmdiff_video.training.precision import bf16_forward, settle_precision
+from mmdiff_video.training.resuming import (
+    newest_checkpoint,
+    preview_path,
+    refuse_fewer_steps,
+    refuse_other_run,
+)
 from mmdiff_video.training.signals import StopRequest, stop_signals
 from mmdiff_video.training.track import Tracker
 
@@ -134,7 +138,12 @@ class Trainer:
         self.model = model.to(self.device)
         broadcast(list(self.model.state_dict().values()))
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = config.make_optimizer(self.model, lr_factors or {})
+
+        newest = newest_checkpoint(run, resume=resume)
+        began = ckpt.load_state(newest).get("precision") if newest else None
+        self.precision = settle_precision(config.precision, self.device, began)
+        settled = replace(config, precision=self.precision)
+        self.optimizer = settled.make_optimizer(self.model, lr_factors or {})
 
         self.step = 0
         self.usable = 0
@@ -142,7 +151,7 @@ class Trainer:
         self.window = Means()
         self.last: dict[str, float] = {}
         self.ema = make_ema(self.model)
-        if (newest := newest_checkpoint(run, resume=resume)) is not None:
+        if newest is not None:
             self._restore(newest)
 
     def fit(self) -> TrainResult:
@@ -158,10 +167,12 @@ class Trainer:
                 tracker = Tracker(self.run, self.step, self.config.steps, self.notice)
                 stack.callback(tracker.close)
                 stack.callback(self._write_skipped)
-            if takes_bf16(self.config.precision, self.device):
+            if self.precision == "bf16":
                 stack.enter_context(bf16_forward(self.model, self.device))
             shares = self._shares()
             stop = None
+            if tracker is not None:
+                self._make_up_for_preview(tracker)
             self.window_opened = time.monotonic()
             while self.step < self.config.steps and stop is None:
                 stop = self._train_step(shares, request)
@@ -172,6 +183,7 @@ class Trainer:
                     if log:
                         tracker.log(self.step, self.last)
                     if stop or self._due(self.config.checkpoint_every):
+                        tracker.flush()  # a line is never younger than the checkpoint after it
                         self._save()
                     if self.preview and self._due(self.config.preview_every):
                         self._draw(self.preview, tracker)
@@ -183,12 +195,17 @@ class Trainer:
     def _restore(self, checkpoint: Path) -> None:
         state = ckpt.load_state(checkpoint)
         refuse_other_run(checkpoint, state, self.identity)
+        refuse_fewer_steps(self.run, state["step"], self.config.steps)
         ckpt.load_weights(checkpoint, self.model, ema=False)
         ckpt.load_weights(checkpoint, self.ema.module, ema=True)
         ckpt.load_moments(checkpoint, self.optimizer)
         self.ema.n_averaged.fill_(state["step"])  # 0 would make its next update a copy
-        self.step, self.usable = state["step"], state["usable"]
-        self.skipped, self.window = state["skipped"], Means(state["window"])
+        self.step = state["step"]
+        try:
+            self.usable, self.skipped = int(state["usable"]), dict(state["skipped"])
+            self.window = Means(state["window"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ckpt.damaged(checkpoint, f"state.json: {error!r}") from None
 
     def _shares(self) -> Iterator[Share]:
         shares = Shares(
@@ -287,6 +304,7 @@ class Trainer:
             self.optimizer,
             {
                 **self.identity,
+                "precision": self.precision,
                 "usable": self.usable,
                 "skipped": self.skipped,
                 "window": self.window.sums,
@@ -294,16 +312,21 @@ class Trainer:
             self.config.keep_checkpoints,
         )
 
+    def _make_up_for_preview(self, tracker: Tracker) -> None:
+        """Draw the preview that a killed process owes: it comes after the step's checkpoint."""
+        owed = self.step > 0 and self._due(self.config.preview_every)
+        if self.preview and owed and not preview_path(self.run, self.step).exists():
+            self._draw(self.preview, tracker)
+
     def _draw(self, preview: Preview, tracker: Tracker) -> None:
-        path = self.run / "previews" / f"step-{self.step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
-        aside = path.with_name(f"{PARTIAL}{path.name}")
-        with torch.no_grad():
-            values = preview(self.ema.module, self.step, aside)
-        if values:
-            tracker.record(self.step, values)
-        if aside.exists():
-            os.replace(aside, path)
+        _seed_everything(self.config.seed, self.step, 0)
+        # the picture appears last: with it, the metrics are there too
+        with write_aside(preview_path(self.run, self.step), optional=True) as aside:
+            with torch.no_grad():
+                values = preview(self.ema.module, self.step, aside)
+            if values:
+                tracker.record(self.step, values)
+                tracker.flush()
 
     def _write_skipped(self) -> None:
         skipped = [{"key": k, "reason": r} for k, r in sorted(self.skipped.items())]

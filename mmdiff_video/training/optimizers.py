@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from mmdiff_video.training.muon import Muon, hidden_weights
@@ -109,6 +109,22 @@ def parameter_groups(
         {"params": parameters, "weight_decay": decay, "lr_factor": factor}
         for (factor, decay, _), parameters in groups.items()
     ]
+
+
+def remembered(group: Mapping[str, Any], parameter: Tensor) -> dict[str, Tensor]:
+    """Say what an optimiser remembers of a parameter that has moved.
+
+    Args:
+        group: the parameter's, of an optimiser that a class of :data:`OPTIMIZERS` built.
+        parameter: that is trained.
+
+    Returns:
+        name -> a tensor of the right shape and type.
+    """
+    step = torch.zeros((), dtype=torch.float32)
+    if group.get("orthogonal"):
+        return {"step": step, "momentum": parameter}
+    return {"step": step, "exp_avg": parameter, "exp_avg_sq": parameter}
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

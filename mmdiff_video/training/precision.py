@@ -1,5 +1,6 @@
 """Whether to train in bfloat16, and a model's forward in it."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,11 +13,39 @@ from torch import nn
 from mmdiff_video.process import processes
 from mmdiff_video.training.attention import Float32Attention
 
+logger = logging.getLogger(__name__)
+
 PRECISIONS = ("auto", "bf16", "fp32")
 """What ``train.precision`` may be."""
 
 _WORTH = 1.2
 """How many times as fast bf16 products must be to pay for conversions and coarser rounding."""
+
+
+def settle_precision(precision: str, device: torch.device, began: str | None = None) -> str:
+    """Choose ``bf16`` or ``fp32`` for a whole run: one that goes on keeps to what it began in.
+
+    Called on every process together.
+
+    Args:
+        precision: one of :data:`PRECISIONS`; ``bf16`` and ``fp32`` are taken as they are.
+        device: that the model is on.
+        began: what the run began in; None: it begins now, or has not recorded it.
+    """
+    chosen = "bf16" if takes_bf16(precision, device) else "fp32"
+    if began not in ("bf16", "fp32") or began == chosen:
+        return chosen
+    told = precision != "auto"
+    if processes().is_main_process:
+        logger.info(
+            "the run began in %s and goes on in %s, %s",
+            began,
+            chosen if told else began,
+            "as train.precision says"
+            if told
+            else f"though {chosen} is faster here (train.precision={chosen} takes it)",
+        )
+    return chosen if told else began
 
 
 def takes_bf16(precision: str, device: torch.device) -> bool:

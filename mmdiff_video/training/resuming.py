@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import remove_partials, remove_partials_of
 from mmdiff_video.process import processes
-from mmdiff_video.training.checkpoint import checkpoints, load_state, remove_unfinished
+from mmdiff_video.training.checkpoint import checkpoints, load_state
 
 
 def newest_checkpoint(run: Path, *, resume: bool) -> Path | None:
@@ -24,7 +25,7 @@ def newest_checkpoint(run: Path, *, resume: bool) -> Path | None:
     """
     world = processes()
     if world.is_main_process:
-        remove_unfinished(run)
+        _remove_unfinished(run)
     world.wait_for_everyone()
     found = checkpoints(run)
     if not resume:
@@ -39,6 +40,30 @@ def newest_checkpoint(run: Path, *, resume: bool) -> Path | None:
     if not (run / "metrics.jsonl").exists():
         raise InputError(f"nothing to resume in {run}: no run was started there")
     return None  # killed before its first checkpoint
+
+
+def preview_path(run: Path, step: int) -> Path:
+    """Where the preview of a step lies."""
+    return run / "previews" / f"step-{step:06d}.png"
+
+
+def refuse_fewer_steps(run: Path, done: int, steps: int, setting: str = "train.steps") -> None:
+    """Refuse to go on to a step that lies behind.
+
+    Args:
+        run: the run folder.
+        done: steps done.
+        steps: steps asked for in all.
+        setting: what they are called.
+
+    Raises:
+        InputError: names both.
+    """
+    if done > steps:
+        raise InputError(
+            f"{run}: {done} steps are done already, and {setting} is {steps}: resume with"
+            f" {done} or more, or train in another folder"
+        )
 
 
 def refuse_other_run(
@@ -60,3 +85,11 @@ def refuse_other_run(
                 f"{checkpoint}: cannot resume with {name.replace('_', ' ')} {now}, the run was"
                 f" started with {then}: go on with that, or train in another folder"
             )
+
+
+def _remove_unfinished(run: Path) -> None:
+    """Delete what a killed process was writing or deleting, of what training alone writes."""
+    for folder in (run / "checkpoints", run / "previews"):
+        remove_partials(folder)
+    for name in ("metrics.jsonl", "skipped.json", "config.yaml", "run.json"):
+        remove_partials_of(run / name)

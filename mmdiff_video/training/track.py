@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,13 @@ class Tracker:
             if sys.stderr.isatty()
             else None
         )
-        path = run / "metrics.jsonl"
-        write_text(path, "".join(_lines_until(path, first_step)))
-        self.file = path.open("a", encoding="utf-8")
+        self.path = run / "metrics.jsonl"
+        kept, broken = _lines_until(self.path, first_step)
+        self.recorded = {frozenset(line) for line in kept if line["step"] == first_step}
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        if broken:
+            self.say(f"{self.path}: lines that are damaged are left out from now on ({broken})")
+        self.file = self.path.open("a", encoding="utf-8")
         self.board = self._open_board(run, first_step)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -52,16 +58,26 @@ class Tracker:
         self._show(step, values)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Write metrics of a step. JSON has no NaN or infinity: they are written as null."""
+        """Write metrics of a step, unless they stood there when the file was opened.
+
+        JSON has no NaN or infinity: they are written as null.
+        """
         line: dict[str, Any] = {"step": step}
         line.update({k: v if math.isfinite(v) else None for k, v in values.items()})
         if self.notice:
             line["notice"] = self.notice
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        if step == self.first_step and frozenset(line) in self.recorded:
+            return
+        with self._naming_the_file():
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
         if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+            self.board.add(values, step)
+
+    def flush(self) -> None:
+        """Wait until the metrics are on the disk."""
+        with self._naming_the_file():
+            os.fsync(self.file.fileno())
 
     def advance(self) -> None:
         """Move the progress bar by one step."""
@@ -74,11 +90,20 @@ class Tracker:
 
     def close(self) -> None:
         """Flush and close everything; further calls do nothing."""
-        self.file.close()
-        if self.board:
-            self.board.close()
         if self.bar is not None:
             self.bar.close()
+        if self.board:
+            self.board.close()
+        with self._naming_the_file():
+            self.file.close()
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Say which file, where the disk refuses: a write does not know."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def _show(self, step: int, values: Mapping[str, float]) -> None:
         suffix = f"  ({self.notice})" if self.notice else ""
@@ -97,25 +122,29 @@ class Tracker:
 
     def _open_board(self, run: Path, first_step: int) -> Any:
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            from mmdiff_video.training.board import Board
         except ImportError:
             self.say(
                 "TensorBoard is not installed, so metrics go to metrics.jsonl only"
                 " (pip install 'mmdiff-video[tensorboard]')"
             )
             return None
-        return SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
+        return Board(run / "tensorboard", first_step)
 
 
-def _lines_until(path: Path, step: int) -> list[str]:
-    """Lines of a metrics file up to a step, without one that a killed process cut off."""
+def _lines_until(path: Path, step: int) -> tuple[list[dict[str, Any]], int]:
+    """Read the lines of a metrics file up to a step, and count those that cannot be read.
+
+    The last line may be one that a killed process or a full disk cut off: it is not counted.
+    """
     if not path.exists():
-        return []
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        return [], 0
+    kept, broken = [], 0
+    for text in path.read_bytes().splitlines(keepends=True):
         try:
-            if json.loads(line)["step"] <= step and line.endswith("\n"):
+            line = json.loads(text)
+            if line["step"] <= step and text.endswith(b"\n"):
                 kept.append(line)
-        except (ValueError, KeyError):
-            continue
-    return kept
+        except (ValueError, KeyError, TypeError, RecursionError):
+            broken += text.endswith(b"\n")
+    return kept, broken

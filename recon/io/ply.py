@@ -75,28 +75,26 @@ def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
             gaussians.colors,
         )
     )
-    values = np.concatenate([means, quats, scales, opacities[:, None], colors], 1)
-    broken = int((~np.isfinite(values).all(1)).sum())
-    if broken:
-        raise ValueError(f"{broken} of {len(values)} Gaussians hold NaN or infinity: not written")
-
-    opacities = opacities.clip(OPACITY_MARGIN, 1 - OPACITY_MARGIN)
+    inside = opacities.clip(OPACITY_MARGIN, 1 - OPACITY_MARGIN)
     columns = {
         _MEANS: means,
         _NORMALS: np.zeros_like(means),
         _COLORS: (colors - 0.5) / SH_C0,
-        ("opacity",): np.log(opacities / (1 - opacities))[:, None],
+        ("opacity",): np.log(inside / (1 - inside))[:, None],
         _SCALES: np.log(scales.clip(SCALE_MIN)),
         _QUATS: quats,
     }
-    write_vertices(
-        path,
-        {
-            name: column
-            for names, block in columns.items()
-            for name, column in zip(names, block.T.astype(np.float32), strict=True)
-        },
-    )
+    with np.errstate(over="ignore"):
+        table = np.concatenate(list(columns.values()), 1).astype(np.float32)
+    # an infinite opacity would be clipped to one that is written
+    whole = np.isfinite(table).all(1) & np.isfinite(opacities)
+    broken = int((~whole).sum())
+    if broken:
+        raise ValueError(
+            f"{broken} of {len(table)} Gaussians hold NaN, or numbers beyond float32: not written"
+        )
+    names = [name for block in columns for name in block]
+    write_vertices(path, dict(zip(names, table.T, strict=True)))
 
 
 def load_ply(path: str | os.PathLike[str]) -> Gaussians:
@@ -149,7 +147,10 @@ def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> 
     """Write columns of equal length, bit for bit, as the properties of a ``vertex`` element.
 
     The file appears complete or not at all: it is written beside its place and then renamed. Its
-    folder is made.
+    folder is made. Where a kill leaves the unfinished file, its name starts with ``.partial-``.
+
+    Raises:
+        OSError: it cannot be written; names ``path``, whose old content stays.
     """
     path = Path(path)
     layout = np.dtype([(name, column.dtype.newbyteorder("<")) for name, column in fields.items()])
@@ -161,12 +162,14 @@ def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> 
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}", *properties]
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not by tempfile, whose files only their owner may read.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name[-32:]}")
     try:
         with aside.open("xb") as file:
             file.write("\n".join([*header, "end_header\n"]).encode("ascii"))
             file.write(table.tobytes())
         os.replace(aside, path)
+    except OSError as error:  # of a full disk it names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         aside.unlink(missing_ok=True)
 

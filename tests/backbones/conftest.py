@@ -1,5 +1,7 @@
 """A tiny member of every family of the table, built and loaded through the public door."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,3 +37,9 @@ def tiny(tiny_folders: dict[str, Path]) -> dict[str, Backbone]:
 def backbone(request: pytest.FixtureRequest, tiny: dict[str, Backbone]) -> Backbone:
     """One member of each family: the contract holds for all of them."""
     return tiny[request.param]
+
+
+@pytest.fixture
+def copied(tiny_folders: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Give a tiny folder of a family that a test may spoil."""
+    return lambda family: Path(shutil.copytree(tiny_folders[family], tmp_path / "model"))

@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -355,3 +356,9 @@ def test_the_estimate_is_at_least_one_row() -> None:
     assert rows_that_fit(100, 100, torch.bfloat16, torch.device("cpu")) == pytest.approx(
         2 * small, abs=1
     )
+
+
+def test_noise_of_files_whose_names_are_no_utf8():
+    keys = [os.fsdecode(b"stra\xdfe.png"), os.fsdecode(b"stra\xe0e.png"), "straße.png"]
+    noise = keyed_noise(keys, 0, (4,))
+    assert len(set(noise[:, 0].tolist())) == 3

@@ -158,6 +158,13 @@ def test_only_the_components_of_a_pipeline_are_fetched(
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert fetch_pipeline("someone/something") == tmp_path
     assert calls == [{"model_index.json"}, wanted]
+    # of a model that has no others, the weights in half precision after all
+    for part in ("transformer", "text_encoder"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
+    (tmp_path / "transformer" / "diffusion_pytorch_model.safetensors").touch()
+    fetch_pipeline("someone/something")
+    assert calls[-1] == {"text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors"}
     (tmp_path / "model_index.json").write_text("[]")
     with pytest.raises(InputError, match=r"'someone/something' has no readable model_index.json"):
         fetch_pipeline("someone/something")

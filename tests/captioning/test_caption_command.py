@@ -14,6 +14,7 @@ from mmdiff_video.datasets.captions import CAPTIONS_FILE, read_captions
 from mmdiff_video.datasets.clips.card import load_card
 from mmdiff_video.datasets.loading import load_images, load_split
 from mmdiff_video.datasets.pictures.card import load_image_card
+from mmdiff_video.locks import sole_writer
 from mmdiff_video.rooms.make import make_rooms
 from mmdiff_video.tasks import labels_of
 
@@ -48,6 +49,15 @@ def test_training_reads_what_was_written(root, vlm, capsys):
     for split, task in (("train", "depth"), ("test", "seg")):
         for image in load_images(load_image_card("folders"), root, split, labels_of(task)).images:
             assert image.caption == by_key[image.key]
+
+
+def test_two_captioners_of_one_file_do_not_write_into_each_other(root, vlm, capsys):
+    with sole_writer(root / CAPTIONS_FILE, "caption"):
+        assert caption(root, vlm) == 2
+        assert "captions.jsonl' is in use by another process" in capsys.readouterr().err
+        assert not (root / CAPTIONS_FILE).exists()
+    assert caption(root, vlm, "--limit", "2") == 0
+    assert len(read_captions(root)) == 2
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_file(root, vlm, capsys):

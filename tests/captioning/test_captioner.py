@@ -135,3 +135,62 @@ def test_gated_and_missing_weights_say_what_to_do(monkeypatch):
         assert words in str(error.value)
         assert DEFAULT_MODEL in str(error.value)
         assert "local folder of an image-text-to-text model" in str(error.value)
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def pickled(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def quantised(folder):
+    change_config(folder, quantization_config={"quant_method": "gptq"})
+
+
+def larger(folder):
+    config = json.loads((folder / "config.json").read_text())
+    change_config(folder, text_config=config["text_config"] | {"intermediate_size": 10**9})
+
+
+def nested(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def speechless(folder):
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (cut, "is cut short or no safetensors file"),
+        (pickled, "pytorch_model.bin, a pickle"),
+        (quantised, r"is quantised \(gptq\)"),
+        (larger, r"describes a model of [\d,]+ weights"),
+        (nested, "nested too deep"),
+        (speechless, "cannot be loaded"),
+    ],
+)
+def test_a_spoilt_folder_is_one_sentence(vlm, tmp_path, spoil, said):
+    copy = without(vlm, tmp_path / "copy")
+    spoil(copy)
+    with pytest.raises(InputError, match=said) as error:
+        load_captioner(str(copy))
+    assert "\n" not in str(error.value)
+    assert str(copy) in str(error.value)
+
+
+def test_weights_without_a_place_are_counted(vlm, tmp_path, caplog):
+    copy = without(vlm, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    save_file(weights | {"head.bias": torch.ones(2)}, copy / "model.safetensors", {"format": "pt"})
+    load_captioner(str(copy))
+    assert "holds 1 tensors that a Gemma3ForConditionalGeneration has no place for" in caplog.text

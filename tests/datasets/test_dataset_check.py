@@ -1,11 +1,16 @@
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mmdiff_video.datasets.clips import check
 from mmdiff_video.datasets.clips.camera_picture import draw_cameras
+from mmdiff_video.datasets.clips.card import load_card
+from mmdiff_video.datasets.clips.views import PosedVideoDataset
 from mmdiff_video.datasets.formats.re10k import load_re10k
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms import make_room
@@ -93,3 +98,68 @@ def test_drawing_a_single_clip_marks_its_first_camera(rooms, tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "one.png").convert("RGB")).astype(int)
     red = np.abs(pixels - [0xD6, 0x27, 0x28]).sum(2) < 12
     assert red.sum() > 100
+
+
+def write_cameras(path: Path, offsets: list[float]) -> None:
+    """Overwrite a camera file: cameras that look ahead and stand at offsets to the right."""
+    rows = (
+        f"{i * 1000} 0.8 1.0 0.5 0.5 0 0 1 0 0 {-x} 0 1 0 0 0 0 1 0" for i, x in enumerate(offsets)
+    )
+    path.write_text("\n".join(["url", *rows]))
+
+
+@pytest.mark.parametrize(
+    ("offsets", "reason"),
+    [
+        ([0.0] * 24, "the cameras hardly move"),
+        ([1e-5 * i for i in range(24)], "the cameras hardly move"),
+        ([0.1 * i for i in range(12)], "24 frames in the video but 12 cameras"),
+        ([0.1 * i + 1e7 * (i % 3) for i in range(24)], "world units from the first one"),
+        ([1e200 * i for i in range(24)], "is beyond 1e[+]08"),
+    ],
+)
+def test_what_no_sampling_can_use_is_reported(rooms_copy, tmp_path, monkeypatch, offsets, reason):
+    monkeypatch.setattr(check, "draw_cameras", lambda clips, file: file.touch())
+    write_cameras(rooms_copy / "train" / "train00001.txt", offsets)
+    report = check_any("rooms", rooms_copy, tmp_path / "out")
+    ((key, found),) = report.splits[0].skipped
+    assert key == "train00001"
+    assert re.search(reason, found)
+    loaded, card = load_re10k(rooms_copy, "train"), load_card("rooms")
+    samples = PosedVideoDataset(loaded.clips, card, frames=9, targets=3, height=32, width=32)
+    (left_out,) = [*loaded.skipped, *samples.skipped]
+    assert left_out.key == key
+    assert re.search(reason, left_out.reason)
+
+
+def test_clips_too_short_for_the_card_are_reported(rooms, tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "draw_cameras", lambda clips, file: file.touch())
+    report = check_any("re10k", rooms, tmp_path / "out")
+    assert report.usable == 0
+    reasons = {skipped.reason for split in report.splits for skipped in split.skipped}
+    assert reasons == {"24 frames are too few: a sample spans 33 or more"}
+
+
+def test_clips_that_are_left_out_at_times_are_pointed_out(
+    rooms_copy, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(check, "draw_cameras", lambda clips, file: file.touch())
+    write_cameras(rooms_copy / "train" / "train00001.txt", [0.0] * 22 + [5.0] * 2)
+    report = check_any("rooms", rooms_copy, tmp_path / "out")
+    assert report.usable == 4
+    shares = {clip.key: clip.fit_spans for clip in report.splits[0].clips}
+    # of the 28 spans of 18 to 24 frames, 13 end in one of the last two
+    assert shares == {"train00000": 1, "train00001": 13 / 28, "train00002": 1}
+    assert "train00001: only 46.4% of its spans give a sample" in capsys.readouterr().out
+
+
+def test_captions_that_end_a_training_are_an_error_after_the_report(
+    rooms_copy, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(check, "draw_cameras", lambda clips, file: file.touch())
+    (rooms_copy / "captions.jsonl").write_text('{"key": "a"}\n')
+    with pytest.raises(InputError, match=r"captions\.jsonl, line 1"):
+        check_any("rooms", rooms_copy, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["usable"] == 4
+    assert "captions.jsonl, line 1" in written["captions"]

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -53,6 +54,17 @@ def test_the_index_is_read_with_its_null_scenes(tmp_path):
         {"a": {"context": [1, "5"], "target": [3]}},
         {"a": {"context": [-1, 5], "target": [3]}},
         {"a": 3},
+        {"a": {"context": [1.5, 5], "target": [3]}},
+        {"a": {"context": [True, 5], "target": [3]}},
+        {"a": {"context": {"1": 5}, "target": [3]}},
+        {"a": {"context": [1, 5], "target": [[3]]}},
+        '{"a": {"context": [1, 5], "target": [' + "9" * 5000 + "]}}",
+        '{"a": {"context": [1, 5], "target": [NaN]}}',
+        '{"a":' * 100_000,
+        "[" * 100_000,
+        "\0",
+        "",
+        "null",
     ],
 )
 def test_anything_else_is_refused(tmp_path, content):
@@ -63,6 +75,62 @@ def test_anything_else_is_refused(tmp_path, content):
 def test_a_missing_index_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         load_eval_index(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{", b'{"stra\xdfe": null}', b"\xed\xa0\x80"])
+def test_an_index_of_other_bytes_is_refused(tmp_path, content):
+    (tmp_path / "index.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"evaluation index .* line 1: not UTF-8"):
+        load_eval_index(tmp_path / "index.json")
+
+
+def test_an_index_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "index.json").write_text('\ufeff{"a": null}', encoding="utf-8")
+    assert load_eval_index(tmp_path / "index.json") == {"a": None}
+
+
+def test_frames_that_no_video_has_cost_their_scene(tmp_path):
+    content = {
+        "a": {"context": [0, 10**30], "target": [5]},
+        "b": {"context": [0, 9], "target": [5]},
+    }
+    index = load_eval_index(write(tmp_path, content))
+    chosen = index_choices([clip("a", 30), clip("b", 30)], index, frames=5)
+    assert set(chosen.choices) == {"b"}
+    assert f"asks for frame {10**30}" in chosen.skipped[0].reason
+
+
+frame_lists = st.lists(
+    st.one_of(st.integers(-2, 40), st.integers(), st.floats(), st.none(), st.text(max_size=1)),
+    max_size=4,
+)
+json_values = st.one_of(
+    st.none(),
+    st.integers(),
+    st.fixed_dictionaries({"context": frame_lists, "target": frame_lists}),
+    st.fixed_dictionaries(
+        {
+            "context": st.lists(st.integers(0, 40), min_size=2, max_size=4),
+            "target": st.lists(st.integers(0, 40), min_size=1, max_size=4),
+        }
+    ),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(content=st.dictionaries(st.sampled_from("abc"), json_values))
+def test_any_index_gives_choices_or_one_sentence(content, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(content))
+    try:
+        chosen = index_choices([clip(key, 30) for key in "ab"], load_eval_index(path), frames=5)
+    except InputError as error:
+        assert re.search("evaluation index", str(error))  # noqa: PT017
+        return
+    assert len(chosen.choices) + len(chosen.skipped) == 2
+    for choice in chosen.choices.values():
+        assert len(choice.inputs) == 5
+        assert max(*choice.inputs, *choice.targets) < 30
 
 
 def test_contexts_are_kept_and_filled_up_evenly_beside_the_targets():

@@ -11,7 +11,7 @@ from mmdiff_video.cli import main
 from mmdiff_video.datasets.loading import PICTURE_READERS, load_images
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
 from mmdiff_video.datasets.pictures.card import image_card_names, load_image_card
-from mmdiff_video.datasets.pictures.labelled import read_classes, voc_colors
+from mmdiff_video.datasets.pictures.labelled import Classes, read_classes, voc_colors
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms.check import check_any
 from mmdiff_video.rooms.classes import CLASSES
@@ -20,6 +20,8 @@ from mmdiff_video.tasks import TASKS, labels_of
 from mmdiff_video.tasks.depth import read_depth
 from mmdiff_video.tasks.saliency import read_mask
 from mmdiff_video.tasks.seg import read_classes as read_labels
+
+TWO = Classes(("a", "b"), voc_colors(2))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +187,7 @@ def test_damage_and_misfits_have_a_sentence_each(copy, tmp_path):
     assert "cut short or damaged" in seg[0]
     assert seg[1] == "the picture is 48x32 pixels, its label 9x9"
     assert "label 20, but there are 20 classes" in seg[2]
-    assert "RGB picture: labels are palette or grey" in seg[3]
+    assert "RGB picture with only void" in seg[3]
 
     save(np.zeros((32, 48), np.uint8), copy / "train/depth/train00001.png")
     depth = load_images(card, copy, "train", labels_of("depth")).images
@@ -225,11 +227,11 @@ def test_pictures_of_every_kind_become_rgb(tmp_path):
 def test_labels_masks_and_depth_of_odd_kinds(tmp_path):
     bilevel = tmp_path / "bilevel.png"
     Image.fromarray(np.array([[False, True]])).save(bilevel)
-    assert read_labels(bilevel, 2, 255).tolist() == [[[0, 1]]]
+    assert read_labels(bilevel, TWO).tolist() == [[[0, 1]]]
     assert read_mask(bilevel).tolist() == [[[0, 1]]]
     soft = save(np.array([[127, 129, 255]], np.uint8), tmp_path / "soft.png")
     assert read_mask(soft).tolist() == [[[0, 1, 1]]]
-    with pytest.raises(PictureError, match="16 bits"):
+    with pytest.raises(PictureError, match="a mask holds 0 and 255"):
         read_mask(save(np.array([[300]], np.uint16), tmp_path / "mask16.png"))
     units = save(np.array([[512]], np.uint16), tmp_path / "units.png")
     assert read_depth(units, 1 / 256).tolist() == [[[2.0]]]

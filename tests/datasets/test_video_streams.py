@@ -1,6 +1,7 @@
 """Which stream of a file is its video, which way is up, and what is no video of ours."""
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,41 @@ def test_play_lists_open_no_other_files(tmp_path, text):
     (tmp_path / "list.mp4").write_text(text)
     with pytest.raises(VideoError, match=r"list\.mp4 cannot be opened"):
         count_frames(tmp_path / "list.mp4")
+
+
+def claims(kind: str, whole: bytes) -> bytes:
+    """A file whose tables claim what it does not hold."""
+    data = bytearray(whole)
+    if kind == "nested":
+        return whole + b"".join(struct.pack(">I4s", 8 * (3000 - i), b"trak") for i in range(3000))
+    if kind == "equal sizes":
+        place, content = data.index(b"stsz") + 8, struct.pack(">II", 1, 80_000_000)
+    elif kind == "in a fragment":
+        place, content = data.index(b"trun") + 4, struct.pack(">II", 0, 80_000_000)
+    else:
+        place, content = data.index(b"elst") + 8, struct.pack(">I", 2**32 - 1)
+    data[place : place + len(content)] = content
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("nested", ""),
+        ("equal sizes", r"bold\.mp4 claims 80000000 frames in \d+ bytes"),
+        ("in a fragment", r"bold\.mp4 claims 800000\d\d frames in \d+ bytes"),
+        ("edits", r"bold\.mp4 has an edit list of 4294967295 entries"),
+    ],
+)
+def test_tables_of_claims_cost_neither_hours_nor_gigabytes(tmp_path, kind, sentence):
+    container = {"movflags": "frag_keyframe+empty_moov"} if kind == "in a fragment" else None
+    whole = encode(tmp_path / "whole.mp4", options={"g": "6"}, container=container)
+    (tmp_path / "bold.mp4").write_bytes(claims(kind, whole.read_bytes()))
+    if sentence:
+        with pytest.raises(VideoError, match=sentence):
+            count_frames(tmp_path / "bold.mp4")
+    else:
+        assert count_frames(tmp_path / "bold.mp4") == FRAMES
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from mmdiff_video.datasets.picture_files import read_label
+from mmdiff_video.datasets.picture_files import PictureError, read_label
 from mmdiff_video.datasets.pictures.labelled import Classes, voc_colors
-from mmdiff_video.tasks.depth import Depth, DepthLossConfig
+from mmdiff_video.errors import InputError
+from mmdiff_video.tasks.depth import Depth, DepthLossConfig, read_depth
 from mmdiff_video.tasks.saliency import Saliency, SaliencyLossConfig
 from mmdiff_video.tasks.seg import SegLossConfig, Segmentation
 
@@ -202,12 +203,61 @@ def test_pictures_of_predictions(seg, tmp_path):
     seg.write(labels, path)
     stored = read_label(path)
     assert (stored.mode, stored.values.tolist()) == ("P", [[0, 1, 255]])
-    depth().write(torch.tensor([[[1.5, 0.0, 99.0]]]), path)
+    depth().write(torch.tensor([[[1.5, 0.0, 65.535]]]), path)
     metres = read_label(path).values
     assert metres.dtype == np.uint16
     assert metres.tolist() == [[1500, 0, 65535]]
     Saliency(SaliencyLossConfig()).write(torch.tensor([[[0.0, 0.5, 1.0]]]), path)
     assert read_label(path).values.tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("metres", [65.536, 99.0, 1e6, 3e38])
+def test_depth_that_millimetres_cannot_hold_is_refused_or_an_array(tmp_path, metres):
+    values = np.array([[[1.5, metres, 0.0, np.nan, np.inf, -np.inf]]], np.float32)
+    with pytest.raises(InputError, match=r"65\.5 m: give a name that ends in \.npy"):
+        Depth.labels.write(tmp_path / "a.png", values, None)
+    assert not list(tmp_path.iterdir())
+    Depth.labels.write(tmp_path / "a.npy", values, None)
+    read = read_depth(tmp_path / "a.npy", unit=0.001)
+    assert read.tolist() == [[[1.5, float(np.float32(metres)), 0, 0, 0, 0]]]
+    Depth.labels.write(tmp_path / "b.png", values[:, :, [0, 2, 3, 4, 5]], None)
+    assert read_label(tmp_path / "b.png").values.tolist() == [[1500, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((2, 3), bool), np.zeros((2, 3, 1), np.float32), np.zeros(3), np.array("x")],
+)
+def test_arrays_that_are_no_depth_are_refused(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(PictureError, match=r"is an array of .*or an array \[H, W\]"):
+        read_depth(tmp_path / "a.npy", unit=0.001)
+
+
+@pytest.mark.parametrize("label", [256, 300, -1, 70000])
+def test_class_ids_that_eight_bits_cannot_hold_are_refused(tmp_path, seg, label):
+    with pytest.raises(InputError, match="8-bit PNG"):
+        seg.write(torch.tensor([[[0, label]]]), tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("metres", "suffix"),
+    [
+        ([0.1, 10.0], ".png"),
+        ([0.0005, 65.535], ".png"),
+        ([0.1, 65.54], ".npy"),
+        ([0.0001, 1.0], ".npy"),
+        ([0.0, 1.0], ".png"),
+        ([1.0, 2.0**100], ".npy"),
+    ],
+)
+def test_depth_takes_the_file_that_holds_it(tmp_path, metres, suffix):
+    task = depth(max_depth=80.0)
+    written = task.write(torch.tensor([[metres]]), tmp_path / "a.b.png")
+    assert written == tmp_path / f"a.b{suffix}"
+    assert list(tmp_path.iterdir()) == [written]
+    assert read_depth(written, unit=0.001)[0, 0].tolist() == pytest.approx(metres, abs=6e-4)
 
 
 def test_depth_decodes_every_finite_output_with_a_finite_derivative():

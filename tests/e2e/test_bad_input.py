@@ -171,3 +171,26 @@ def test_runs_that_do_not_fit(fails, root: Path, tmp_path: Path):
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("width: 32", "width: 64"))
     assert "another architecture" in fails("eval-3dgs", run)
+
+
+@pytest.mark.parametrize("where", ["LINK", "LINK/below", "LINK/a.mp4"])
+def test_a_link_that_leads_nowhere_is_no_place_to_write(tmp_path, capsys, where: str):
+    (tmp_path / "LINK").symlink_to(tmp_path / "LINK")
+    command = ["render", "run"] if where.endswith(".mp4") else ["predict", "run", "a.png"]
+    with pytest.raises(SystemExit):
+        main([*command, "--out", str(tmp_path / where)])
+    assert "LINK' is a link that leads nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fps", "3000000000"], "fps must be at most 1000"),
+        (["--fps", "0"], "fps must be at least 1"),
+        (["--frames", "-1"], "frames must be at least 1"),
+        (["--scale", "0"], "scale must be at least 1"),
+    ],
+)
+def test_numbers_that_no_video_has_are_refused_before_any_work(fails, tmp_path, flags, message):
+    assert message in fails("render", "run", "--out", tmp_path / "v.mp4", *flags)
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,8 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from tiny_dense import dense
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.video_reader import count_frames
 from mmdiff_video.dense import generate
-from mmdiff_video.dense.generate import SampleConfig, part_of, sample_for
+from mmdiff_video.dense.generate import SampleConfig, _names, part_of, sample_for
 from mmdiff_video.dense.pipeline import DenseModel
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
@@ -93,7 +95,7 @@ def test_what_cannot_be_predicted_is_skipped_whole(runs, tmp_path):
     reasons = {Path(s["key"]).name: s["reason"] for s in report["skipped"]}
     assert "3000 x 1" in reasons["line.png"]
     assert "cannot be decoded" in reasons["walk.mp4"]
-    left = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
+    left = sorted(p.name for p in (tmp_path / "out").rglob("[!.]*") if p.is_file())
     assert left == ["good.png", "good_overlay.png", "report.json"]
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_dir()) == ["mine"]
 
@@ -219,3 +221,22 @@ def test_clips_of_any_length_are_predicted_whole(runs, nano_wan):
         assert model.predict_video(torch.rand(count, 3, 32, 48)).shape == (count, 1, 32, 48)
     with pytest.raises(InputError, match=r"\[N, 3, H, W\]"):
         model.predict(torch.rand(3, 32, 48))
+
+
+def test_heads_of_any_names_never_share_a_place(tmp_path):
+    def named(*heads: str) -> list[str]:
+        task = SimpleNamespace(setup=SimpleNamespace(task=SimpleNamespace(name="depth")))
+        return _names(cast(list[DenseModel], [task] * len(heads)), heads)
+
+    assert named("runs/depth") == ["depth"]
+    assert named("runs/a", "me/b") == ["depth-a", "depth-b"]
+    for heads in (
+        ["p/a", "q/a", "r/a-1"],
+        ["p/a", "q/A"],
+        [".", "../x"],
+        ["x/..", "y/.."],
+        ["/", "/"],
+    ):
+        names = named(*heads)
+        assert len({name.casefold() for name in names}) == len(heads)
+        assert all("/" not in name and not name.endswith("..") for name in names)

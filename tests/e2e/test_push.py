@@ -72,3 +72,12 @@ def test_what_cannot_be_pushed_is_one_sentence(runs, stills, hub, capsys):
         assert main(["push", str(folder), repo]) == 2
         assert words in capsys.readouterr().err
     assert not hub.exists()
+
+
+def test_links_in_a_run_are_not_followed_to_what_they_name(runs, hub, tmp_path, capsys):
+    run = shutil.copytree(runs["depth"], tmp_path / "run")
+    secret = (run / "model.safetensors").rename(tmp_path / "secret")
+    (run / "model.safetensors").symlink_to(secret)
+    assert main(["push", str(run), "me/x"]) == 2
+    assert "is a link" in capsys.readouterr().err
+    assert not hub.exists()

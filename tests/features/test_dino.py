@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,75 @@ def test_what_is_no_dinov3_is_refused(folder: Path, tmp_path: Path) -> None:
     save_file(kept, incomplete / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match="lacks 8 weights"):
         load_dino(incomplete)
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def pickled(folder: Path) -> None:
+    torch.save({}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def quantised(folder: Path) -> None:
+    change_config(folder, quantization_config={"quant_method": "bitsandbytes"})
+
+
+def wider(folder: Path) -> None:
+    change_config(folder, hidden_size=10**9)
+
+
+def deeper(folder: Path) -> None:
+    change_config(folder, num_hidden_layers=10**9)
+
+
+def shallower(folder: Path) -> None:
+    change_config(folder, num_hidden_layers=2)
+
+
+def poisoned(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["norm.bias"][0] = torch.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def no_json(folder: Path) -> None:
+    (folder / "config.json").write_bytes(b"\xff{")
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (cut, "is cut short or no safetensors file"),
+        (pickled, "pytorch_model.bin, a pickle"),
+        (quantised, r"is quantised \(bitsandbytes\)"),
+        (wider, r"describes a model of [\d,]+ weights"),
+        (deeper, "num_hidden_layers is 1000000000"),
+        (shallower, "has no place for|describes no DINOv3ViTModel"),
+        (poisoned, "norm.bias holds NaN"),
+        (no_json, "not UTF-8"),
+    ],
+)
+def test_a_spoilt_folder_is_one_sentence(folder: Path, tmp_path: Path, spoil, said: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    spoil(copy)
+    with pytest.raises(InputError, match=said) as error:
+        load_dino(copy)
+    assert "\n" not in str(error.value)
+    assert str(copy) in str(error.value)
+
+
+def test_half_precision_alone_is_found(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "model.safetensors").rename(copy / "model.fp16.safetensors")
+    found, expected = load_dino(copy).model.state_dict(), load_dino(folder).model.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())

@@ -1,5 +1,8 @@
-import os
+import errno
+import logging
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -8,9 +11,10 @@ import numpy as np
 import pytest
 from disc_clips import Discs
 
-from mmdiff_video import rooms
+from mmdiff_video import files, rooms
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import write_aside
+from mmdiff_video.locks import sole_writer
+from mmdiff_video.pretraining import corpus
 from mmdiff_video.pretraining import rooms as rooms_source
 from mmdiff_video.pretraining.corpus import Corpus, CorpusConfig, make_corpus
 from mmdiff_video.pretraining.rooms import RoomSource
@@ -56,18 +60,115 @@ def test_drawing_goes_on_with_the_first_missing_shard(config: CorpusConfig):
     assert source.drawn == [f"train/{i}" for i in (2, 3, 4, 5)] + ["val/0", "val/1"]
 
 
-def test_what_another_run_is_writing_stays_and_what_a_dead_one_left_goes(config: CorpusConfig):
+def test_two_that_start_together_draw_once_and_what_a_dead_one_left_goes(
+    config: CorpusConfig, caplog: pytest.LogCaptureFixture
+):
     folder = Path(str(config.dir))
-    dead = folder / ".partial-train-00001-0000.npy"
-    with write_aside(folder / "train-00000.npy") as living:
-        for left in (living, dead):
-            left.write_bytes(b"half")
-        os.utime(dead, (time.time() - 7200,) * 2)
-        make_corpus(config, Discs())
-        assert living.exists()
-        assert not dead.exists()
-        living.write_bytes((folder / "train-00000.npy").read_bytes())
+    dead = folder / ".partial-0000-train-00001.npy"
+    first, second = Discs(), Discs()
+    folder.mkdir()
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor() as threads:
+        with sole_writer(folder, "drawing a corpus"):
+            dead.write_bytes(b"half")
+            both = [threads.submit(make_corpus, config, source) for source in (first, second)]
+            time.sleep(0.3)
+            assert not first.drawn + second.drawn
+        assert [future.result() for future in both] == [folder, folder]
+    assert "waiting for another process" in caplog.text
+    assert len(first.drawn + second.drawn) == 8
+    assert not dead.exists()
     assert len(Corpus(folder, "train", 5)) == 5
+
+
+def test_a_complete_corpus_may_lie_where_nothing_can_be_written(config: CorpusConfig, monkeypatch):
+    folder = make_corpus(config, Discs())
+    monkeypatch.setattr(corpus, "writer_in_turn", None)
+    assert make_corpus(config, Discs()) == folder
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _of_another_size(file: Path) -> None:
+    np.save(file, np.zeros((2, 2, 8, 11, 3), np.uint8))
+
+
+def _of_another_type(file: Path) -> None:
+    np.save(file, np.zeros((2, 2, 8, 12, 3), np.float32))
+
+
+def _pickled(file: Path) -> None:
+    np.save(file, np.array([{}]), allow_pickle=True)
+
+
+def _text(file: Path) -> None:
+    file.write_text("[1, 2]")
+
+
+def _too_short(file: Path) -> None:
+    file.write_text('["one caption"]')
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *(
+            ("train-00001.npy", damage)
+            for damage in (_cut, _empty, _of_another_size, _of_another_type, _pickled, _text)
+        ),
+        *(("train-00001.json", damage) for damage in (_cut, _empty, _text, _too_short)),
+    ],
+)
+def test_a_damaged_shard_is_named_and_drawn_anew_once_deleted(
+    config: CorpusConfig, name: str, damage: Callable[[Path], None]
+):
+    folder = make_corpus(config, Discs())
+    damage(folder / name)
+    with pytest.raises(InputError, match=rf"{name}' is damaged .*: delete it, and the same"):
+        Corpus(folder, "train", 5)
+    (folder / name).unlink()
+    with pytest.raises(InputError, match="1 of 3 shards of 'train' are missing"):
+        Corpus(folder, "train", 5)
+    source = Discs()
+    make_corpus(config, source)
+    assert source.drawn == ["train/2", "train/3"]
+    assert len(Corpus(folder, "train", 5)) == 5
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", '{"frames": "2"}'])
+def test_a_damaged_manifest_is_named(config: CorpusConfig, text: str):
+    folder = make_corpus(config, Discs())
+    (folder / "corpus.json").write_text(text)
+    with pytest.raises(InputError, match=r"corpus\.json"):
+        Corpus(folder, "train", 5)
+
+
+def test_a_full_disk_names_the_shard_and_drawing_goes_on_where_it_was(
+    config: CorpusConfig, monkeypatch
+):
+    save = np.save
+
+    def full(path: Path, pixels: np.ndarray) -> None:
+        if "train-00001" in str(path):
+            raise OSError("12345 requested and 0 written")  # as numpy does, without a number
+        save(path, pixels)
+
+    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(files, "_disk_refusal", lambda aside: (errno.ENOSPC, aside))
+    with pytest.raises(OSError, match="No space left") as caught:
+        make_corpus(config, Discs())
+    folder = Path(str(config.dir))
+    assert caught.value.filename == str(folder / "train-00001.npy")
+    assert not list(folder.glob(".partial-*"))
+    monkeypatch.setattr(np, "save", save)
+    source = Discs()
+    make_corpus(config, source)
+    assert source.drawn[0] == "train/2"
 
 
 def test_more_clips_add_shards_and_fewer_use_the_first(config: CorpusConfig):

@@ -10,6 +10,7 @@ from disc_clips import Discs, overrides
 from tiny_cards import tiny_card
 
 from mmdiff_video.cli import main
+from mmdiff_video.errors import InputError
 from mmdiff_video.pretraining.coders import ImageCoder, WanCoder, new_coder
 from mmdiff_video.pretraining.config import VAELossConfig
 from mmdiff_video.pretraining.latents import encoder_digest
@@ -17,6 +18,7 @@ from mmdiff_video.pretraining.vae import latent_statistics
 from mmdiff_video.pretraining.vae_loss import VAELoss, gradient_error, to_video
 from mmdiff_video.pretraining.wan_vae import decode_clip, encode_clip
 from mmdiff_video.training import checkpoints
+from recon.perceptual import WEIGHTS_VARIABLE
 
 PATCHED = {
     "dim_mult": [1, 2, 2],
@@ -116,6 +118,13 @@ def test_gradient_error_ignores_a_constant_offset_and_sees_blur():
     blurred = torch.nn.functional.avg_pool3d(video, (1, 3, 3), 1, (0, 1, 1))
     assert gradient_error(blurred, video).shape == (2,)
     assert gradient_error(blurred, video).min() > 0.1
+
+
+def test_a_wrong_file_of_lpips_is_one_sentence(monkeypatch, tmp_path):
+    (tmp_path / "vgg16.pth").write_bytes(b"hello")
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "vgg16.pth"))
+    with pytest.raises(InputError, match=r"vgg16.pth' cannot be used"):
+        VAELoss(VAELossConfig(perceptual=1), torch.device("cpu"))
 
 
 def test_the_logarithm_weighs_the_same_gain_in_decibel_alike():

@@ -209,6 +209,14 @@ def wrong_files(random_vgg16):
     return {
         "incomplete.pth": (incomplete, "features.28.weight .* is missing"),
         "reshaped.pth": (reshaped, r"features.0.weight .* is \(64, 1, 3, 3\)"),
+        "poisoned.pth": (
+            random_vgg16 | {"features.0.bias": torch.full([64], torch.nan)},
+            r"features.0.bias holds codes, NaN",
+        ),
+        "quantised.pth": (
+            random_vgg16 | {"features.28.weight": torch.ones(512, 512, 3, 3, dtype=torch.int8)},
+            r"features.28.weight holds codes",
+        ),
         "list.pth": ([1, 2], "it holds a list, not a state dict"),
         "untrusted.pth": (Untrusted(), "not a file of plain weights"),
         "text.pth": (b"hello", "not a file of plain weights"),

@@ -1,3 +1,4 @@
+import errno
 import math
 from pathlib import Path
 
@@ -196,6 +197,21 @@ def test_what_cannot_be_written_is_refused_and_leaves_the_old_file(tmp_path: Pat
         save_ply(path, random_gaussians(4)[None])
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["scene.ply"]
+
+
+@pytest.mark.parametrize("count", [200, 5000, 100_000])
+def test_a_full_disk_is_told_of_by_the_file_that_it_kept(tmp_path: Path, tight_disk, count: int):
+    path = tmp_path / "scene.ply"
+    path.write_text("old")
+    with pytest.raises(OSError, match=r"scene\.ply'$") as caught:
+        write_vertices(path, {"x": np.zeros(count, np.float32), "y": np.zeros(count, np.float64)})
+    assert caught.value.errno == errno.EFBIG
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path):
+    write_vertices(tmp_path / f"{'n' * 251}.ply", {"x": np.zeros(1, np.float32)})
 
 
 def test_the_folder_is_made_and_the_file_is_for_everybody(tmp_path: Path):

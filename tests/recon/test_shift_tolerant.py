@@ -73,3 +73,17 @@ def test_without_the_package_the_reason_says_what_to_do(monkeypatch):
     loaded = load_st_lpips()
     assert isinstance(loaded, LpipsUnavailable)
     assert "pip install stlpips_pytorch" in loaded.reason
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", {}, [1]], ids=str)
+def test_weights_that_are_none_are_a_reason(monkeypatch, tmp_path, content):
+    path = tmp_path / "alex.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    monkeypatch.setattr("recon.shift_tolerant._weights_file", lambda: path)
+    loaded = load_st_lpips()
+    assert isinstance(loaded, LpipsUnavailable)
+    assert str(path) in loaded.reason
+    assert "\n" not in loaded.reason

@@ -30,7 +30,7 @@ def metrics() -> Callable[[Path], list[dict]]:
     def read(run: Path) -> list[dict]:
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         for line in lines:
-            del line["samples_per_second"]
+            line.pop("samples_per_second", None)
         return lines
 
     return read

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmdiff_video.locks import sole_writer
 from mmdiff_video.training import checkpoints
 
 _ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -83,6 +84,25 @@ def test_processes_wait_for_hours_while_the_first_prepares_data(tmp_path: Path):
         del backend
     """
     _in_two_processes(body, tmp_path)
+
+
+def test_all_processes_are_refused_a_folder_that_is_held(tmp_path: Path):
+    body = f"""
+        from pathlib import Path
+        from mmdiff_video.errors import InputError
+        from mmdiff_video.process import writing_together
+        run = Path({str(tmp_path / "run")!r})
+        try:
+            with writing_together(run, "training"):
+                raise AssertionError("it was granted")
+        except InputError as error:
+            assert "in use by another process" in str(error)
+        with writing_together(run.with_name("free"), "training"):
+            processes().wait_for_everyone()
+    """
+    (tmp_path / "run").mkdir()
+    with sole_writer(tmp_path / "run", "holding"):
+        _in_two_processes(body, tmp_path)
 
 
 @pytest.mark.parametrize(("gains", "taken"), [((1.3, 1.1), True), ((1.1, 1.3), False)])

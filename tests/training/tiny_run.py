@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmdiff_video.process import processes
 from mmdiff_video.skipped import Skipped
+from mmdiff_video.tensors import save_tensors
 from mmdiff_video.training import TrainConfig, Trainer
 
 
@@ -102,14 +103,12 @@ def die_while_writing(step: int) -> None:
     """Arrange for SIGKILL when half of the checkpoint of a step is on disk."""
     from mmdiff_video.training import checkpoint
 
-    save_file = checkpoint.save_file
-
-    def save_and_die(tensors: dict[str, Tensor], path: Path) -> None:
-        save_file(tensors, path)
+    def save_and_die(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        save_tensors(path, tensors, metadata)
         if f"step-{step:06d}" in str(path) and path.name == "ema.safetensors":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint.save_file = save_and_die
+    checkpoint.save_tensors = save_and_die
 
 
 def thread_names() -> list[str]:

@@ -26,6 +26,7 @@ from mmdiff_video.backbones.family import (
     Text,
     TextPart,
     TransformerCall,
+    halvings,
 )
 from mmdiff_video.backbones.latents import CELLS, PICTURES, SHIFT_AND_FACTOR, Latents
 from mmdiff_video.backbones.types import LatentGeometry, TextEmbedding, first_words
@@ -37,7 +38,7 @@ def _geometry(transformer: Config, vae: Config) -> LatentGeometry:
         # the transformer sees 2x2 latent cells packed into one token
         channels=transformer["in_channels"] // 4,
         time_stride=1,
-        space_stride=2 ** (len(vae["block_out_channels"]) - 1),
+        space_stride=halvings(vae),
         patch=2,
         is_video=False,
     )

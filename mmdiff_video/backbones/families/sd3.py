@@ -26,6 +26,7 @@ from mmdiff_video.backbones.family import (
     Stream,
     Text,
     TextPart,
+    halvings,
     thousandths,
 )
 from mmdiff_video.backbones.latents import FLAT, PICTURES, SHIFT_AND_FACTOR, Latents
@@ -37,7 +38,7 @@ def _geometry(transformer: Config, vae: Config) -> LatentGeometry:
     return LatentGeometry(
         channels=transformer["in_channels"],
         time_stride=1,
-        space_stride=2 ** (len(vae["block_out_channels"]) - 1),
+        space_stride=halvings(vae),
         patch=transformer["patch_size"],
         is_video=False,
         longest=transformer.get("pos_embed_max_size"),  # of its table of positions

@@ -27,7 +27,7 @@ from mmdiff_video.backbones.nano.parts import (
     new_vae,
 )
 from mmdiff_video.backbones.noise import keyed_noise
-from mmdiff_video.files import write_folder_aside
+from mmdiff_video.files import remove_stale_partials, write_folder_aside
 from mmdiff_video.resources import cache_dir
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def build_cached(name: str) -> Path:
     key = hashlib.blake2b(recipe.encode(), digest_size=6).hexdigest()
     folder = cache_dir() / "backbones" / f"{name.removesuffix(RANDOM)}-{key}"
     if not folder.is_dir():
+        remove_stale_partials(folder.parent)
         try:
             with write_folder_aside(folder) as aside:
                 parameters = build(card, aside)

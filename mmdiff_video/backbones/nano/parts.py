@@ -15,6 +15,7 @@ import torch
 from mmdiff_video.backbones.cards import BackboneCard
 from mmdiff_video.backbones.families import family_of
 from mmdiff_video.backbones.family import Components
+from mmdiff_video.backbones.models import load_model
 from mmdiff_video.backbones.nano.text import clip_tokenizer, unigram_tokenizer
 
 
@@ -24,9 +25,12 @@ def new_vae(card: BackboneCard) -> Any:
 
 
 def load_vae(folder: Path, pipeline: str) -> Any:
-    """Open the folder of an autoencoder of a pipeline class, in float32."""
-    vae = _diffusers(_components(pipeline).vae)
-    return vae.from_pretrained(folder, torch_dtype=torch.float32)
+    """Open the folder of an autoencoder of a pipeline class, in float32.
+
+    Raises:
+        InputError: as :func:`mmdiff_video.backbones.models.load_model`.
+    """
+    return load_model(_diffusers(_components(pipeline).vae), folder, torch.float32)
 
 
 def new_transformer(card: BackboneCard) -> Any:
@@ -41,19 +45,22 @@ def new_scheduler(card: BackboneCard) -> Any:
 
 def new_tokenizers(card: BackboneCard) -> dict[str, Any]:
     """Build the tokenizers, under their names in the pipeline."""
+    components = _components(card.pipeline)
     return {
-        _tokenizer_of(name): _KINDS[part.kind].tokenizer()
-        for name, part in _components(card.pipeline).text_encoders.items()
+        name: _KINDS[components.text_encoders[encoder].kind].tokenizer()
+        for name, encoder in components.tokenizers.items()
     }
 
 
 def new_text_encoders(card: BackboneCard, tokenizers: dict[str, Any]) -> dict[str, Any]:
     """Build the text encoders for these tokenizers, under their names in the pipeline."""
+    components = _components(card.pipeline)
     return {
-        name: _KINDS[part.kind].encoder(
-            tokenizers[_tokenizer_of(name)], part.width(card), card.build["text_layers"]
+        encoder: _KINDS[part.kind].encoder(
+            tokenizers[name], part.width(card), card.build["text_layers"]
         )
-        for name, part in _components(card.pipeline).text_encoders.items()
+        for name, encoder in components.tokenizers.items()
+        for part in [components.text_encoders[encoder]]
     }
 
 
@@ -70,10 +77,6 @@ def _diffusers(name: str) -> Any:
     import diffusers
 
     return getattr(diffusers, name)
-
-
-def _tokenizer_of(encoder: str) -> str:
-    return encoder.replace("text_encoder", "tokenizer")
 
 
 @dataclass(frozen=True)

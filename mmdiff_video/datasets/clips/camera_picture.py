@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmdiff_video.datasets.clips.clip import PosedClip
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.files import write_aside
 from recon.cameras import invert_rigid, relative_to_first
 
@@ -54,7 +55,8 @@ def draw_cameras(clips: Sequence[PosedClip], file: Path) -> None:
         for column, (frame, name) in enumerate(((0, "first"), (clip.num_frames - 1, "last"))):
             axes = figure.add_subplot(grid[row, column])
             axes.imshow(clip.read([frame])[0])
-            axes.set_title(f"{clip.key}\n{name} frame ({frame})", fontsize=10)
+            title = f"{shown(clip.key)}\n{name} frame ({frame})"
+            axes.set_title(title, fontsize=10, parse_math=False)  # keys may hold dollar signs
             axes.set_axis_off()
         _draw_top(figure.add_subplot(grid[row, 2]), path, inverted, wires)
         _draw_space(figure.add_subplot(grid[row, 3], projection="3d"), path, wires)

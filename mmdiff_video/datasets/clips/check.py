@@ -1,4 +1,8 @@
-"""Look at a whole data set before training on it: every camera, every frame, and a picture."""
+"""Look at a whole data set before training on it: every camera, every frame, and a picture.
+
+A clip counts as usable when all its frames decode and some span of the card's lengths gives a
+sample; so what training or evaluation would leave out is listed here with the same reason.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,15 +13,18 @@ from statistics import median_high
 import torch
 from tqdm import tqdm
 
+from mmdiff_video.datasets.captions import read_captions
 from mmdiff_video.datasets.clips.camera_picture import draw_cameras
 from mmdiff_video.datasets.clips.card import DatasetCard
 from mmdiff_video.datasets.clips.clip import ClipError, LoadedClips, PosedClip
+from mmdiff_video.datasets.clips.world import fit_spans
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
 from mmdiff_video.skipped import Skipped, listed
 
 _DECODE_BYTES = 256 * 2**20  # pictures held at a time
-_SHARED_SHOWN = 20  # the JSON has all of them
+_SHOWN = 20  # the JSON has all of them
 _DRAWN_CLIPS = 4
 
 
@@ -33,6 +40,8 @@ class ClipSummary:
         path: length of the camera's path.
         baseline: distance between its ends.
         turn: angle between the first and the last camera.
+        fit_spans: share of the spans of the card's lengths, from 0 (excluded) to 1, whose cameras
+            give a sample. Training tries 20 spans an epoch, and skips the clip where none does.
     """
 
     key: str
@@ -43,6 +52,7 @@ class ClipSummary:
     path: float
     baseline: float
     turn: float
+    fit_spans: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +75,7 @@ class DatasetReport:
         splits: in the card's order.
         shared: keys of clips that lie in more than one split; scores on them would mean nothing.
         picture: the drawn camera paths; None when no clip is usable.
+        captions: what is wrong with the root's captions, which ends every training; None: nothing.
     """
 
     name: str
@@ -72,6 +83,7 @@ class DatasetReport:
     splits: list[SplitReport]
     shared: list[str]
     picture: str | None
+    captions: str | None
 
     @property
     def usable(self) -> int:
@@ -93,7 +105,8 @@ class DatasetReport:
                 lines.append(f"  {split.problem}")
             lines += listed(split.skipped)
         if self.shared:
-            lines.append(f"in more than one split: {', '.join(self.shared[:_SHARED_SHOWN])}")
+            lines.append(f"in more than one split: {', '.join(self.shared[:_SHOWN])}")
+        lines += _partly_fit([clip for split in self.splits for clip in split.clips])
         lines.append("focal in image widths, baseline and path in file units, turn in degrees")
         return "\n".join(lines)
 
@@ -110,7 +123,8 @@ def check_dataset(
         read: the card's reader: (root, split) -> clips.
 
     Raises:
-        InputError: a root in which no split can be looked into.
+        InputError: a root in which no split can be looked into; or, when all is written and
+            printed, captions that cannot be used.
     """
     reports: list[SplitReport] = []
     drawn: list[PosedClip] = []
@@ -120,15 +134,10 @@ def check_dataset(
         except InputError as error:
             reports.append(SplitReport(split=split, clips=[], skipped=[], problem=str(error)))
             continue
-        usable, broken = _decode_all(loaded.clips, f"decoding {split}")
+        usable, summaries, broken = _check_all(loaded.clips, card, f"decoding {split}")
         drawn += usable
-        reports.append(
-            SplitReport(
-                split=split,
-                clips=[_summary(clip) for clip in usable],
-                skipped=sorted([*loaded.skipped, *broken]),
-            )
-        )
+        skipped = sorted([*loaded.skipped, *broken])
+        reports.append(SplitReport(split=split, clips=summaries, skipped=skipped))
     if all(report.problem for report in reports):
         raise InputError(str(reports[0].problem))
     picture = None
@@ -136,35 +145,53 @@ def check_dataset(
     if drawn:
         picture = out / "cameras.png"
         draw_cameras(_spread_out(drawn), picture)
+    captions = _captions_problem(root)
     found = Counter(clip.key for report in reports for clip in report.clips)
     report = DatasetReport(
         name=card.name,
-        root=str(root),
+        root=shown(str(root)),
         splits=reports,
         shared=sorted(key for key, times in found.items() if times > 1),
-        picture=str(picture) if picture else None,
+        picture=shown(str(picture)) if picture else None,
+        captions=captions,
     )
     write_json(out / "report.json", {"usable": report.usable, **_plain(report)})
     print(report.table())
-    print(f"report: {out / 'report.json'}" + (f"\ncamera paths: {picture}" if picture else ""))
+    print(f"report: {shown(str(out / 'report.json'))}")
+    if report.picture:
+        print(f"camera paths: {report.picture}")
+    if captions:
+        raise InputError(captions)
     return report
 
 
-def _decode_all(clips: list[PosedClip], title: str) -> tuple[list[PosedClip], list[Skipped]]:
+def _captions_problem(root: Path) -> str | None:
+    try:
+        read_captions(root)
+    except InputError as error:
+        return shown(str(error))
+    return None
+
+
+def _check_all(
+    clips: list[PosedClip], card: DatasetCard, title: str
+) -> tuple[list[PosedClip], list[ClipSummary], list[Skipped]]:
     usable: list[PosedClip] = []
+    summaries: list[ClipSummary] = []
     broken: list[Skipped] = []
     for clip in tqdm(clips, desc=title, unit="clip", disable=None, leave=False):
         block = max(_DECODE_BYTES // (clip.height * clip.width * 3), 1)
         try:
             for start in range(0, clip.num_frames, block):
                 clip.read(range(start, min(start + block, clip.num_frames)))
+            summaries.append(_summary(clip, fit_spans(clip, card)))
             usable.append(clip)
         except ClipError as error:
             broken.append(Skipped(clip.key, str(error)))
-    return usable, broken
+    return usable, summaries, broken
 
 
-def _summary(clip: PosedClip) -> ClipSummary:
+def _summary(clip: PosedClip, fit: float) -> ClipSummary:
     centres = clip.centres()
     relative = clip.viewmats[-1, :3, :3] @ clip.viewmats[0, :3, :3].T
     cosine = ((relative.trace() - 1) / 2).clamp(-1, 1)
@@ -177,6 +204,7 @@ def _summary(clip: PosedClip) -> ClipSummary:
         path=float((centres[1:] - centres[:-1]).norm(dim=1).sum()),
         baseline=float((centres[-1] - centres[0]).norm()),
         turn=float(torch.rad2deg(torch.acos(cosine))),
+        fit_spans=fit,
     )
 
 
@@ -191,6 +219,16 @@ def _columns(clips: list[ClipSummary]) -> str:
         f"{median_high([clip.path for clip in clips]):>8.3g}"
         f"{median_high([clip.turn for clip in clips]):>7.1f}"
     )
+
+
+def _partly_fit(clips: list[ClipSummary]) -> list[str]:
+    """Lines on the clips that training or evaluation may leave out; worst first."""
+    partly = sorted((clip for clip in clips if clip.fit_spans < 1), key=lambda c: c.fit_spans)
+    lines = [
+        f"  {clip.key}: only {clip.fit_spans:.1%} of its spans give a sample"
+        for clip in partly[:_SHOWN]
+    ]
+    return [*lines, *([f"  ... and {len(partly) - _SHOWN} more"] if len(partly) > _SHOWN else [])]
 
 
 def _spread_out(clips: list[PosedClip]) -> list[PosedClip]:

@@ -6,7 +6,6 @@ needs F frames, so F - 2 more are shown to it, none of them a target: an easier 
 table made this way must carry the note.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
 from mmdiff_video.datasets.clips.sampling import FrameChoice, FrameChoices, spread
 from mmdiff_video.errors import InputError
+from mmdiff_video.files import read_json
 from mmdiff_video.skipped import Skipped, reasons
 
 
@@ -31,8 +31,8 @@ def load_eval_index(path: Path) -> dict[str, SceneViews | None]:
         InputError: unreadable, or not of the form above.
     """
     try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+        content = read_json(Path(path))
+    except (OSError, InputError) as error:
         raise InputError(f"evaluation index '{path}' cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
         raise InputError(f"evaluation index '{path}' must be a JSON object from scene to views")

@@ -19,6 +19,7 @@ from torch import Tensor
 from mmdiff_video.datasets.clips.card import DatasetCard
 from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
 from mmdiff_video.datasets.clips.sampling import FrameChoice, FrameChoices, sample_frames
+from mmdiff_video.datasets.clips.world import check_cameras, check_distances, world_scale
 from mmdiff_video.errors import InputError
 from mmdiff_video.skipped import Skipped, reasons
 from recon.cameras import (
@@ -28,7 +29,7 @@ from recon.cameras import (
     resize_crop_intrinsics,
 )
 
-# Spans that are tried before a clip counts as one whose cameras hardly move.
+# Spans that are tried before a clip counts as one that allows none.
 _ATTEMPTS = 20
 
 
@@ -122,7 +123,8 @@ class PosedVideoDataset:
 
     Attributes:
         clips: the clips in use.
-        skipped: clips that allow no sampling (too short, cameras that hardly move), with reasons.
+        skipped: clips that allow no sampling (too short, cameras that hardly move or jump far
+            away), with reasons.
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class PosedVideoDataset:
 
     def _choose(self, clip: PosedClip, sampling: int) -> FrameChoice:
         rng = random.Random(f"{self.seed}/{clip.key}/{sampling}")
+        reason = None
         for _ in range(_ATTEMPTS):
             choice = sample_frames(
                 clip.num_frames,
@@ -191,9 +194,13 @@ class PosedVideoDataset:
                 max_span=self.card.max_span,
                 rng=rng,
             )
-            if baseline(clip, choice) >= self.card.min_baseline:
+            try:
+                check_cameras(clip, choice, self.card)
+            except ClipError as error:
+                reason = error
+            else:
                 return choice
-        raise _too_still(self.card)
+        raise ClipError(str(reason))
 
 
 class EvaluationDataset:
@@ -201,7 +208,7 @@ class EvaluationDataset:
 
     Attributes:
         clips: the clips in use.
-        skipped: those of the choices, and clips whose cameras hardly move.
+        skipped: those of the choices, and clips whose cameras hardly move or jump far away.
     """
 
     def __init__(
@@ -226,10 +233,11 @@ class EvaluationDataset:
         for clip in clips:
             if clip.key not in self.choices:
                 continue  # among the skipped already
-            if baseline(clip, self.choices[clip.key]) < card.min_baseline:
-                self.skipped.append(Skipped(clip.key, str(_too_still(card))))
-            else:
+            try:
+                check_cameras(clip, self.choices[clip.key], card)
                 self.clips.append(clip)
+            except ClipError as error:
+                self.skipped.append(Skipped(clip.key, str(error)))
         _require_clips(self.clips, self.skipped)
 
     def __len__(self) -> int:
@@ -252,7 +260,7 @@ def make_sample(
     """Read, resize and crop the chosen frames and put their cameras into the sample's world.
 
     Raises:
-        ClipError: the frames cannot be read.
+        ClipError: the frames cannot be read, or their cameras have no scale or lie too far away.
     """
     indices = [*choice.inputs, *choice.targets]
     count = len(choice.inputs)
@@ -264,9 +272,10 @@ def make_sample(
         width,
         height,
     ).float()
-    scale = 1.0 / baseline(clip, choice) if card.world_scale == "unit_baseline" else 1.0
+    scale = world_scale(clip, choice, card)
     viewmats = relative_to_first(clip.viewmats[indices])
     viewmats[:, :3, 3] *= scale
+    check_distances(viewmats[:, :3, 3])
     viewmats = viewmats.float()
     return NVSSample(
         key=_sample_key(clip.key, choice),
@@ -305,22 +314,9 @@ def resize_crop(pictures: np.ndarray, height: int, width: int) -> Tensor:
     return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 255
 
 
-def baseline(clip: PosedClip, choice: FrameChoice) -> float:
-    """Distance between the first and the last input camera, in file units."""
-    centres = clip.centres()
-    return float((centres[choice.inputs[-1]] - centres[choice.inputs[0]]).norm())
-
-
 def _sample_key(clip_key: str, choice: FrameChoice) -> str:
     digest = hashlib.blake2b(repr(tuple(choice.inputs)).encode(), digest_size=6).hexdigest()
     return f"{clip_key}.{choice.inputs[0]}-{choice.inputs[-1]}.{digest}"
-
-
-def _too_still(card: DatasetCard) -> ClipError:
-    return ClipError(
-        "the cameras hardly move: first and last input camera are closer than "
-        f"{card.min_baseline:g} file units"
-    )
 
 
 def _require_clips(clips: Sequence[PosedClip], skipped: Sequence[Skipped]) -> None:

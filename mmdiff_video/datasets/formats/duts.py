@@ -19,7 +19,7 @@ def load_duts(card: ImageCard, root: Path, split: str, labels: Labels) -> Loaded
         InputError: a folder is missing or empty.
     """
     images, masks = _folders(root, split)
-    return match_folders(card, images, masks, labels.suffixes, labels.decoder(card, None))
+    return match_folders(card, images, masks, labels, None)
 
 
 @dataclass(frozen=True)

@@ -4,43 +4,34 @@ Original: ``ROOT/<split>/<key>.txt`` beside ``ROOT/videos/<key>.mp4`` whose fram
 i-th camera line. The video may also lie at ``videos/<split>/<key>.mp4`` or ``<split>/<key>.mp4``,
 or be a folder ``<split>/<key>/`` of pictures named by their timestamps.
 
-Chunks: ``ROOT/<split>/*.torch``, each a list of dicts (key, url, timestamps [N], cameras [N, 18],
-images: N tensors of encoded bytes), and ``ROOT/<split>/index.json`` from key to chunk.
+Chunks: ``ROOT/<split>/*.torch`` and ``ROOT/<split>/index.json``, read by
+:mod:`~mmdiff_video.datasets.formats.pixelsplat`.
+
+Hidden files are no clips. A clip that cannot be used is left out with its reason.
 """
 
-import functools
-import json
+import os
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from fractions import Fraction
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mmdiff_video.datasets.clips.clip import (
-    ClipError,
-    FrameSource,
-    LoadedClips,
-    PosedClip,
-)
-from mmdiff_video.datasets.formats.camera_track import (
-    ROW_NUMBERS,
-    CameraTrack,
-    read_camera_file,
-    track_from_rows,
-)
-from mmdiff_video.datasets.picture_files import PictureError, read_rgb
-from mmdiff_video.datasets.video_reader import count_frames, read_frames
+from mmdiff_video.datasets.clips.clip import ClipError, LoadedClips, PosedClip
+from mmdiff_video.datasets.formats.camera_track import CameraTrack, read_camera_file
+from mmdiff_video.datasets.formats.frame_sources import PictureFiles, VideoFile, posed_clip
+from mmdiff_video.datasets.formats.pixelsplat import Chunks
+from mmdiff_video.datasets.names import is_hidden, key_problem, shown, spelling
+from mmdiff_video.datasets.video_reader import count_frames
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_aside, write_text
 from mmdiff_video.skipped import Skipped
 
+_CAMERAS, _CHUNK, _VIDEO = ".txt", ".torch", ".mp4"
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -80,10 +71,15 @@ def load_re10k(
             f"pixelSplat chunks {split}/*.torch with {split}/index.json"
         )
     folder = root / split
-    if not folder.is_dir():
-        found = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir()))
-        raise InputError(f"data root '{root}' has no folder '{split}' (found: {found or 'none'})")
-    layout: _Layout = _Chunks(folder) if any(folder.glob("*.torch")) else _CameraFiles(root, split)
+    try:
+        if not folder.is_dir():
+            found = ", ".join(sorted(e.name for e in os.scandir(root) if e.is_dir()))
+            raise InputError(
+                f"data root '{root}' has no folder '{split}' (found: {found or 'none'})"
+            )
+        layout: _Layout = Chunks(folder) if _files(folder, _CHUNK) else _CameraFiles(root, split)
+    except OSError as error:
+        raise InputError(f"'{error.filename}' cannot be read: {error.strerror}") from None
     keys = layout.keys()
     if not keys:
         raise InputError(f"'{folder}' holds neither camera files (<key>.txt) nor chunks (*.torch)")
@@ -104,59 +100,75 @@ def _choose(layout: _Layout, keys: list[str], max_clips: int | None, seed: str) 
             batch, order = order[:missing], order[missing:]
             for key in sorted(batch, key=place.__getitem__):
                 try:
+                    if problem := key_problem(key):
+                        raise ClipError(problem)
                     clips.append(layout.open(key))
                     bar.update()
                 except ClipError as error:
-                    skipped.append(Skipped(key, str(error)))
+                    skipped.append(Skipped(shown(key), shown(str(error))))
+                except OSError as error:  # links that lead to themselves, missing permissions
+                    reason = f"'{error.filename}' cannot be read: {error.strerror}"
+                    skipped.append(Skipped(shown(key), shown(reason)))
     return LoadedClips(sorted(clips, key=lambda clip: clip.key), sorted(skipped))
 
 
 # --- original layout ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class _CameraFiles:
-    root: Path
-    split: str
+    """Camera files of one split, with the videos or pictures that belong to them."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        self._folder = root / split
+        self._videos = (root / "videos", root / "videos" / split, self._folder)
+        self._cameras = _files(self._folder, _CAMERAS)
+        self._listed: dict[Path, dict[str, Path]] = {}
 
     def keys(self) -> list[str]:
-        return sorted(path.stem for path in (self.root / self.split).glob("*.txt"))
+        return sorted(self._cameras)
 
     def open(self, key: str) -> PosedClip:
-        folder = self.root / self.split
-        track = read_camera_file(folder / f"{key}.txt")
-        places = (self.root / "videos", self.root / "videos" / self.split, folder)
-        for place in places:
-            video = place / f"{key}.mp4"
-            if video.is_file():
-                return _posed_clip(key, track, VideoFile(video), count_frames(video))
-        if (folder / key).is_dir():
-            return _posed_clip(key, track, _pictures(folder / key, track), len(track.timestamps))
-        raise ClipError(f"no video: neither {places[0] / key}.mp4 nor in {places[1]} nor {folder}")
+        track = read_camera_file(self._cameras[key])
+        for place in self._videos:
+            if video := self._video(place, key):
+                return posed_clip(key, track, VideoFile(video), count_frames(video))
+        if (self._folder / key).is_dir():
+            frames = _pictures(self._folder / key, track)
+            return posed_clip(key, track, frames, len(track.timestamps))
+        first, second, _ = self._videos
+        raise ClipError(
+            f"no video: neither {first / key}{_VIDEO} nor in {second} nor {self._folder}"
+        )
+
+    def _video(self, folder: Path, key: str) -> Path | None:
+        """The video of a key, by its exact name or else by one that a person would take for it."""
+        exact = folder / f"{key}{_VIDEO}"
+        if exact.is_file():
+            return exact
+        if folder not in self._listed:
+            videos = _files(folder, _VIDEO) if folder.is_dir() else {}
+            self._listed[folder] = {spelling(stem): path for stem, path in videos.items()}
+        found = self._listed[folder].get(spelling(key))
+        return found if found and found.is_file() else None
 
 
-@dataclass(frozen=True)
-class VideoFile:
-    """Frames of a video file."""
+def _files(folder: Path, suffix: str) -> dict[str, Path]:
+    """What a folder holds under names of a suffix, in capitals too, by the names without it.
 
-    path: Path
-
-    def read(self, indices: Sequence[int]) -> np.ndarray:
-        return read_frames(self.path, indices)
-
-
-@dataclass(frozen=True)
-class PictureFiles:
-    """Frames that lie as single pictures, in order."""
-
-    paths: tuple[Path, ...]
-
-    def read(self, indices: Sequence[int]) -> np.ndarray:
-        return _decode_pictures([(self.paths[i].name, self.paths[i]) for i in indices])
+    Where two differ by their capitals only, the plain one is taken.
+    """
+    found: dict[str, Path] = {}
+    for name in sorted(os.listdir(folder), key=lambda name: (name.endswith(suffix), name)):
+        stem, end = os.path.splitext(name)
+        if end.lower() == suffix and not is_hidden(name):
+            found[stem] = folder / name
+    return found
 
 
 def _pictures(folder: Path, track: CameraTrack) -> PictureFiles:
-    by_time = {p.stem: p for p in folder.iterdir() if p.suffix.lower() in _PICTURE_SUFFIXES}
+    with os.scandir(folder) as entries:
+        paths = sorted(Path(e.path) for e in entries if e.is_file() and not is_hidden(e.name))
+    by_time = {path.stem: path for path in paths if path.suffix.lower() in _PICTURE_SUFFIXES}
     names = [str(int(t)) for t in track.timestamps]
     missing = [name for name in names if name not in by_time]
     if missing:
@@ -164,110 +176,6 @@ def _pictures(folder: Path, track: CameraTrack) -> PictureFiles:
             f"{len(missing)} of {len(names)} pictures are missing, first {folder / missing[0]}.png"
         )
     return PictureFiles(tuple(by_time[name] for name in names))
-
-
-# --- pixelSplat chunks -------------------------------------------------------------------------
-
-
-class _Chunks:
-    def __init__(self, folder: Path) -> None:
-        index = folder / "index.json"
-        if not index.is_file():
-            raise InputError(f"'{folder}' holds chunks but no index.json (clip key -> chunk)")
-        try:
-            content = json.loads(index.read_text())
-            self._chunk = {str(key): folder / str(name) for key, name in content.items()}
-        except (OSError, ValueError, AttributeError) as error:
-            raise InputError(
-                f"{index} is no JSON object from clip key to chunk file: {error}"
-            ) from None
-
-    def keys(self) -> list[str]:
-        return sorted(self._chunk, key=lambda key: (self._chunk[key], key))
-
-    def open(self, key: str) -> PosedClip:
-        chunk = self._chunk[key]
-        item = _chunk_item(chunk, key)
-        missing = [f for f in ("timestamps", "cameras", "images") if f not in item]
-        if missing:
-            raise ClipError(f"chunk {chunk.name}: the clip has no '{missing[0]}'")
-        # Copies: what stays with the clip must not keep the mapped chunk open.
-        timestamps, rows = item["timestamps"].clone(), item["cameras"].clone()
-        if rows.ndim != 2 or rows.shape[1] != ROW_NUMBERS or len(rows) != len(timestamps):
-            raise ClipError(
-                f"chunk {chunk.name}: cameras are {tuple(rows.shape)} and timestamps "
-                f"{tuple(timestamps.shape)}, expected [N, {ROW_NUMBERS}] and [N]"
-            )
-        track = track_from_rows(timestamps, rows, lambda i: f"chunk {chunk.name}, camera {i}")
-        return _posed_clip(key, track, ChunkImages(chunk, key), len(item["images"]))
-
-
-@dataclass(frozen=True)
-class ChunkImages:
-    """Encoded pictures of one clip inside a chunk."""
-
-    chunk: Path
-    key: str
-
-    def read(self, indices: Sequence[int]) -> np.ndarray:
-        images = _chunk_item(self.chunk, self.key)["images"]
-        return _decode_pictures(
-            [(f"image {i} of {self.chunk.name}", BytesIO(images[i].numpy())) for i in indices]
-        )
-
-
-# A mapped chunk costs address space and its index, not memory for its pictures. Every loader
-# process keeps a few open, because one costs tens of milliseconds to open.
-@functools.lru_cache(maxsize=4)
-def _open_chunk(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        items = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return {item["key"]: item for item in items}
-    except FileNotFoundError:
-        raise ClipError(f"no chunk '{path}'") from None
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise ClipError(
-            f"chunk {path.name} cannot be read ({type(error).__name__}): cut short, damaged or not "
-            "a pixelSplat chunk"
-        ) from None
-
-
-def _chunk_item(chunk: Path, key: str) -> dict[str, Any]:
-    items = _open_chunk(chunk)
-    if key not in items:
-        raise ClipError(f"chunk {chunk.name} does not hold it, though index.json says so")
-    return items[key]
-
-
-# --- both --------------------------------------------------------------------------------------
-
-
-def _posed_clip(key: str, track: CameraTrack, frames: FrameSource, count: int) -> PosedClip:
-    """Join cameras and pictures; decodes the first frame to learn its size and that it works."""
-    if count != len(track.viewmats):
-        raise ClipError(f"{count} frames in the video but {len(track.viewmats)} cameras")
-    height, width = frames.read([0]).shape[1:3]
-    return PosedClip(
-        key=key,
-        intrinsics=track.intrinsics,
-        viewmats=track.viewmats,
-        height=height,
-        width=width,
-        frames=frames,
-    )
-
-
-def _decode_pictures(files: Sequence[tuple[str, Path | BytesIO]]) -> np.ndarray:
-    """Decode (name for messages, file) pairs to uint8 [n, H, W, 3]."""
-    pictures = []
-    for name, file in files:
-        try:
-            pictures.append(read_rgb(file, name=name))
-        except PictureError as error:
-            raise ClipError(str(error)) from None
-    if len({picture.shape for picture in pictures}) != 1:
-        raise ClipError("its pictures differ in size")
-    return np.stack(pictures)
 
 
 # --- writing -----------------------------------------------------------------------------------
@@ -315,7 +223,8 @@ def write_video(file: Path, pictures: Iterable[NDArray[np.uint8]], width: int, h
     """Encode uint8 [H, W, 3] pictures as H.264, one video frame each, nearly lossless."""
     import av
 
-    with av.open(str(file), "w") as container:
+    # "file:" lets names hold colons, which else stand for protocols
+    with av.open(f"file:{file}", "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(_FPS))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         # One thread makes the same bytes everywhere; a key frame every 10 makes seeking cheap.

@@ -5,16 +5,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmdiff_video.datasets.formats.writing import write_list
+from mmdiff_video.datasets.lists import read_list
+from mmdiff_video.datasets.names import (
+    Folders,
+    NotFoundError,
+    inside,
+    is_folder,
+    key_of,
+    shown,
+    spelling,
+    why_missing,
+)
+from mmdiff_video.datasets.picture_files import SUFFIXES
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import (
     Classes,
     LoadedImages,
     classes_of,
-    pair_up,
     write_classes,
 )
 from mmdiff_video.datasets.pictures.labels import Labels
+from mmdiff_video.datasets.pictures.pairing import Entry, label_suffixes, listed_pair, pair_up
 from mmdiff_video.errors import InputError
+from mmdiff_video.skipped import Skipped
 
 _LISTS = Path("ImageSets") / "Segmentation"
 
@@ -32,30 +45,41 @@ def load_voc(card: ImageCard, root: Path, split: str, labels: Labels) -> LoadedI
         labels: always class ids.
 
     Raises:
-        InputError: no such list, or one with an odd line.
+        InputError: no such list, or one that is not UTF-8.
     """
     inner = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
-    root = next((folder for folder in inner if (folder / _LISTS).is_dir()), root)
+    root = next((folder for folder in inner if is_folder(folder / _LISTS)), root)
     listed = root / _LISTS / f"{split}.txt"
-    if not listed.is_file():
-        raise InputError(f"no list '{listed}'; {card.title} must lie so:\n{card.layout.rstrip()}")
+    if why_missing(listed):
+        raise InputError(
+            f"no list '{shown(listed)}'; {card.title} must lie so:\n{card.layout.rstrip()}"
+        )
     classes = classes_of(card, root)
-    folder = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"
-    found = []
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
-        words = line.split()
-        if len(words) == 1:
-            name = words[0]
-            image, label = root / "JPEGImages" / f"{name}.jpg", root / folder / f"{name}.png"
-        elif len(words) == 2:
-            image, label = (root / word.lstrip("/") for word in words)
-            name = image.stem
-        elif not words:
-            continue
-        else:
-            raise InputError(f"{listed}, line {number}: expected a name or two paths, not '{line}'")
-        found.append((name, image, label))
+    folder = root / ("SegmentationClassAug" if split == "trainaug" else "SegmentationClass")
+    folders = Folders()
+    found = [_entry(folders, root, folder, line, labels) for _, line in read_list(listed)]
     return LoadedImages(*pair_up(found, labels.decoder(card, classes)), classes)
+
+
+def _entry(
+    folders: Folders, root: Path, folder: Path, line: str, labels: Labels
+) -> Entry | Skipped:
+    """Read a line: a name, which may hold spaces; or, if no picture is called so, two paths."""
+    pictures = root / "JPEGImages"
+    try:
+        place = inside(pictures, line)
+        stems = [place.name, place.stem] if place.suffix.lower() in SUFFIXES else [place.name]
+        there = [stem for stem in stems if spelling(stem) in folders.files(place.parent)]
+        if not there and (pair := listed_pair(folders, root, line, labels)):
+            name, image, label = pair
+            return Entry(key_of(Path(name).stem), image, label)
+        place = place.with_name((there or stems)[0])
+        image = folders.find(place.parent, place.name, SUFFIXES)
+        inner = place.relative_to(pictures)
+        label = folders.find(folder / inner.parent, place.name, label_suffixes(labels))
+        return Entry(key_of(inner.as_posix()), image, label)
+    except NotFoundError as error:
+        return Skipped(key_of(line), str(error))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.datasets.picture_files import PictureError
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.datasets.pictures.labelled import LabelledImage, LoadedImages
@@ -132,7 +133,7 @@ def check_images(
                 continue
             reports.append(_look(card, loaded, split, labels))
             keys[split, task] = {image.key for image in loaded.images}
-    if not keys:
+    if all(report.problem for report in reports):
         raise InputError(str(reports[0].problem))
     shared: set[str] = set()
     for kind in kinds:
@@ -141,11 +142,11 @@ def check_images(
         )
         shared |= ours & theirs
     report = ImageDatasetReport(
-        name=card.name, root=str(root), splits=reports, shared=sorted(shared)
+        name=card.name, root=shown(root), splits=reports, shared=sorted(shared)
     )
     write_json(out / "report.json", {"usable": report.usable, **_plain(report)})
     print(report.table())
-    print(f"report: {out / 'report.json'}")
+    print(f"report: {shown(out / 'report.json')}")
     return report
 
 

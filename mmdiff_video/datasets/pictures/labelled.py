@@ -1,6 +1,7 @@
 """The one type every data set of labelled pictures is converted to at its own border."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -8,11 +9,19 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mmdiff_video.datasets.lists import read_list
+from mmdiff_video.datasets.names import shown, why_missing
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
 from mmdiff_video.datasets.pictures.card import ImageCard
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_text
 from mmdiff_video.skipped import Skipped
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+"""Python's own notion of digits has more of them, which are no numbers to it."""
+
+_MOST_ELONGATED = 50
+"""One side of a picture may be this many times the other: it is resized to cover a view."""
 
 
 class Pair(Protocol):
@@ -85,6 +94,12 @@ class LabelledImage:
         if image.shape[:2] != label.shape[1:]:
             sizes = [f"{size[1]}x{size[0]}" for size in (image.shape, label.shape[1:])]
             raise PictureError(f"the picture is {sizes[0]} pixels, its label {sizes[1]}")
+        height, width = image.shape[:2]
+        if max(height, width) > _MOST_ELONGATED * min(height, width):
+            raise PictureError(
+                f"the picture is {width}x{height} pixels: one side is more than {_MOST_ELONGATED}"
+                " times the other"
+            )
         return image, label
 
 
@@ -95,11 +110,13 @@ class Classes(NamedTuple):
         names: in order.
         colors: 0..255, one each.
         void: the label that is no class.
+        colors_are_known: whether the data set says so; else they only serve to draw.
     """
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
     void: int = 255
+    colors_are_known: bool = True
 
     def palette(self) -> NDArray[np.uint8]:
         """Colour of every label: uint8 [256, 3]; void is VOC's cream, what is no class black."""
@@ -125,36 +142,6 @@ class LoadedImages(NamedTuple):
     note: str = ""
 
 
-def pair_up(
-    found: Sequence[tuple[str, Path, Path]], decode: Callable[[Path], NDArray[Any]]
-) -> tuple[list[LabelledImage], list[Skipped]]:
-    """Tell (key, picture, label) triples whose files are there from the others.
-
-    Args:
-        found: key, picture file and label file.
-        decode: turns a label file into values [C, H, W].
-
-    Returns:
-        pictures in the order given, and the others with what is missing.
-
-    Raises:
-        InputError: a key that comes twice.
-    """
-    images: list[LabelledImage] = []
-    skipped: list[Skipped] = []
-    seen: set[str] = set()
-    for key, image, label in found:
-        if key in seen:
-            raise InputError(f"the picture '{key}' comes twice ({image})")
-        seen.add(key)
-        missing = [path for path in (image, label) if not path.is_file()]
-        if missing:
-            skipped.append(Skipped(key, f"no file '{missing[0]}'"))
-        else:
-            images.append(LabelledImage(key=key, pair=FilePair(image, label, decode)))
-    return images, skipped
-
-
 def voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
     """Colours of the first ``count`` labels as VOC's palette has them."""
     colors = []
@@ -171,27 +158,34 @@ def read_classes(path: Path) -> Classes:
     """Read a ``classes.txt``: one class a line, in order, as NAME, ID NAME or ID NAME R G B.
 
     Raises:
-        InputError: ids that do not count up from 0, fewer than 2 classes or more than 255, or
-            colours of some of them only.
+        InputError: it cannot be read or is not UTF-8; ids that do not count up from 0, fewer than 2
+            classes or more than 255, or colours of some of them only.
     """
     names: list[str] = []
     colors: list[tuple[int, int, int]] = []
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    for number, words in enumerate((w for w in lines if w), start=1):
-        if words[0].isdigit() and len(words) > 1:
+    for number, line in read_list(path):
+        words = line.split()
+        if _NUMBER.fullmatch(words[0]) and len(words) > 1:
             if int(words[0]) != len(names):
-                raise InputError(f"{path}, class {number}: ids must count up from 0")
+                raise InputError(f"{shown(path)}, line {number}: ids must count up from 0")
             words = words[1:]
         rgb = words[-3:]
-        if len(words) > 3 and all(w.isdigit() and int(w) < 256 for w in rgb):
+        if len(words) > 3 and all(_NUMBER.fullmatch(w) and int(w) < 256 for w in rgb):
             colors.append((int(rgb[0]), int(rgb[1]), int(rgb[2])))
             words = words[:-3]
         names.append(" ".join(words))
     if not 2 <= len(names) <= 255:
-        raise InputError(f"{path} names {len(names)} classes; 2 to 255 can be told apart")
+        raise InputError(f"{shown(path)} names {len(names)} classes; 2 to 255 can be told apart")
     if colors and len(colors) != len(names):
-        raise InputError(f"{path} gives a colour to {len(colors)} of its {len(names)} classes")
-    return Classes(tuple(names), tuple(colors) or voc_colors(len(names)))
+        raise InputError(
+            f"{shown(path)} gives a colour to {len(colors)} of its {len(names)} classes"
+        )
+    known = bool(colors)
+    return Classes(
+        tuple(names),
+        tuple(colors) if known else voc_colors(len(names)),
+        colors_are_known=known,
+    )
 
 
 def classes_of(card: ImageCard, root: Path) -> Classes:
@@ -200,10 +194,10 @@ def classes_of(card: ImageCard, root: Path) -> Classes:
     Raises:
         InputError: neither names any, or a broken ``classes.txt``.
     """
-    if (root / "classes.txt").is_file():
+    if why_missing(root / "classes.txt") is None:
         return read_classes(root / "classes.txt")._replace(void=card.void)
     if not card.classes:
-        raise InputError(f"no '{root / 'classes.txt'}': it names the classes, one a line")
+        raise InputError(f"no '{shown(root / 'classes.txt')}': it names the classes, one a line")
     return Classes(tuple(card.classes), voc_colors(len(card.classes)), card.void)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmdiff_video.datasets.clips.clip import ClipError
-from mmdiff_video.datasets.videos.edits import longest_edit_list
+from mmdiff_video.datasets.videos.tables import read_claims
 
 if TYPE_CHECKING:
     import av
@@ -25,6 +25,9 @@ _FORMATS = (
 _MOST_PIXELS = 16384 * 8704
 
 _MOST_EDITS = 1000
+
+# A file that holds fewer bytes than it claims frames is cut short at best; so many do no harm.
+_FEW_SAMPLES = 1_000_000
 
 # How codecs are called in files, for those that a build of FFmpeg may lack.
 _CODEC_MARKS = {
@@ -69,12 +72,7 @@ def open_video(
     if not path.is_file():
         raise VideoError(f"no video '{path}'")
     try:
-        edits = longest_edit_list(path)
-        if edits > _MOST_EDITS:
-            raise VideoError(
-                f"{path.name} has an edit list of {edits} entries, more than {_MOST_EDITS}: it is"
-                " damaged, or must be re-encoded"
-            )
+        _check_claims(path)
         # "file:" lets names hold colons, which else stand for protocols.
         container = av.open(
             f"file:{path}",
@@ -83,7 +81,7 @@ def open_video(
         )
     except PermissionError:
         raise VideoError(f"{path.name} may not be read: change its permissions") from None
-    except (av.FFmpegError, ValueError, OverflowError, MemoryError):
+    except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError):
         raise VideoError(
             f"{path.name} cannot be opened: cut short, damaged or not a video"
         ) from None
@@ -94,8 +92,21 @@ def open_video(
         if error.errno == errno.ENOSYS or isinstance(error, av.error.PatchWelcomeError):
             raise _unknown_codec(path) from None
         raise cannot_decode(path) from None
-    except (ValueError, OverflowError, MemoryError):
+    except (OSError, ValueError, OverflowError, MemoryError):
         raise cannot_decode(path) from None
+
+
+def _check_claims(path: Path) -> None:
+    claims, size = read_claims(path), path.stat().st_size
+    if claims.edits > _MOST_EDITS:
+        raise VideoError(
+            f"{path.name} has an edit list of {claims.edits} entries, more than {_MOST_EDITS}: it"
+            " is damaged, or must be re-encoded"
+        )
+    if claims.samples > max(size, _FEW_SAMPLES):
+        raise VideoError(
+            f"{path.name} claims {claims.samples} frames in {size} bytes: cut short or damaged"
+        )
 
 
 def _choose(path: Path, container: "av.container.InputContainer") -> "av.video.stream.VideoStream":

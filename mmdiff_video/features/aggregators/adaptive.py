@@ -10,6 +10,9 @@ from mmdiff_video.checks import check_fields
 from mmdiff_video.errors import InputError
 from mmdiff_video.features.aggregators.base import AggregatorConfig, LayerAggregator, weighted_sum
 
+DEEPEST = 1000
+"""Layers, at most: a number far beyond is a mistake that would take hours to build."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveConfig(AggregatorConfig):
@@ -32,6 +35,8 @@ class AdaptiveConfig(AggregatorConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, "aggregator.", heads=1, mlp_ratio=1, depth=0)
+        if self.depth > DEEPEST:
+            raise InputError(f"aggregator.depth is {self.depth}: it must be {DEEPEST} or less")
         if self.width % self.heads:
             raise InputError(
                 f"aggregator.width {self.width} is not a multiple of aggregator.heads {self.heads}"

@@ -1,7 +1,11 @@
+import errno
 import json
 import logging
+import os
 import re
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.datasets.pictures.card import load_image_card
 from mmdiff_video.datasets.roots import find_root
 from mmdiff_video.errors import InputError
+from mmdiff_video.locks import sole_writer
 from mmdiff_video.rooms import CLASSES, draw_room, make, make_room, on_the_spot
 from mmdiff_video.rooms.check import check_any
 from mmdiff_video.rooms.make import make_rooms
@@ -141,6 +146,66 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(drawn) == 3
 
 
+@pytest.mark.parametrize(
+    "left", [".partial-1a2b3c4d-rooms.json", ".partial-rooms-1a2b3c4d.json", ".lock"]
+)
+def test_a_folder_with_nothing_but_what_a_kill_left_is_filled(tmp_path, left):
+    out = tmp_path / "rooms"
+    out.mkdir()
+    (out / left).write_bytes(b"{")
+    make_rooms(out, layout="duts", **TINY)
+    assert json.loads((out / "rooms.json").read_text())["complete"]
+    assert not list(out.rglob(".partial-*"))
+
+
+def test_two_that_draw_into_one_folder_are_one_too_many(tmp_path):
+    out = tmp_path / "rooms"
+    out.mkdir()
+    with ThreadPoolExecutor() as threads:
+        with sole_writer(out, "drawing rooms"):
+            with pytest.raises(InputError, match=r"in use by another process \(drawing rooms\)"):
+                make_rooms(out, layout="duts", **TINY)
+            waiting = threads.submit(make_rooms, out, layout="duts", **TINY, wait=True)
+            time.sleep(0.3)
+            assert not waiting.done()
+            assert not (out / "rooms.json").exists()
+        assert waiting.result() == out
+    assert json.loads((out / "rooms.json").read_text())["complete"]
+
+
+def test_a_complete_folder_may_lie_where_nothing_can_be_written(tmp_path, monkeypatch):
+    root = make_rooms(tmp_path / "rooms", layout="duts", **TINY)
+    monkeypatch.setattr(make, "sole_writer", None)
+    assert make_rooms(root, layout="duts", **TINY) == root
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", "{}", '{"complete": true}'])
+def test_a_damaged_manifest_holds_no_rooms(tmp_path, text):
+    (tmp_path / "rooms.json").write_text(text)
+    with pytest.raises(InputError, match="holds"):
+        make_rooms(tmp_path, **TINY)
+    assert (tmp_path / "rooms.json").read_text() == text
+
+
+def test_a_full_disk_names_the_file_and_drawing_goes_on(tmp_path, monkeypatch):
+    out = tmp_path / "rooms"
+    save = Image.Image.save
+
+    def full(picture, file, *more, **settings):
+        if "train00001" in str(file):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(picture, file, *more, **settings)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        make_rooms(out, layout="duts", **TINY)
+    assert "train00001" in caught.value.filename
+    assert ".partial-" not in caught.value.filename
+    monkeypatch.setattr(Image.Image, "save", save)
+    make_rooms(out, layout="duts", **TINY)
+    assert files_of(out) == files_of(make_rooms(tmp_path / "whole", layout="duts", **TINY))
+
+
 def as_version_0_1_left_it(root):
     """Make a folder what it would be if the program had not known of normals."""
     for split in ("train", "test"):
@@ -237,6 +302,32 @@ def test_rooms_are_made_on_the_spot_once(monkeypatch, tmp_path):
         before = manifest.stat().st_mtime_ns
         assert find_or_make_root(card, None) == root
         assert manifest.stat().st_mtime_ns == before
+
+
+def test_rooms_made_on_the_spot_go_on_after_a_kill(monkeypatch, tmp_path):
+    monkeypatch.setenv("MMDIFF_CACHE", str(tmp_path))
+    for name, value in {"scenes": 3, "frames": 2, "width": 32, "height": 16, "jobs": 1}.items():
+        monkeypatch.setitem(on_the_spot._CLIPS, name, value)
+    old = tmp_path / ".partial-rooms-1a2b3c4d"  # of version 0.1.0
+    (old / "train").mkdir(parents=True)
+    for path in (old / "train", old):
+        os.utime(path, (time.time() - 7200,) * 2)
+    draw = make.draw_room
+    drawn = []
+
+    def stop_at_second(room, *sizes):
+        drawn.append(room.index)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return draw(room, *sizes)
+
+    monkeypatch.setattr(make, "draw_room", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        find_or_make_root(load_card("rooms"), None)
+    root = find_or_make_root(load_card("rooms"), None)
+    assert drawn == [0, 1, 1, 0]  # of train, and of test
+    assert json.loads((root / "rooms.json").read_text())["complete"]
+    assert not list(tmp_path.rglob(".partial-*"))
 
 
 def test_looking_for_a_data_set_makes_none(monkeypatch, tmp_path):
