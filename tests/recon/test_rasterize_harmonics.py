@@ -1,6 +1,10 @@
 """Colours as spherical harmonics: values, gradients, agreement of the engines, what is refused."""
 
+import ctypes
 import math
+import mmap
+import os
+import sys
 
 import pytest
 import torch
@@ -299,6 +303,43 @@ def test_nothing_to_render(engine, gaussians, views):
     assert not any(
         scene[name].grad.any() for name in GAUSSIAN_FIELDS if scene[name].grad is not None
     )
+
+
+def _render_before_a_guarded_page(degree: int) -> None:
+    """The coefficients end where memory ends."""
+    page = mmap.PAGESIZE
+    for gaussians in (1, 3, 8, 15, 17):
+        memory = mmap.mmap(-1, 2 * page)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + page), page, 0) == 0
+        size = gaussians * num_bases(degree) * 3
+        colors = torch.frombuffer(memory, dtype=torch.float32, count=size, offset=page - 4 * size)
+        scene = random_scene(Shape(gaussians, 1, 3, 20, 20))
+        scene["colors"] = colors.view(gaussians, -1, 3)
+        scene["means"].requires_grad_()
+        render(scene, 20, 20, sh_degree=degree).image.sum().backward()
+
+
+@compiled
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork() and mprotect()")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_nothing_beyond_the_coefficients_is_read(monkeypatch, instruction_set, degree):
+    monkeypatch.setenv(cpu_library.INSTRUCTION_SET_VARIABLE, instruction_set)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # torch's own threads do not survive a fork
+    try:
+        child = os.fork()
+        if child == 0:
+            try:
+                _render_before_a_guarded_page(degree)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        torch.set_num_threads(threads)
 
 
 @both_engines

@@ -91,12 +91,6 @@ RECON_INLINE void moments_along(const LossPlane& p, int64_t row, const RowRing& 
   }
 }
 
-RECON_INLINE vi lanes_before(int64_t count) {
-  vi lane;
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  return lane < (int)(count < kLanes ? count : kLanes);
-}
-
 // The windows whose first row is ``row``: returns the sum of 1 - SSIM over those that count. Of each
 // it writes a, e and f: what a pixel weighs in it times a + e d + f y is the gradient of 1 - SSIM.
 RECON_INLINE double windows_along(const LossPlane& p, int64_t row, const RowRing& pixels,

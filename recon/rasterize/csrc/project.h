@@ -173,7 +173,8 @@ static void project(const Gaussians& scene, const Camera& camera, int64_t begin,
       s = narrow(halves[0], halves[1]);
     }
     if (scene.sh_degree != kPlainColors) {
-      const vi rendered = s.left <= s.right;
+      // Those behind ``end`` are the last one again: they have no coefficients of their own.
+      const vi rendered = (s.left <= s.right) & lanes_before(end - first);
       const vi kept = any(rendered) ? shade(scene, first, rendered,
                                             sight_of(g, places, camera), g.color)
                                     : rendered;

@@ -111,6 +111,13 @@ RECON_INLINE void store(float* at, vf a) {
   std::memcpy(__builtin_assume_aligned(at, sizeof a), &a, sizeof a);
 }
 
+// -1 in the first lanes, as many as ``count`` says, else 0.
+RECON_INLINE vi lanes_before(int64_t count) {
+  vi lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane < (int)(count < kLanes ? count : kLanes);
+}
+
 RECON_INLINE vi to_int(vf a) { return __builtin_convertvector(a, vi); }  // towards zero
 
 // Pixels of the first vector of a cell.
