@@ -54,13 +54,14 @@ python_use_unqualified_type_names = True
 # A reference into this project must lead somewhere. What other projects document is not looked up,
 # so that the build needs no network.
 _OTHERS = (
-    "abc accelerate argparse av collections ctypes dataclasses device diffusers dict enum float int"
-    " io logging np numpy os pathlib PIL random str torch transformers tuple types typing"
+    "abc accelerate argparse av collections concurrent ctypes dataclasses device diffusers dict"
+    " enum float int io logging np numpy os pathlib PIL random str torch transformers tuple types"
+    " typing"
 )
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join(_OTHERS.split())})\b.*"),
-    (r"py:.*", r".*\.(_?T|Config|Module|Stage|Run)"),  # type variables
+    (r"py:.*", r".*\.(_?T|Config|Model|Module|Stage|Run|Shard)"),  # type variables
     (r"py:class", r"[A-Za-z]|.*[^\w.].*"),  # of a sentence that napoleon takes for a type
     (r"py:class", r".*\._\w+"),  # what a module keeps to itself
 ]

@@ -4,7 +4,8 @@ Every key is checked against the dataclass; an unknown one raises and names the 
 so that a typo never trains the wrong thing silently. A field may have variants: which dataclass it
 is follows from another key (``aggregation: adaptive`` makes ``aggregator`` an ``AdaptiveConfig``).
 The type of a field decides what a value means: a text is taken as it stands there, ``no``,
-``2024_01`` and ``${HOME}`` too.
+``2024_01`` and ``${HOME}`` too. That is why this is not OmegaConf or the like, which read a syntax
+of their own (``${...}``, ``???``) into every text.
 """
 
 import dataclasses

@@ -52,10 +52,11 @@ def rasterize(
     ``...`` is nothing, or one dimension: a batch of scenes, each with its own cameras.
 
     A Gaussian is left out, with zero gradients, when one of its values is NaN or infinite (of its
-    coefficients, one that is read), its colour may overflow, its quaternion is zero, its opacity is
-    below 1/255, its centre has a camera z outside [near_plane, far_plane], or it reaches no pixel
-    centre. A scale of zero is legal: such a point is rendered as the 0.3 px^2 blur alone. Zero
-    Gaussians give the background.
+    coefficients, one that is read), its colour may overflow, the square of a scale is beyond
+    float32 (a scale above 1.8e19), its quaternion is zero, its opacity is below 1/255, its centre
+    has a camera z outside [near_plane, far_plane], or it reaches no pixel centre. A scale of zero
+    is legal: such a point is rendered as the 0.3 px^2 blur alone. Zero Gaussians give the
+    background.
 
     Args:
         means: centres in world units.

@@ -9,6 +9,8 @@ from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
 def hide_broken(splats: Splats) -> Splats:
     """Make Gaussians with NaN, an infinity or a zero quaternion transparent, with zero gradients.
 
+    So are those with a scale whose square is beyond float32.
+
     They keep their places, but get harmless values. Without any such Gaussian nothing is copied.
     """
     usable = _usable(splats)
@@ -50,6 +52,8 @@ def _usable(splats: Splats) -> Tensor:
     if colors.ndim == 3:
         # No basis exceeds 4: where this is finite, the colour is, from every direction.
         colors = 4 * colors.abs().sum(1)
-    values = torch.cat([means, quats, scales, opacities[:, None], colors], 1)
+    # the square of a scale must fit into float32, in which its ellipse is worked out on GPUs
+    squares = scales.float().square().to(scales.dtype)
+    values = torch.cat([means, quats, squares, opacities[:, None], colors], 1)
     # Zero times anything finite is zero: several times faster than isfinite().all(1).
     return ((values * 0).sum(1) == 0) & (quats != 0).any(1)

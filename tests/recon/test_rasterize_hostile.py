@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from splat_scenes import GAUSSIAN_FIELDS, hostile_scene, render
 
 from recon.rasterize import compositing, rasterize, rasterize_with_meta
+from recon.rasterize.cpu_library import instruction_sets
+
+compiled = pytest.mark.skipif(not instruction_sets(), reason="the compiled engine was not built")
 
 # Beyond float32, and the smallest that float64 holds.
 ABSURD = (1e200, -1e200, 1e300, 1e-300, 5e-324, 1.7e308)
@@ -104,7 +107,7 @@ def test_an_infinite_far_plane_is_none():
 
 
 def test_a_radius_beyond_all_integers_is_the_largest():
-    call = plain(scales=torch.tensor([[1e30, 0.1, 0.1]]))
+    call = plain(scales=torch.tensor([[1e19, 0.1, 0.1]]))
     _, meta = rasterize_with_meta(**call)
     assert meta.radii[0, 0].tolist() == [2**31 - 128, meta.radii[0, 0, 1]]
     assert 0 < meta.radii[0, 0, 1] < 2**31 - 1
@@ -115,3 +118,20 @@ def test_lists_beyond_the_memory_are_refused():
     boxes = torch.tensor([[0, 32767, 0, 32767]]).expand(2**20, 4)
     with pytest.raises(ValueError, match=r"pairs of a Gaussian and a tile need .* GiB"):
         compositing.list_tiles(boxes, 32768, 32768)
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("cpu", marks=compiled)])
+@pytest.mark.parametrize("scale", [2e19, 1e30, 3.4e38, -3.4e38])
+def test_a_scale_whose_square_float32_cannot_hold_leaves_its_gaussian_out(engine, scale):
+    call = plain(engine=engine)
+    alone = rasterize(**call)
+    for name in GAUSSIAN_FIELDS:
+        call[name] = call[name].repeat_interleave(2, 0).clone()
+    call["scales"][1, 1] = scale
+    leaves = {name: call[name].requires_grad_() for name in GAUSSIAN_FIELDS}
+    both = rasterize(**call)
+    assert torch.equal(both.image, alone.image)
+    (both.image.sum() + both.depth.sum()).backward()
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None
+        assert (leaf.grad[1] == 0).all(), name

@@ -20,7 +20,8 @@ struct Lanes {
 // kLanes of them, as they come.
 struct GaussianLanes : Lanes<vf> {
   vf color[3];  // where there are three channels of plain colours, else zero
-  vi usable;    // all values finite, plain colours too, and the quaternion is not zero
+  vi usable;    // all values (plain colours too) and squares of scales are finite, and the
+                // quaternion is not zero
 };
 
 // Rows of ``width`` floats, 3 or 4, to lanes: the rows [first, first + kLanes) of a table, and
@@ -71,7 +72,7 @@ RECON_INLINE void load_gaussians(const Gaussians& scene, int64_t first, int64_t 
     g.mean[k] = mean[k];
     g.scale[k] = scale[k];
     g.color[k] = color[k];
-    finite += mean[k] * 0.0f + scale[k] * 0.0f;
+    finite += mean[k] * 0.0f + scale[k] * scale[k] * 0.0f;
   }
   for (int k = 0; k < 4; ++k) {
     g.quat[k] = quat[k];
