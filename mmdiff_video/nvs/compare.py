@@ -24,6 +24,7 @@ from mmdiff_video.process import writing_together
 from mmdiff_video.runs import CONFIG, open_run
 from mmdiff_video.tables import format_count, format_table
 from mmdiff_video.training import count_parameters
+from mmdiff_video.training.resuming import is_finished
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ def _trained(run: Path, arm: NVSConfig) -> bool:
     )
     if found != arm:
         raise InputError(f"{run} was trained with other settings; choose another --out")
-    return (run / "checkpoints" / f"step-{arm.train.steps:06d}").is_dir()
+    return is_finished(run, arm.train.steps)
 
 
 def _table(reports: Mapping[str, Mapping[str, Any]]) -> str:

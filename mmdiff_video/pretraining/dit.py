@@ -112,8 +112,7 @@ def train_dit(
         settings = stage.over(config.train)
         return Trainer(run, denoiser, samples, loss, settings, preview=preview, resume=resume)
 
-    previews = config.train.preview_every > 0
-    if not train_stages(config.stages, out, denoiser, trainer, previews=previews):
+    if not train_stages(config.stages, out, denoiser, trainer):
         return
     if processes().is_main_process:
         val = latents("val", config.stages[-1])

@@ -20,7 +20,7 @@ from mmdiff_video.process import processes, this_device, writing_together
 from mmdiff_video.training import Trainer, checkpoints, load_model
 from mmdiff_video.training.checkpoint import load_state
 from mmdiff_video.training.precision import settle_precision
-from mmdiff_video.training.resuming import preview_path, refuse_fewer_steps
+from mmdiff_video.training.resuming import is_finished, refuse_fewer_steps
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +109,6 @@ def train_stages(
     out: Path,
     model: nn.Module,
     trainer: Callable[[Stage, Path, bool], Trainer],
-    *,
-    previews: bool,
 ) -> bool:
     """Run the stages that are not done; the model ends with the averaged weights of the last.
 
@@ -119,7 +117,6 @@ def train_stages(
         out: the run folder, in which every stage has its own.
         model: as the first stage begins.
         trainer: makes the trainer of a stage: (stage, its folder, whether to resume it).
-        previews: whether it leaves a preview of its last step, which a killed run may owe.
 
     Returns:
         False when a signal ended it early.
@@ -127,7 +124,7 @@ def train_stages(
     for stage in stages:
         run = out / stage.name
         done = _steps_done(run)
-        if done < stage.steps or (previews and not preview_path(run, done).exists()):
+        if not is_finished(run, stage.steps):
             logger.info("stage '%s': %d of %d steps done", stage.name, done, stage.steps)
             begun = done > 0 or (run / "metrics.jsonl").is_file()
             if not trainer(stage, run, begun).fit().finished:

@@ -88,8 +88,7 @@ def train_vae(
         error = VAELoss(stage.loss, this_device()) if stage.loss else loss
         return Trainer(run, coder, samples, error, settings, preview=preview, resume=resume)
 
-    previews = config.train.preview_every > 0
-    if not train_stages(config.stages, out, coder, trainer, previews=previews):
+    if not train_stages(config.stages, out, coder, trainer):
         return
     if processes().is_main_process:
         coder.eval().requires_grad_(False)

@@ -33,6 +33,7 @@ from mmdiff_video.training.means import Means
 from mmdiff_video.training.optimizers import set_lr
 from mmdiff_video.training.precision import bf16_forward, settle_precision
 from mmdiff_video.training.resuming import (
+    SKIPPED,
     newest_checkpoint,
     preview_path,
     refuse_fewer_steps,
@@ -249,7 +250,7 @@ class Trainer:
             key, reason = next(iter(self.skipped.items()))
             raise InputError(
                 f"none of the {min(seen, len(self.samples))} samples tried can be used;"
-                f" {key}: {reason} (the others are in {self.run / 'skipped.json'})"
+                f" {key}: {reason} (the others are in {self.run / SKIPPED})"
             )
         return tally.stop
 
@@ -331,14 +332,14 @@ class Trainer:
     def _write_skipped(self) -> None:
         skipped = [{"key": k, "reason": r} for k, r in sorted(self.skipped.items())]
         write_json(
-            self.run / "skipped.json",
-            {"samples": len(self.samples), "skipped": skipped},
+            self.run / SKIPPED,
+            {"step": self.step, "samples": len(self.samples), "skipped": skipped},
         )
 
     def _closing_line(self, stop: str | None) -> str:
         broken = (
             f"; {len(self.skipped)} of {len(self.samples)} samples could not be used, see"
-            f" {self.run / 'skipped.json'}"
+            f" {self.run / SKIPPED}"
             if self.skipped
             else ""
         )

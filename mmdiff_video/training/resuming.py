@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import remove_partials, remove_partials_of
+from mmdiff_video.files import read_json, remove_partials, remove_partials_of
 from mmdiff_video.process import processes
 from mmdiff_video.training.checkpoint import checkpoints, load_state
+
+SKIPPED = "skipped.json"
+"""What a run left out, written when it ends."""
 
 
 def newest_checkpoint(run: Path, *, resume: bool) -> Path | None:
@@ -40,6 +43,21 @@ def newest_checkpoint(run: Path, *, resume: bool) -> Path | None:
     if not (run / "metrics.jsonl").exists():
         raise InputError(f"nothing to resume in {run}: no run was started there")
     return None  # killed before its first checkpoint
+
+
+def is_finished(run: Path, steps: int) -> bool:
+    """Whether a run has done its steps and written what comes after the last of them.
+
+    ``skipped.json`` is the last that it writes, and says after which step; that of version 0.2.0
+    and before says nothing, and is believed.
+    """
+    found = checkpoints(run)
+    if not found or load_state(found[-1])["step"] < steps:
+        return False
+    try:
+        return read_json(run / SKIPPED).get("step", steps) >= steps
+    except (InputError, OSError, AttributeError, TypeError):  # it is written anew
+        return False
 
 
 def preview_path(run: Path, step: int) -> Path:
@@ -91,5 +109,5 @@ def _remove_unfinished(run: Path) -> None:
     """Delete what a killed process was writing or deleting, of what training alone writes."""
     for folder in (run / "checkpoints", run / "previews"):
         remove_partials(folder)
-    for name in ("metrics.jsonl", "skipped.json", "config.yaml", "run.json"):
+    for name in ("metrics.jsonl", SKIPPED, "config.yaml", "run.json"):
         remove_partials_of(run / name)

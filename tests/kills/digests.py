@@ -14,6 +14,8 @@ _BYTES = torch.uint8
 TIMED = frozenset({"samples_per_second", "seconds", "hours"})
 """Keys of JSON whose values tell time."""
 
+_UNFINISHED = ".partial-"
+
 _OTHER = ("tensorboard", ".lock")
 """Folders and ends of names whose bytes are not compared."""
 
@@ -25,13 +27,22 @@ def digest(folder: Path) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         if not path.is_file() or "tensorboard" in path.parts or path.name.endswith(_OTHER):
             continue
+        if path.name.startswith(_UNFINISHED) and _of_cache(name):
+            continue
         found[name] = _of_file(path, str(folder))
     return found
 
 
 def leftovers(folder: Path) -> list[str]:
     """Unfinished files and folders."""
-    return [str(path.relative_to(folder)) for path in folder.rglob(".partial-*")]
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob(f"{_UNFINISHED}*"))
+    return [name for name in names if not _of_cache(name)]
+
+
+def _of_cache(name: str) -> bool:
+    """Whether a file is of a feature cache, which several processes may be filling: what a killed
+    one left goes when it is an hour old."""
+    return name.startswith("cache/")
 
 
 def differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +105,8 @@ class Bench:
         reached = broken.status != 0
         problems += self._judge(broken, fault)
         if again is not None:
-            problems += self._judge(self._run(again, resume=True), again)
+            before = frozenset(leftovers(self.out))
+            problems += self._judge(self._run(again, resume=True), again, before)
         ended = self._run(resume=True)
         if ended.status != 0:
             return Trial(fault, reached, [*problems, f"cannot go on: {_said(ended)}"])
@@ -126,14 +127,17 @@ class Bench:
         """Where the output goes."""
         return self.home / "out"
 
-    def _judge(self, ended: Ended, fault: Fault) -> list[str]:
-        """What is wrong with how a fault ended a command."""
+    def _judge(
+        self, ended: Ended, fault: Fault, before: Collection[str] = frozenset()
+    ) -> list[str]:
+        """What is wrong with how a fault ended a command; ``before`` was unfinished already."""
         problems = [f"left running after the {fault.kind}: {line}" for line in ended.orphans]
         if fault.kind in (*_FULL, "read-only") and ended.status != 0:
             errors = [line for line in ended.log.splitlines() if line.startswith("error: ")]
             if ended.status != 2 or len(errors) != 1 or "Traceback" in ended.log:
                 problems.append(f"no sentence for a {fault.kind} disk: {_said(ended)}")
-            problems += [f"left unfinished by it: {name}" for name in leftovers(self.out)]
+            left = set(leftovers(self.out)) - before
+            problems += [f"left unfinished by it: {name}" for name in sorted(left)]
         if ended.status not in (0, 2, -9):
             problems.append(f"ends by itself: {_said(ended)}")
         return problems

@@ -31,22 +31,23 @@ def stopped_at(run: Path, step: int) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("done", "drawn", "previews", "trained"),
+    ("done", "left_out", "trained"),
     [
-        (2, True, True, False),
-        (2, False, True, True),  # killed between the last checkpoint and the preview
-        (2, False, False, False),
-        (1, True, True, True),
-        (0, False, True, True),
+        (2, '{"step": 2, "samples": 1, "skipped": []}', False),
+        (2, '{"samples": 1, "skipped": []}', False),  # of version 0.2.0
+        (2, None, True),  # killed between the last checkpoint and what comes after it
+        (2, '{"step": 1, "samples": 1, "skipped": []}', True),  # stopped, resumed, then killed
+        (2, "[]", True),
+        (1, '{"step": 1, "samples": 1, "skipped": []}', True),
+        (0, None, True),
     ],
 )
-def test_a_stage_is_done_when_its_last_preview_is_there(
-    tmp_path: Path, done: int, drawn: bool, previews: bool, trained: bool
+def test_a_stage_is_done_when_all_that_comes_after_its_last_step_is_there(
+    tmp_path: Path, done: int, left_out: str | None, trained: bool
 ):
     model = stopped_at(tmp_path / "a", done) if done else nn.Linear(2, 2)
-    if drawn:
-        (tmp_path / "a" / "previews").mkdir()
-        (tmp_path / "a" / "previews" / f"step-{done:06d}.png").touch()
+    if left_out is not None:
+        (tmp_path / "a" / "skipped.json").write_text(left_out)
     asked = []
 
     def trainer(stage: StageConfig, run: Path, resume: bool):
@@ -54,7 +55,7 @@ def test_a_stage_is_done_when_its_last_preview_is_there(
         return SimpleNamespace(fit=lambda: SimpleNamespace(finished=False))
 
     stages = [StageConfig(name="a", steps=2)]
-    finished = train_stages(stages, tmp_path, model, trainer, previews=previews)  # type: ignore[arg-type]
+    finished = train_stages(stages, tmp_path, model, trainer)  # type: ignore[arg-type]
     assert asked == ([("a", done > 0)] if trained else [])
     assert finished != trained
 
