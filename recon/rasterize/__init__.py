@@ -17,6 +17,7 @@ from torch import Tensor
 from recon.rasterize.checks import check_scene, checked_kinds
 from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
 from recon.rasterize.engines import ENGINES, AutoEngine, auto_engine, load_engine
+from recon.rasterize.harmonics import coefficients_in_use
 
 __all__ = [
     "ENGINES",
@@ -34,7 +35,7 @@ def rasterize(
     quats: Tensor,  # [..., G, 4]
     scales: Tensor,  # [..., G, 3]
     opacities: Tensor,  # [..., G]
-    colors: Tensor,  # [..., G, C]
+    colors: Tensor,  # [..., G, C], or [..., G, K, 3] with sh_degree
     viewmats: Tensor,  # [..., V, 4, 4]
     Ks: Tensor,  # [..., V, 3, 3]
     width: int,
@@ -42,6 +43,7 @@ def rasterize(
     *,
     near_plane: float = 0.01,
     far_plane: float = 1e10,
+    sh_degree: int | None = None,
     backgrounds: Tensor | None = None,  # [C] or [..., V, C]
     engine: str = "auto",
 ) -> Rendered:
@@ -49,23 +51,28 @@ def rasterize(
 
     ``...`` is nothing, or one dimension: a batch of scenes, each with its own cameras.
 
-    A Gaussian is left out, with zero gradients, when one of its values is NaN or infinite, its
-    quaternion is zero, its opacity is below 1/255, its centre has a camera z outside [near_plane,
-    far_plane], or it reaches no pixel centre. A scale of zero is legal: such a point is rendered
-    as the 0.3 px^2 blur alone. Zero Gaussians give the background.
+    A Gaussian is left out, with zero gradients, when one of its values is NaN or infinite (of its
+    coefficients, one that is read), its colour may overflow, its quaternion is zero, its opacity is
+    below 1/255, its centre has a camera z outside [near_plane, far_plane], or it reaches no pixel
+    centre. A scale of zero is legal: such a point is rendered as the 0.3 px^2 blur alone. Zero
+    Gaussians give the background.
 
     Args:
         means: centres in world units.
         quats: rotations w, x, y, z, normalised here.
         scales: standard deviations in world units, >= 0.
         opacities: in [0, 1].
-        colors: any number of channels C >= 1, any range.
+        colors: any number of channels C >= 1, any range; with ``sh_degree``, K >= (sh_degree + 1)^2
+            coefficients of spherical harmonics for each of red, green and blue, in the order and
+            with the signs of gsplat. Those beyond the degree are not read.
         viewmats: rigid world-to-camera transforms, OpenCV axes.
         Ks: intrinsics in pixels, principal point from the top-left corner, no skew.
         width: image width in pixels.
         height: image height in pixels.
         near_plane: smallest camera z that is rendered, in world units, > 0.
         far_plane: largest camera z that is rendered, in world units.
+        sh_degree: 0 to 3. A Gaussian then has, for each view, the colour max(0, 0.5 + sum over k of
+            coefficient k times basis k of the direction from the camera's centre to its own).
         backgrounds: one for all pictures or one for each, black when omitted.
         engine: "auto" or a name in :data:`ENGINES`; :func:`auto_engine` says what "auto" is.
 
@@ -77,6 +84,7 @@ def rasterize(
     splats = Splats(means, quats, scales, opacities, colors)
     cameras = Cameras(viewmats, Ks, width, height, near_plane, far_plane)
     cameras = checked_kinds(splats, cameras, backgrounds)
+    splats = splats._replace(colors=coefficients_in_use(colors, means, sh_degree))
     if means.ndim == 3:
         return _rasterize_scenes(splats, cameras, backgrounds, engine)
     return _rasterize_scene(splats, cameras, backgrounds, engine)
@@ -87,7 +95,7 @@ def rasterize_with_meta(
     quats: Tensor,  # [G, 4]
     scales: Tensor,  # [G, 3]
     opacities: Tensor,  # [G]
-    colors: Tensor,  # [G, C]
+    colors: Tensor,  # [G, C], or [G, K, 3] with sh_degree
     viewmats: Tensor,  # [V, 4, 4]
     Ks: Tensor,  # [V, 3, 3]
     width: int,
@@ -95,6 +103,7 @@ def rasterize_with_meta(
     *,
     near_plane: float = 0.01,
     far_plane: float = 1e10,
+    sh_degree: int | None = None,
     backgrounds: Tensor | None = None,  # [C] or [V, C]
     engine: str = "auto",
 ) -> tuple[Rendered, Meta]:
@@ -111,6 +120,7 @@ def rasterize_with_meta(
     splats = Splats(means, quats, scales, opacities, colors)
     cameras = Cameras(viewmats, Ks, width, height, near_plane, far_plane)
     cameras = checked_kinds(splats, cameras, backgrounds)
+    splats = splats._replace(colors=coefficients_in_use(colors, means, sh_degree))
     check_scene(splats, cameras, backgrounds)
     chosen = load_engine(engine, means)
     with torch.autocast(means.device.type, enabled=False):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recon.rasterize.contract import Cameras, Splats
+from recon.rasterize.harmonics import num_bases
 
 
 def checked_kinds(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Cameras:
@@ -74,16 +75,17 @@ def check_scene(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) ->
     means, colors, viewmats = splats.means, splats.colors, cameras.viewmats
     _check_shape("means", means, (None, 3))
     _check_shape("viewmats", viewmats, (None, 4, 4))
-    _check_shape("colors", colors, (len(means), None), "means", means)
+    coefficients = () if splats.sh_degree is None else (num_bases(splats.sh_degree),)
+    _check_shape("colors", colors, (len(means), *coefficients, None), "means", means)
     _check_shape("quats", splats.quats, (len(means), 4), "means", means)
     _check_shape("scales", splats.scales, (len(means), 3), "means", means)
     _check_shape("opacities", splats.opacities, (len(means),), "means", means)
     _check_shape("Ks", cameras.Ks, (len(viewmats), 3, 3), "viewmats", viewmats)
-    if colors.shape[1] == 0:
+    if splats.channels == 0:
         raise ValueError(f"colors {tuple(colors.shape)} must have at least one channel")
     tensors = {**splats._asdict(), "viewmats": viewmats, "Ks": cameras.Ks}
     if backgrounds is not None:
-        channels = colors.shape[1]
+        channels = splats.channels
         allowed = (channels,) if backgrounds.ndim == 1 else (len(viewmats), channels)
         _check_shape("backgrounds", backgrounds, allowed, "colors", colors)
         tensors["backgrounds"] = backgrounds
@@ -96,12 +98,14 @@ def check_scene(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) ->
     if means.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"tensors must be float32 or float64, not {means.dtype}")
     _check_numbers(cameras)
+    if coefficients:
+        _check_invertible(viewmats)
     if backgrounds is not None and not backgrounds.isfinite().all():
         raise ValueError("backgrounds must be finite, but hold NaN or infinity")
     views, (width, height) = len(viewmats), cameras[2:4]
-    values = views * width * height * (colors.shape[1] + 2)
+    values = views * width * height * (splats.channels + 2)
     if values > 2**28:  # asking the system takes a while
-        what = f"{views} pictures of {width} x {height} pixels and {colors.shape[1]} channels"
+        what = f"{views} pictures of {width} x {height} pixels and {splats.channels} channels"
         check_memory(what, values * means.element_size(), means.device)
 
 
@@ -120,6 +124,17 @@ def _check_numbers(cameras: Cameras) -> None:
             "near_plane and far_plane must satisfy 0 < near_plane < far_plane, "
             f"not {near_plane} and {far_plane}"
         )
+
+
+def _check_invertible(viewmats: Tensor) -> None:
+    """Refuse cameras that are nowhere: from there nothing has a direction."""
+    determinants = torch.linalg.det(viewmats.detach()[:, :3, :3].cpu().double()).tolist()
+    for view, determinant in enumerate(determinants):
+        if not 1e-9 < abs(determinant) < 1e9:
+            raise ValueError(
+                f"viewmats must be rigid for spherical harmonics, but the upper left 3 x 3 of view "
+                f"{view} has the determinant {determinant:.3g}"
+            )
 
 
 def _check_shape(

@@ -1,5 +1,6 @@
 """What an engine takes and returns."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -18,7 +19,18 @@ class Splats(NamedTuple):
     opacities: Tensor
     """[G] in [0, 1]."""
     colors: Tensor
-    """[G, C], any number of channels >= 1, any range."""
+    """[G, C], any number of channels >= 1, any range; or [G, (degree + 1)^2, 3], coefficients of
+    spherical harmonics (:mod:`.harmonics`)."""
+
+    @property
+    def channels(self) -> int:
+        """C, of the pictures."""
+        return self.colors.shape[-1]
+
+    @property
+    def sh_degree(self) -> int | None:
+        """Degree of the spherical harmonics, or None where ``colors`` are colours."""
+        return math.isqrt(self.colors.shape[1]) - 1 if self.colors.ndim == 3 else None
 
 
 class Camera(NamedTuple):

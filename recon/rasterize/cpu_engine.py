@@ -14,7 +14,13 @@ from torch.autograd.function import once_differentiable
 
 from recon.rasterize import cpu_library
 from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
-from recon.rasterize.cpu_library import ReconCameras, ReconGradients, ReconPictures, ReconScene
+from recon.rasterize.cpu_library import (
+    PLAIN_COLORS,
+    ReconCameras,
+    ReconGradients,
+    ReconPictures,
+    ReconScene,
+)
 from recon.rasterize.preparation import hide_broken, nothing_rendered
 from recon.rasterize.projection import meta_of, project_gaussians
 
@@ -82,7 +88,7 @@ class _Render(torch.autograd.Function):
         per_view = None
         if backgrounds is not None:
             per_view = backgrounds.expand(len(viewmats), -1).contiguous()
-        image = means.new_empty(len(viewmats), lens.height, lens.width, colors.shape[1])
+        image = means.new_empty(len(viewmats), lens.height, lens.width, colors.shape[-1])
         depth, alpha = image.new_empty(2, *image.shape[:3])
         frame = ctypes.c_void_p()
         status = cpu_library.load().recon_render(
@@ -153,8 +159,9 @@ def _empty_like(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def _scene(inputs: list[Tensor]) -> ReconScene:
-    means, _, _, _, colors = inputs[:5]
-    return ReconScene(len(means), colors.shape[1], *_addresses(*inputs[:5]))
+    splats = Splats(*inputs[:5])
+    degree = PLAIN_COLORS if splats.sh_degree is None else splats.sh_degree
+    return ReconScene(len(splats.means), splats.channels, degree, *_addresses(*splats))
 
 
 def _cameras(inputs: list[Tensor], backgrounds: Tensor | None, lens: _Lens) -> ReconCameras:

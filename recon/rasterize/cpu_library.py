@@ -17,12 +17,16 @@ INSTRUCTION_SET_VARIABLE = "RECON_INSTRUCTION_SET"
 """Environment variable that names the instruction set to use instead of the best one."""
 
 
+PLAIN_COLORS = -1
+"""In place of a degree of spherical harmonics."""
+
+
 class ReconScene(Structure):
     """The struct of csrc/engine.h."""
 
     _fields_ = (
         ("count", c_int64),
-        ("channels", c_int32),
+        *((name, c_int32) for name in ("channels", "sh_degree")),
         *((name, c_void_p) for name in ("means", "quats", "scales", "opacities", "colors")),
     )
 

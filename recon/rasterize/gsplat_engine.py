@@ -38,6 +38,7 @@ def render_with_meta(
         cameras.height,
         near_plane=cameras.near_plane,
         far_plane=cameras.far_plane,
+        sh_degree=splats.sh_degree,
         packed=False,
         render_mode="RGB+ED",
     )

@@ -21,7 +21,7 @@ def hide_broken(splats: Splats) -> Splats:
         torch.where(kept, quats, 1),
         torch.where(kept, scales, 1),
         torch.where(usable, opacities, 0),
-        torch.where(kept, colors, 0),
+        torch.where(kept if colors.ndim == 2 else kept[..., None], colors, 0),
     )
 
 
@@ -38,7 +38,7 @@ def nothing_rendered(splats: Splats, cameras: Cameras) -> tuple[Rendered, Meta]:
     """Black pictures for no Gaussians, or no pictures for no cameras."""
     views, count = len(cameras.viewmats), len(splats.means)
     alpha = splats.means.new_zeros(views, cameras.height, cameras.width)
-    image = alpha.new_zeros(*alpha.shape, splats.colors.shape[1])
+    image = alpha.new_zeros(*alpha.shape, splats.channels)
     depths = alpha.new_zeros(views, count)
     means2d = alpha.new_zeros(views, count, 2)
     return Rendered(image, alpha.clone(), alpha), Meta(means2d.int(), means2d, depths)
@@ -47,6 +47,9 @@ def nothing_rendered(splats: Splats, cameras: Cameras) -> tuple[Rendered, Meta]:
 @torch.no_grad()
 def _usable(splats: Splats) -> Tensor:
     means, quats, scales, opacities, colors = splats
+    if colors.ndim == 3:
+        # No basis exceeds 4: where this is finite, the colour is, from every direction.
+        colors = 4 * colors.abs().sum(1)
     values = torch.cat([means, quats, scales, opacities[:, None], colors], 1)
     # Zero times anything finite is zero: several times faster than isfinite().all(1).
     return ((values * 0).sum(1) == 0) & (quats != 0).any(1)

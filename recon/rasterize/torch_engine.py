@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from recon.rasterize.compositing import composite, list_tiles
-from recon.rasterize.contract import Cameras, Meta, Rendered, Splats
+from recon.rasterize.contract import Camera, Cameras, Meta, Rendered, Splats
+from recon.rasterize.harmonics import colors_from
 from recon.rasterize.preparation import hide_broken, nothing_rendered, on_backgrounds
 from recon.rasterize.projection import Projected, in_float64, meta_of, project_gaussians
 
@@ -17,7 +18,7 @@ def render(splats: Splats, cameras: Cameras, backgrounds: Tensor | None) -> Rend
         splats = in_float64(hide_broken(splats))
         rendered = _stack(
             [
-                _render_view(splats, project_gaussians(splats, camera), cameras)
+                _render_view(splats, project_gaussians(splats, camera), camera)
                 for camera in cameras.split()
             ]
         )
@@ -37,8 +38,10 @@ def render_with_meta(
         meta = meta_of(projected, len(splats.means), dtype)
         rendered = _stack(
             [
-                _render_view(splats, seen._replace(means2d=_through(means2d, seen)), cameras)
-                for seen, means2d in zip(projected, meta.means2d, strict=True)
+                _render_view(splats, seen._replace(means2d=_through(means2d, seen)), camera)
+                for seen, means2d, camera in zip(
+                    projected, meta.means2d, cameras.split(), strict=True
+                )
             ]
         )
     return on_backgrounds(rendered, backgrounds), meta
@@ -50,17 +53,19 @@ def _through(means2d: Tensor, seen: Projected) -> Tensor:
     return rounded + (seen.means2d - rounded).detach()
 
 
-def _render_view(splats: Splats, seen: Projected, cameras: Cameras) -> Rendered:
+def _render_view(splats: Splats, seen: Projected, camera: Camera) -> Rendered:
     """One view on black: image [H, W, C], depth and alpha [H, W]."""
     colors, depths = splats.colors.index_select(0, seen.ids), seen.depths.to(splats.colors.dtype)
+    if splats.sh_degree is not None:
+        colors = colors_from(colors, splats.means.index_select(0, seen.ids), camera.viewmat)
     sums, alpha = composite(
         seen.means2d,
         seen.factors,
         splats.opacities.index_select(0, seen.ids),
         torch.cat([colors, depths[:, None]], 1),
-        list_tiles(seen.boxes, cameras.width, cameras.height),
-        cameras.width,
-        cameras.height,
+        list_tiles(seen.boxes, camera.width, camera.height),
+        camera.width,
+        camera.height,
     )
     depth = sums[..., -1] / alpha.clamp(min=1e-10)
     return Rendered(sums[..., :-1], depth, alpha)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -58,6 +60,38 @@ def test_to_and_detach_reach_every_field():
     gaussians.means.requires_grad_()
     assert gaussians.to(torch.float32).colors.dtype == torch.float32
     assert not gaussians.detach().means.requires_grad
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_colors_may_be_spherical_harmonics(degree):
+    plain = random_gaussians(2, 5)
+    assert plain.sh_degree is None
+    coefficients = torch.rand(2, 5, (degree + 1) ** 2, 3, dtype=torch.float64)
+    scenes = replace(plain, colors=coefficients)
+    assert scenes.sh_degree == scenes[0].sh_degree == scenes[1][:3].sh_degree == degree
+    joined = Gaussians.cat([scenes, scenes])
+    assert joined.colors.shape == (2, 10, (degree + 1) ** 2, 3)
+    assert torch.equal(joined.means[:, 5:], plain.means)
+    turned = scenes.transform(torch.eye(4, dtype=torch.float64).expand(2, 4, 4))
+    torch.testing.assert_close(turned.colors, coefficients)
+
+
+def test_colors_of_several_kinds_are_not_joined():
+    plain = random_gaussians(5)
+    scenes = [replace(plain, colors=torch.rand(5, n, 3)) for n in (4, 16)]
+    with pytest.raises(ValueError, match=r"cannot be joined: 1, 3, None"):
+        Gaussians.cat([plain, *scenes])
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 0, 3), (4, 25, 3)])
+def test_numbers_of_coefficients_that_no_degree_has_are_named(shape):
+    with pytest.raises(ValueError, match=rf"hold {shape[1]} coefficients.*1, 4, 9 and 16"):
+        replace(random_gaussians(4), colors=torch.zeros(shape))
+
+
+def test_coefficients_of_four_channels_are_refused():
+    with pytest.raises(ValueError, match=r"colors \(4, 9, 4\) does not fit opacities \(4,\)"):
+        replace(random_gaussians(4), colors=torch.zeros(4, 9, 4))
 
 
 def test_fields_that_do_not_fit_are_named():

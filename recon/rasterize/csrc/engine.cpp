@@ -39,6 +39,21 @@ TileGrid choose_grid(int width, int height, int threads) {
   }
 }
 
+// Not the transpose: of a matrix that is off by rounding, too, the centre is what it moves to zero.
+std::array<double, 9> inverse_of(const double* m) {
+  std::array<double, 9> out;
+  double determinant = 0;
+  for (int row = 0; row < 3; ++row) {
+    for (int k = 0; k < 3; ++k) {
+      const int a = (row + 1) % 3, b = (row + 2) % 3, c = (k + 1) % 3, d = (k + 2) % 3;
+      out[3 * k + row] = m[3 * a + c] * m[3 * b + d] - m[3 * a + d] * m[3 * b + c];
+    }
+    determinant += m[row] * out[3 * row];
+  }
+  for (double& value : out) value /= determinant;
+  return out;
+}
+
 Camera make_camera(const ReconCameras& cameras, int view) {
   const float* V = cameras.viewmats + 16 * view;
   const float* K = cameras.Ks + 9 * view;
@@ -46,6 +61,11 @@ Camera make_camera(const ReconCameras& cameras, int view) {
   for (int row = 0; row < 3; ++row) {
     for (int k = 0; k < 3; ++k) camera.rotation[3 * row + k] = V[4 * row + k];
     camera.translation[row] = V[4 * row + 3];
+  }
+  const std::array<double, 9> inverse = inverse_of(camera.rotation);
+  for (int row = 0; row < 3; ++row) {
+    camera.centre[row] = 0;
+    for (int k = 0; k < 3; ++k) camera.centre[row] -= inverse[3 * row + k] * camera.translation[k];
   }
   camera.fx = K[0];
   camera.fy = K[4];
@@ -59,7 +79,7 @@ Camera make_camera(const ReconCameras& cameras, int view) {
 }
 
 Gaussians make_gaussians(const ReconScene& s) {
-  return {s.count, s.channels, s.means, s.quats, s.scales, s.opacities, s.colors};
+  return {s.count, s.channels, s.sh_degree, s.means, s.quats, s.scales, s.opacities, s.colors};
 }
 
 Picture picture_of(const ReconPictures& pictures, const ReconCameras& cameras, int channels,
@@ -126,6 +146,17 @@ View render_view(const Kernels& kernels, const Gaussians& scene, const ReconCame
   return view;
 }
 
+// The centre follows the others: it is -R^-1 t, so that d centre = -R^-1 (dR centre + dt).
+void add_part_of_centre(const Camera& camera, CameraGradient* gradient) {
+  const std::array<double, 9> inverse = inverse_of(camera.rotation);
+  for (int row = 0; row < 3; ++row) {
+    double pull = 0;
+    for (int k = 0; k < 3; ++k) pull += inverse[3 * k + row] * gradient->centre[k];
+    gradient->translation[row] -= pull;
+    for (int k = 0; k < 3; ++k) gradient->rotation[3 * row + k] -= pull * camera.centre[k];
+  }
+}
+
 void render_view_backward(const Kernels& kernels, const View& view, const Gaussians& scene,
                           const ReconCameras& cameras, int index, const TileGrid& grid,
                           const Picture& picture, const PictureGradient& gradient,
@@ -165,11 +196,13 @@ void render_view_backward(const Kernels& kernels, const View& view, const Gaussi
   for (const CameraGradient& part : parts) {
     for (int k = 0; k < 9; ++k) to_camera->rotation[k] += part.rotation[k];
     for (int k = 0; k < 3; ++k) to_camera->translation[k] += part.translation[k];
+    for (int k = 0; k < 3; ++k) to_camera->centre[k] += part.centre[k];
     to_camera->fx += part.fx;
     to_camera->fy += part.fy;
     to_camera->cx += part.cx;
     to_camera->cy += part.cy;
   }
+  if (scene.sh_degree != kPlainColors) add_part_of_centre(camera, to_camera);
 }
 
 void write_camera_gradient(const CameraGradient& gradient, int view, const ReconGradients& out) {
@@ -187,12 +220,17 @@ void write_camera_gradient(const CameraGradient& gradient, int view, const Recon
   K[5] = static_cast<float>(gradient.cy);
 }
 
+int64_t color_values(const Gaussians& scene) {
+  return scene.sh_degree == kPlainColors ? scene.channels
+                                         : 3 * (scene.sh_degree + 1) * (scene.sh_degree + 1);
+}
+
 void zero(const Gaussians& scene, const GaussianGradients& out) {
   std::fill_n(out.means, 3 * scene.count, 0.0f);
   std::fill_n(out.quats, 4 * scene.count, 0.0f);
   std::fill_n(out.scales, 3 * scene.count, 0.0f);
   std::fill_n(out.opacities, scene.count, 0.0f);
-  std::fill_n(out.colors, scene.channels * scene.count, 0.0f);
+  std::fill_n(out.colors, color_values(scene) * scene.count, 0.0f);
 }
 
 template <class Work>

@@ -14,7 +14,8 @@ extern "C" {
 
 typedef struct {
   int64_t count;
-  int32_t channels;
+  int32_t channels;  /* of the pictures */
+  int32_t sh_degree; /* 0 to 3: colors are coefficients [count, (sh_degree + 1)^2, 3]; or -1 */
   const float *means, *quats, *scales, *opacities, *colors;
 } ReconScene;
 

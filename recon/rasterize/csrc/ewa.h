@@ -19,8 +19,8 @@ struct Lanes {
 
 // kLanes of them, as they come.
 struct GaussianLanes : Lanes<vf> {
-  vf color[3];  // where there are three channels, else zero
-  vi usable;    // all values finite, colours too, and the quaternion is not zero
+  vf color[3];  // where there are three channels of plain colours, else zero
+  vi usable;    // all values finite, plain colours too, and the quaternion is not zero
 };
 
 // Rows of ``width`` floats, 3 or 4, to lanes: the rows [first, first + kLanes) of a table, and
@@ -54,7 +54,9 @@ RECON_INLINE void load_gaussians(const Gaussians& scene, int64_t first, int64_t 
     for (int lane = 0; lane < kLanes; ++lane)
       g.opacity[lane] = scene.opacities[first + lane < end ? first + lane : end - 1];
   vf finite = {};  // 0, or NaN once something is not finite
-  if (scene.channels == 3) {
+  if (scene.sh_degree != kPlainColors) {
+    // Read where they are needed: there are many of them.
+  } else if (scene.channels == 3) {
     load_rows<3>(scene.colors, first, end, color);
     finite += (color[0] * 0.0f + color[1] * 0.0f) + color[2] * 0.0f;
   } else {

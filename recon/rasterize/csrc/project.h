@@ -1,7 +1,7 @@
 // Scene and camera to splats.
 #pragma once
 
-#include "ewa.h"
+#include "harmonics.h"
 
 namespace recon {
 namespace RECON_ISA {
@@ -143,6 +143,14 @@ static void project(const Gaussians& scene, const Camera& camera, int64_t begin,
         halves[half] =
             splats_in_double(half_of(g, half), places[half], shown[half] != 0.0, camera);
       s = narrow(halves[0], halves[1]);
+    }
+    if (scene.sh_degree != kPlainColors) {
+      const vi rendered = s.left <= s.right;
+      const vi kept = any(rendered) ? shade(scene, first, rendered,
+                                            sight_of(g, places, camera), g.color)
+                                    : rendered;
+      s.left = kept ? s.left : all(1.0f);
+      s.right = kept ? s.right : vf{};
     }
     Splat nowhere;
     float* out[kLanes];

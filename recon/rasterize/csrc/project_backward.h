@@ -40,7 +40,7 @@ RECON_INLINE SplatGradient<V> unwhiten(const V (&moments)[kMoments], const Conic
 
 template <class V>
 struct CameraGradientLanes {
-  V rotation[9], translation[3], fx, fy, cx, cy;
+  V rotation[9], translation[3], centre[3], fx, fy, cx, cy;
 };
 
 template <class V>
@@ -213,7 +213,7 @@ static void project_backward(const Gaussians& scene, const Camera& camera, int64
     load_columns(rows, 0, low);
     load_columns(rows, 4, high);
     load_columns(rows, 8, values);
-    if (channels == 3)
+    if (channels == 3 && scene.sh_degree == kPlainColors)
       write_rows<3>(to_scene.colors, first, end, add, values[0], values[1], values[2], vf{});
 
     GaussianLanes g;
@@ -248,6 +248,17 @@ static void project_backward(const Gaussians& scene, const Camera& camera, int64
       }
       if (!in_single) out = narrow(halves[0], halves[1]);
     }
+    if (scene.sh_degree != kPlainColors) {
+      vf to_color[3] = {values[0], values[1], values[2]}, to_mean[3];
+      shade_backward(scene, first, end, visible, sight_of(g, places, camera), to_color, add,
+                     to_scene.colors, to_mean);
+      for (int k = 0; k < 3; ++k) {
+        out.mean[k] += to_mean[k];
+        vd halves[2];
+        widen(to_mean[k], halves);
+        camera_lanes.centre[k] -= halves[0] + halves[1];
+      }
+    }
     const auto shown = [visible](vf a) { return (vf)(visible & (vi)a); };
     write_rows<3>(to_scene.means, first, end, add, shown(out.mean[0]), shown(out.mean[1]),
                   shown(out.mean[2]), vf{});
@@ -260,6 +271,7 @@ static void project_backward(const Gaussians& scene, const Camera& camera, int64
   if (!to_camera) return;
   for (int k = 0; k < 9; ++k) to_camera->rotation[k] += sum_lanes(camera_lanes.rotation[k]);
   for (int k = 0; k < 3; ++k) to_camera->translation[k] += sum_lanes(camera_lanes.translation[k]);
+  for (int k = 0; k < 3; ++k) to_camera->centre[k] += sum_lanes(camera_lanes.centre[k]);
   to_camera->fx += sum_lanes(camera_lanes.fx);
   to_camera->fy += sum_lanes(camera_lanes.fy);
   to_camera->cx += sum_lanes(camera_lanes.cx);

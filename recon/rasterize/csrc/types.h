@@ -24,12 +24,14 @@ constexpr double kEdgeMargin = 0.3;
 struct Gaussians {
   int64_t count;
   int32_t channels;
+  int32_t sh_degree;       // 0 to 3, with three channels; or kPlainColors
   const float* means;      // [count, 3]
   const float* quats;      // [count, 4] w, x, y, z, any non-zero length
   const float* scales;     // [count, 3]
   const float* opacities;  // [count]
-  const float* colors;     // [count, channels]
+  const float* colors;     // [count, channels], or coefficients [count, (sh_degree + 1)^2, 3]
 };
+constexpr int32_t kPlainColors = -1;
 
 struct GaussianGradients {
   float* means;
@@ -42,6 +44,7 @@ struct GaussianGradients {
 struct Camera {
   double rotation[9];  // row-major, camera from world
   double translation[3];
+  double centre[3];  // in the world
   double fx, fy, cx, cy;  // pixels
   double near, far;       // camera z
   int32_t width, height;
@@ -50,6 +53,7 @@ struct Camera {
 struct CameraGradient {
   double rotation[9];
   double translation[3];
+  double centre[3];  // only what colours say to it, as if it were apart from the others
   double fx, fy, cx, cy;
 };
 
