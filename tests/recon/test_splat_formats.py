@@ -21,6 +21,7 @@ def a_scene(degree: int | None, count: int = 200, reach: float = 2.0) -> Gaussia
     colors = torch.rand(count, 3, generator=rng)
     if degree is not None:
         colors = 0.3 * torch.randn(count, (degree + 1) ** 2, 3, generator=rng)
+        colors = colors.clamp(-0.9, 0.9)  # the format ends at 1
     return Gaussians(
         reach * torch.randn(count, 3, generator=rng),
         F.normalize(torch.randn(count, 4, generator=rng), dim=-1),
