@@ -1,0 +1,1 @@
+"""Scenes: a video or photographs to cameras, to fitted Gaussians, to pages to look at."""
