@@ -5,11 +5,9 @@ from torch import Tensor, nn
 
 from recon.fit.relocation import split_evenly
 from recon.gaussians import Gaussians
+from recon.io.columns import SH_C0
 from recon.rasterize import Rendered, rasterize
 from recon.rotations import matrices_from_quats
-
-SH_C0 = 0.28209479177387814
-"""The constant spherical harmonic, 1 / (2 sqrt(pi))."""
 
 _OPACITY_MARGIN, _SCALE_LEAST = 1e-6, 1e-12
 

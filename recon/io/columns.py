@@ -81,14 +81,20 @@ def from_columns(columns: Columns) -> Gaussians:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that appears complete or not at all; its folder is made."""
+    """Write a file that appears complete or not at all; its folder is made.
+
+    Raises:
+        OSError: the disk refused; its ``filename`` is that of ``path``, whose old content stays.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not by tempfile, whose files only their owner may read.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name[-32:]}")
     try:
         with aside.open("xb") as file:
             file.write(data)
         os.replace(aside, path)
+    except OSError as error:  # of a full disk it names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         aside.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ absence as degree 0.
 """
 
 import os
-import secrets
 import warnings
 from pathlib import Path
 
@@ -16,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from recon.gaussians import Gaussians
-
-SH_C0 = 0.28209479177387814
-"""The constant spherical harmonic, 1 / (2 sqrt(pi))."""
+from recon.io.columns import SH_C0, write_bytes
 
 # Logits and logarithms have no room for 0 and 1: values are moved inside by these amounts.
 OPACITY_MARGIN = 1e-7
@@ -160,18 +157,8 @@ def write_vertices(path: str | os.PathLike[str], fields: dict[str, NDArray]) -> 
         table[name] = column
     properties = [f"property {_NAMES[c.dtype.str[1:]]} {name}" for name, c in fields.items()]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}", *properties]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not by tempfile, whose files only their owner may read.
-    aside = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name[-32:]}")
-    try:
-        with aside.open("xb") as file:
-            file.write("\n".join([*header, "end_header\n"]).encode("ascii"))
-            file.write(table.tobytes())
-        os.replace(aside, path)
-    except OSError as error:  # of a full disk it names no file
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        aside.unlink(missing_ok=True)
+    text = "\n".join([*header, "end_header\n"])
+    write_bytes(path, text.encode("ascii") + table.tobytes())
 
 
 def read_vertices(path: str | os.PathLike[str]) -> dict[str, NDArray]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.gaussians import Gaussians
-from recon.io.columns import Columns, from_columns, to_columns, write_bytes
+from recon.io.columns import SH_C0, Columns, from_columns, to_columns, write_bytes
 from recon.io.format_error import FormatError
 
 _MAGIC, _VERSION = 0x5053474E, 2
@@ -54,7 +54,7 @@ def save_spz(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
     degree = round((columns.harmonics.shape[1] + 1) ** 0.5) - 1
     fixed = (columns.means * _SIGNS * 2**bits).round().astype("<i4")
     positions = fixed.reshape(-1, 1).view("u1").reshape(-1, 4)[:, :3]
-    rgb = (columns.rgb - 0.5) / 0.28209479177387814 * _COLOR_SCALE + 0.5
+    rgb = (columns.rgb - 0.5) / SH_C0 * _COLOR_SCALE + 0.5
     scales = np.log(np.maximum(columns.scales, 1e-30))
     quats = columns.quats.copy()
     quats[:, 1:] *= _SIGNS
@@ -107,7 +107,7 @@ def load_spz(path: str | os.PathLike[str]) -> Gaussians:
             quats=quats,
             scales=np.exp(blocks[3] / 16 - 10),
             opacities=blocks[1][:, 0] / 255,
-            rgb=0.5 + 0.28209479177387814 * (blocks[2] / 255 - 0.5) / _COLOR_SCALE,
+            rgb=0.5 + SH_C0 * (blocks[2] / 255 - 0.5) / _COLOR_SCALE,
             harmonics=(blocks[5].reshape(count, bases, 3) - 128) / 128 * signs,
         )
     )
