@@ -36,6 +36,7 @@ class CellEntries {
     words_[words] = ~uint64_t{0} >> (64 - kSpareEntries);
     firsts_[words] = (uint32_t)tile.count;
     bits_ = words_[0];
+    next();
   }
 
   RECON_INLINE int count() const { return count_; }
@@ -46,11 +47,15 @@ class CellEntries {
     const int64_t done = bits_ == 0;
     word_ += done;
     bits_ |= words_[word_] & (uint64_t)-done;
-    return entries_[index];
+    const Entry* const now = upcoming_;
+    upcoming_ = entries_ + index;
+    __builtin_prefetch(upcoming_);
+    return *now;
   }
 
  private:
   const Entry* entries_;
+  const Entry* upcoming_ = entries_;  // asked for one ahead: they lie too far apart to be guessed
   int count_ = 0;
   int64_t word_ = 0;
   uint64_t bits_;
