@@ -56,8 +56,10 @@ def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
     """Write one scene. Opacities are kept 1e-7 away from 0 and 1, scales at 1e-20 or more.
 
     Raises:
-        ValueError: the Gaussians are a batch, or hold a value that is not finite.
+        ValueError: the Gaussians are a batch, hold a value that is not finite, or have harmonics.
     """
+    if gaussians.sh_degree is not None:
+        raise ValueError("colors are spherical harmonics, and only plain colours are written here")
     if gaussians.opacities.ndim != 1:
         raise ValueError(
             f"a PLY holds one scene, but means are {tuple(gaussians.means.shape)}: index the batch"

@@ -219,3 +219,11 @@ def test_the_folder_is_made_and_the_file_is_for_everybody(tmp_path: Path):
     path = tmp_path / "new" / "scene.ply"
     save_ply(path, random_gaussians(3))
     assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_view_dependent_colour_is_refused(tmp_path):
+    scene = Gaussians(
+        torch.zeros(2, 3), torch.ones(2, 4), torch.ones(2, 3), torch.ones(2), torch.ones(2, 4, 3)
+    )
+    with pytest.raises(ValueError, match="spherical harmonics"):
+        save_ply(tmp_path / "a.ply", scene)
