@@ -101,7 +101,7 @@ class ColmapImage:
 
     Attributes:
         name: path of its file below the project's ``images``.
-        camera: key of :attr:`Model.cameras`.
+        camera: key of ``Model.cameras``.
         quat: [4] w, x, y, z, and
         translation: [3], world-to-camera.
         keypoints: [K, 2] float64, in pixels.

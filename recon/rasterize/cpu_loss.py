@@ -17,7 +17,7 @@ def l1_ssim(
     l1_scales: Tensor,  # [N] float64
     ssim_scales: Tensor,  # [N] float64
 ) -> Tensor:
-    """Weigh the sums of |x - y| and of 1 - SSIM over what counts: [N], float32.
+    """Weigh the sums of ``|x - y|`` and of 1 - SSIM over what counts: [N], float32.
 
     Pictures are float32 on the CPU, with any strides, of at least 11 x 11 pixels. Differentiable
     once, in the prediction alone.
