@@ -175,8 +175,9 @@ def _read_facts(folder: Path) -> RunFacts:
         if kind not in KINDS:
             raise unknown_name(f"kind of run in '{path}'", kind, KINDS)
         details = dict(found.get("details", {}))
-        if kind == "joint" and not details.get("tasks"):
-            raise ValueError("a joint run has tasks")
+        tasks = details.get("tasks")
+        if kind == "joint" and not (isinstance(tasks, list) and tasks):
+            raise ValueError("a joint run has a list of tasks")
         samples = int(found.get("samples", 0))
         if samples < 0:
             raise ValueError("no run trains on less than nothing")
