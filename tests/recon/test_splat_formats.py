@@ -146,6 +146,7 @@ def test_spz_of_version_3_is_read(tmp_path: Path):
         (gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 2, 5, 0, 12, 0, 0)), "5 Gaussians"),
         (gzip.compress(bytes(100))[:-9], "cut off"),
     ],
+    ids=range(7),
 )
 def test_what_is_no_spz_is_one_sentence(tmp_path: Path, data: bytes, complaint: str):
     (tmp_path / "a.spz").write_bytes(data)
@@ -153,7 +154,9 @@ def test_what_is_no_spz_is_one_sentence(tmp_path: Path, data: bytes, complaint: 
         load_spz(tmp_path / "a.spz")
 
 
-@pytest.mark.parametrize("data", [b"abc", np.full(8, np.nan, "<f4").tobytes()])
+@pytest.mark.parametrize(
+    "data", [b"abc", np.full(8, np.nan, "<f4").tobytes()], ids=["short", "nan"]
+)
 def test_what_is_no_splat_is_one_sentence(tmp_path: Path, data: bytes):
     (tmp_path / "a.splat").write_bytes(data)
     with pytest.raises(FormatError, match=r"is no \.splat file"):
