@@ -229,6 +229,19 @@ def check_pysodmetrics() -> Finding:
     return Finding("pysodmetrics", "ok", f"{metadata.version('pysodmetrics')}: S-measure, F, MAE")
 
 
+def check_pycolmap() -> Finding:
+    """Look for pycolmap, which runs in a process of its own: here it would upset Pillow."""
+    try:
+        return Finding("pycolmap", "ok", metadata.version("pycolmap"))
+    except metadata.PackageNotFoundError:
+        return Finding(
+            "pycolmap",
+            "absent",
+            "not installed: poses of bare pictures cannot be found",
+            "pip install 'mmdiff-video[capture]'",
+        )
+
+
 def check_h5py() -> Finding:
     """Write an HDF5 file in memory and read it back."""
     try:
@@ -322,6 +335,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_st_lpips,
     check_torchmetrics,
     check_pysodmetrics,
+    check_pycolmap,
     check_h5py,
     check_embreex,
     check_tensorboard,

@@ -22,13 +22,15 @@ def test_taps_needs_no_weights(capsys: pytest.CaptureFixture):
     assert "single.37" in printed
 
 
-def test_data_list_show_and_check(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_data_list_show_and_check(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["data", "list"]) == 0
     assert "RealEstate10K" in capsys.readouterr().out
     assert main(["data", "show", "re10k"]) == 0
     assert "videos/<key>.mp4" in capsys.readouterr().out
-    command = ["data", "check", "rooms", "--data-root", str(root), "--out", str(tmp_path)]
-    assert main(command) == 0
+    root = str(tmp_path / "rooms")
+    small = ["--scenes", "2", "--frames", "18", "--size", "32", "--jobs", "1"]
+    assert main(["data", "make", "rooms", "--out", root, *small]) == 0
+    assert main(["data", "check", "rooms", "--data-root", root, "--out", str(tmp_path)]) == 0
     assert list(tmp_path.glob("*.png"))
     assert list(tmp_path.glob("*.json"))
 

@@ -238,7 +238,7 @@ def test_mistakes_cost_one_sentence(discs: Discs, tmp_path: Path, capsys: pytest
     assert "nothing to resume in" in fails(*wan, "--resume")
     assert "multiple of 16" in fails(*wan, "stages=[{name: a, crop: 20}]")
     assert "different names" in fails(*wan, "stages=[{name: a}, {name: a}]")
-    assert "Key 'stepz'" in fails(*wan, "stages=[{name: a, stepz: 20}]")
+    assert "unknown config key 'stages.0.stepz'" in fails(*wan, "stages=[{name: a, stepz: 20}]")
     assert "no 'vae' to start from" in fails(*wan, "--init", str(tmp_path))
     flux = ("--backbone", "nano-flux", "decoder_base_dim=8")
     assert "decoder_base_dim is for nano-wan only" in fails(*flux)
