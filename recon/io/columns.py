@@ -32,11 +32,11 @@ class Columns(NamedTuple):
     """[G, 0, 3], or [G, (degree + 1)^2 - 1, 3] coefficients from degree 1 on."""
 
 
-def to_columns(gaussians: Gaussians) -> Columns:
-    """Take one scene apart, in float64.
+def as_arrays(gaussians: Gaussians) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
+    """Means, quats, scales, opacities and colors of one scene as they are, in float64.
 
     Raises:
-        ValueError: the Gaussians are a batch, or hold a value that is not finite.
+        ValueError: the Gaussians are a batch.
     """
     if gaussians.opacities.ndim != 1:
         raise ValueError(
@@ -52,6 +52,16 @@ def to_columns(gaussians: Gaussians) -> Columns:
             gaussians.colors,
         )
     )
+    return means, quats, scales, opacities, colors
+
+
+def to_columns(gaussians: Gaussians) -> Columns:
+    """Take one scene apart, in float64.
+
+    Raises:
+        ValueError: the Gaussians are a batch, or hold a value that is not finite.
+    """
+    means, quats, scales, opacities, colors = as_arrays(gaussians)
     whole = [means, quats, scales, opacities[:, None], colors.reshape(len(colors), -1)]
     values = np.concatenate(whole, 1)
     broken = int((~np.isfinite(values).all(1)).sum())

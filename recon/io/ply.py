@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from recon.gaussians import Gaussians
-from recon.io.columns import SH_C0, write_bytes
+from recon.io.columns import SH_C0, as_arrays, write_bytes
 
 # Logits and logarithms have no room for 0 and 1: values are moved inside by these amounts.
 OPACITY_MARGIN = 1e-7
@@ -60,20 +60,7 @@ def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
     """
     if gaussians.sh_degree is not None:
         raise ValueError("colors are spherical harmonics, and only plain colours are written here")
-    if gaussians.opacities.ndim != 1:
-        raise ValueError(
-            f"a PLY holds one scene, but means are {tuple(gaussians.means.shape)}: index the batch"
-        )
-    means, quats, scales, opacities, colors = (
-        t.detach().double().cpu().numpy()
-        for t in (
-            gaussians.means,
-            gaussians.quats,
-            gaussians.scales,
-            gaussians.opacities,
-            gaussians.colors,
-        )
-    )
+    means, quats, scales, opacities, colors = as_arrays(gaussians)
     inside = opacities.clip(OPACITY_MARGIN, 1 - OPACITY_MARGIN)
     columns = {
         _MEANS: means,
