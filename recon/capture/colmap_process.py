@@ -67,10 +67,7 @@ def main(job_file: Path) -> None:
         camera_mode=mode,
         reader_options=reader,
     )
-    if job["ordered"]:
-        timed("matching", pycolmap.match_sequential, database)
-    else:
-        timed("matching", pycolmap.match_exhaustive, database)
+    timed("matching", _match, pycolmap, database, job["ordered"], job["seed"])
 
     best: Any = None
     attempts = []
@@ -104,6 +101,33 @@ def main(job_file: Path) -> None:
 def say(**what: Any) -> None:
     """Write a line for the process that waits."""
     print(json.dumps(what), flush=True)
+
+
+def _match(pycolmap: Any, database: Path, ordered: bool, seed: int) -> None:
+    """Match features, and verify the matches of each pair.
+
+    COLMAP verifies a pair of one camera of unknown focal length by a solver with six points, which
+    overwrites its stack where the camera moves sideways past few planes (4.2.1). While it verifies,
+    the guessed focal lengths pass as known: then a fundamental matrix judges where the guess fits
+    badly.
+    """
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = seed
+    match = pycolmap.match_sequential if ordered else pycolmap.match_exhaustive
+    guessed = _set_focal_known(pycolmap, database, None)
+    match(database, verification_options=verification)
+    _set_focal_known(pycolmap, database, guessed)
+
+
+def _set_focal_known(pycolmap: Any, database: Path, which: set[int] | None) -> set[int]:
+    """Pass focal lengths as known, or those of ``which`` as guessed; returns which were guessed."""
+    with pycolmap.Database.open(database) as opened:
+        cameras = opened.read_all_cameras()
+        guessed = {c.camera_id for c in cameras if not c.has_prior_focal_length}
+        for camera in cameras:
+            camera.has_prior_focal_length = which is None or camera.camera_id not in which
+            opened.update_camera(camera)
+    return guessed
 
 
 def _map(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -147,11 +148,23 @@ def _run(job: Path, progress: Callable[[str], None]) -> None:
             process.kill()
             raise
         code = process.wait()
+        if code < 0:
+            raise PosesError(
+                f"COLMAP was ended by signal {-code} ({_signal_name(-code)}): free some memory, or"
+                " give it fewer or smaller pictures"
+            )
         if code:
             complaints.seek(0)
             words = complaints.read().strip().splitlines()
             said = f": {words[-1][:200]}" if words else ""
             raise PosesError(f"COLMAP ended with status {code}{said}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
 
 
 def _why(picture: dict[str, Any]) -> str:

@@ -96,6 +96,24 @@ def test_the_process_ends_with_its_parent(tmp_path: Path):
     assert not Path(f"/proc/{child}").exists()
 
 
+def test_all_pairs_of_a_sideways_walk_past_two_planes_are_verified(tmp_path: Path):
+    # COLMAP's solver for an unknown focal length overwrites its stack on such pairs
+    names = filmed(tmp_path / "images", list(range(0, 50, 5)))
+    (tmp_path / "work").mkdir()
+    found = find_poses(tmp_path / "images", names, tmp_path / "work", ordered=False)
+    assert len(found.model.images) >= 8
+
+
+def test_a_process_that_is_killed_names_the_signal(tmp_path: Path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr("recon.capture.poses.sys.executable", str(killed))
+    with pytest.raises(PosesError, match=r"ended by signal 11 .SIGSEGV"):
+        find_poses(tmp_path, ["a.png"] * 3, tmp_path / "work", ordered=True)
+
+
 def test_a_moving_camera_gives_poses_and_an_undistorted_project(tmp_path: Path):
     names = filmed(tmp_path / "images", list(range(0, 50, 5)))
     (tmp_path / "work").mkdir()

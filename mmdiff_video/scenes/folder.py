@@ -1,0 +1,25 @@
+"""What lies where in the folder of a scene and in that of a capture."""
+
+from pathlib import Path
+from typing import Final
+
+GAUSSIANS: Final = "scene.ply"
+"""The fitted Gaussians, in the world of the capture."""
+
+CAPTURE: Final = "capture"
+"""A COLMAP project inside the scene: undistorted pictures, pinhole cameras (refined ones, where the
+fit refined them), points."""
+
+REPORT: Final = "report.json"
+"""Of a capture as of a scene: what was made of what, how well, in what time."""
+
+FLIGHT: Final = "flight.mp4"
+COMPARISONS: Final = "comparisons.png"
+PREVIEWS: Final = "previews"
+CAMERAS_PICTURE: Final = "cameras.png"
+"""Of a capture: its cameras and points from above and from the side."""
+
+
+def is_scene(path: Path) -> bool:
+    """Whether a folder is that of a fitted scene."""
+    return (path / GAUSSIANS).is_file()
