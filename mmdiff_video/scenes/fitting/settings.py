@@ -19,7 +19,7 @@ class SceneSettings:
         max_gaussians: how many there are; None: one for each four pixels of a picture, between
             20,000 and 200,000.
         sh_degree: of the spherical harmonics, 0 to 3.
-        longest_side: pixels to which pictures are shrunk for the fit.
+        picture_side: pixels of the longest side to which pictures are shrunk for the fit.
         hold_out: every so-manieth picture is kept from the fit and scored; 0: none, and no scores.
         refine_poses: move the cameras in the fit.
         exposures: fit a gain and an offset for each picture.
@@ -36,7 +36,7 @@ class SceneSettings:
     seconds: float | None = None
     max_gaussians: int | None = None
     sh_degree: int = 1
-    longest_side: int = 640
+    picture_side: int = 640
     hold_out: int = 8
     refine_poses: bool = False
     exposures: bool = False
@@ -45,7 +45,7 @@ class SceneSettings:
     flight_frames: int = 120
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "longest_side": 32, "flight_frames": 0, "hold_out": 0, "sh_degree": 0}
+        least = {"steps": 1, "picture_side": 32, "flight_frames": 0, "hold_out": 0, "sh_degree": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise InputError(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmdiff_video.nvs.pipeline import Reconstructor
-from mmdiff_video.scenes.fit_settings import CHANCE, POINTS
+from mmdiff_video.scenes.fitting.settings import CHANCE, POINTS
 from recon.fit import FitViews
 from recon.fit.starts import depth_range, from_chance, start
 from recon.gaussians import Gaussians
