@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import remove_partials_of, write_folder_aside
-from mmdiff_video.locks import sole_writer
+from mmdiff_video.files import remove_stale_partials, write_folder_aside
 from mmdiff_video.scenes.camera_picture import draw_capture
 from mmdiff_video.scenes.capture_report import CaptureReport, made_from, read_report
 from mmdiff_video.scenes.copies import IMAGES, Copy, take_in
@@ -70,8 +69,8 @@ def make_capture(
         progress: is told the stages.
 
     Raises:
-        InputError: a source that cannot be used, an ``out`` that holds something else or is being
-            written to, no poses, or given ones that the pictures speak against.
+        InputError: a source that cannot be used, an ``out`` that holds something else,
+            no poses, or given ones that the pictures speak against.
         OSError: the disk takes nothing more.
     """
     seconds: dict[str, float] = {}
@@ -80,20 +79,19 @@ def make_capture(
         origin = made_from(source, opened.files, settings)
         if made := _made_before(out, origin):
             return made
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with sole_writer(out, "capture"):
-            remove_partials_of(out)
-            with write_folder_aside(out) as aside:
-                work = aside / _WORK
-                work.mkdir()
-                began = time.monotonic()
-                copies = take_in(opened, aside, settings.longest_side, progress)
-                seconds["pictures"] = round(time.monotonic() - began, 2)
-                _require_pictures(copies, opened, source)
-                solve = judge if opened.posed else find
-                posed = solve(opened, copies, aside, work, settings, progress)
-                shutil.rmtree(work)
-                report = _write(posed, opened, aside, origin, seconds | posed.seconds)
+        if out.parent.is_dir():
+            remove_stale_partials(out.parent)
+        with write_folder_aside(out) as aside:
+            work = aside / _WORK
+            work.mkdir()
+            began = time.monotonic()
+            copies = take_in(opened, aside, settings.longest_side, progress)
+            seconds["pictures"] = round(time.monotonic() - began, 2)
+            _require_pictures(copies, opened, source)
+            solve = judge if opened.posed else find
+            posed = solve(opened, copies, aside, work, settings, progress)
+            shutil.rmtree(work)
+            report = _write(posed, opened, aside, origin, seconds | posed.seconds)
         return Made(_load(out), report, False)
 
 
@@ -103,7 +101,7 @@ def _made_before(out: Path, origin: dict) -> Made | None:
     Raises:
         InputError: something else is there.
     """
-    if not out.is_dir() or not any(p.name != ".lock" for p in out.iterdir()):
+    if not out.is_dir() or not any(out.iterdir()):
         return None
     report = read_report(out)
     if report is None:

@@ -31,7 +31,7 @@ class CaptureSettings:
 
     frames: int = MOST_FRAMES
     longest_side: int = 1600
-    camera_model: str = "SIMPLE_RADIAL"
+    camera_model: str = "SIMPLE_PINHOLE"
     one_camera: bool | None = None
     check_poses: bool = True
     refine_poses: bool = True
