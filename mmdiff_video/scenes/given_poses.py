@@ -72,7 +72,7 @@ def judge(
         matches = match_few([folder / IMAGES / copy.name for copy in copies], lenses)
     else:
         matches = []
-    verdict = check_poses(viewmats, matches, lenses[0].fx)
+    verdict = check_poses(viewmats, matches, lenses[0].fx, source.convention)
     if settings.check_poses:
         _refuse(verdict, source)
     attempts = [{"name": "as given", **_facts(verdict)}]

@@ -25,6 +25,7 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.scenes.frames import choose_frames, sharpest
 from mmdiff_video.scenes.settings import CaptureSettings
 from recon.capture.capture import Photo, load_capture
+from recon.capture.consistency import TRANSFORMS, WORLD_TO_CAMERA, Convention
 from recon.io.colmap import find_model
 from recon.io.format_error import FormatError
 from recon.lenses import Lens
@@ -69,6 +70,7 @@ class Source:
         posed: whether they have cameras.
         ordered: whether they are frames of a video, in the order of time.
         left_out: picture -> why it cannot be used.
+        convention: of its poses in the file.
         points, rgb: [N, 3] of the scene, where they are known.
     """
 
@@ -79,6 +81,7 @@ class Source:
     posed: bool
     ordered: bool
     left_out: dict[str, str] = field(default_factory=dict)
+    convention: Convention = WORLD_TO_CAMERA
     points: Tensor = field(default_factory=lambda: torch.zeros(0, 3, dtype=torch.float64))
     rgb: Tensor = field(default_factory=lambda: torch.zeros(0, 3, dtype=torch.uint8))
 
@@ -170,6 +173,7 @@ def _posed(path: Path) -> Source:
         posed=True,
         ordered=False,
         left_out=left_out,
+        convention=WORLD_TO_CAMERA if find_model(path) is not None else TRANSFORMS,
         points=capture.points,
         rgb=capture.rgb,
     )
