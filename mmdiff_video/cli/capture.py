@@ -17,8 +17,12 @@ shows no depth. 20 to 200 pictures are good.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mmdiff_video.cli._arguments import given, out_argument, seed_argument
+
+if TYPE_CHECKING:
+    from mmdiff_video.scenes.settings import CaptureSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     capture_arguments(parser)
 
 
-def capture_arguments(parser: argparse.ArgumentParser) -> None:
+def capture_arguments(parser: Any) -> None:
     """Declare how pictures become a capture."""
     parser.add_argument(
         "--frames",
@@ -75,18 +79,23 @@ def capture_arguments(parser: argparse.ArgumentParser) -> None:
     seed_argument(parser, "all random choices")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Make the capture."""
-    from mmdiff_video.scenes.captures import make_capture
-    from mmdiff_video.scenes.progress import stage_line
+def capture_settings(args: argparse.Namespace) -> "CaptureSettings":
+    """What :func:`capture_arguments` were given."""
     from mmdiff_video.scenes.settings import CaptureSettings
 
-    settings = CaptureSettings(
+    return CaptureSettings(
         **given(args, "frames", "longest_side", "camera_model", "one_camera"),
         check_poses=args.check_poses,
         refine_poses=args.refine_poses,
         seed=args.seed,
     )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the capture."""
+    from mmdiff_video.scenes.captures import make_capture
+    from mmdiff_video.scenes.progress import stage_line
+
     with stage_line() as progress:
-        made = make_capture(args.source, args.out, settings, progress=progress)
+        made = make_capture(args.source, args.out, capture_settings(args), progress=progress)
     print(made.report.lines(args.out))
