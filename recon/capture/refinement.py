@@ -16,7 +16,7 @@ from recon.capture.poses import named_model, neighbours
 from recon.lenses import Lens, undistort_points
 from recon.rotations import quats_from_matrices
 
-_NEAREST = 8
+_NEAREST = 4
 """Cameras by place with which each is matched, beside its neighbours by name."""
 
 MOST_GROUPS = 8

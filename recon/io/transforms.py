@@ -251,8 +251,13 @@ def _rigid(value: Any, where: str) -> Tensor:
     pose = _matrix(value, f"{where}: transform_matrix")
     R = pose[:3, :3]
     U, _, Vh = torch.linalg.svd(R)
-    if (U @ Vh - R).abs().max() > _ROTATION_ERROR or torch.linalg.det(R) < 0:
+    if (U @ Vh - R).abs().max() > _ROTATION_ERROR:
         raise FormatError(f"{where}: transform_matrix is no rotation with a translation")
+    if torch.linalg.det(R) < 0:
+        raise FormatError(
+            f"{where}: transform_matrix is mirrored (its determinant is -1), and so no rotation:"
+            " one of its axes points the wrong way"
+        )
     pose[:3, :3] = U @ Vh
     pose[3] = torch.tensor([0.0, 0, 0, 1])
     return pose
