@@ -143,6 +143,31 @@ MIRROR = torch.diag(torch.tensor([1.0, 1, -1, 1])).tolist()
         ({"frames": [a_frame(fl_x=3, file_path="../a.png")]}, "outside the folder"),
         ({"frames": [a_frame(fl_x=3, file_path="/etc/a.png")]}, "outside the folder"),
         ({"frames": [a_frame(fl_x=3)], "applied_transform": MIRROR}, "no rotation with a scale"),
+        (
+            {
+                "frames": [a_frame(fl_x=3)],
+                "applied_transform": torch.diag(torch.ones(4)).mul(2).tolist(),
+            },
+            "last row must be 0 0 0 1",
+        ),
+        (
+            {
+                "frames": [a_frame(fl_x=3)],
+                "applied_transform": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0] * 4],
+            },
+            "last row must be 0 0 0 1",
+        ),
+        (
+            {
+                "frames": [
+                    a_frame(
+                        fl_x=3,
+                        transform_matrix=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]],
+                    )
+                ]
+            },
+            "last row must be 0 0 0 1",
+        ),
         ({"frames": [a_frame(fl_x=3)], "applied_scale": 0}, "no rotation with a scale"),
     ],
 )
