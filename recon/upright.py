@@ -11,10 +11,10 @@ from torch import Tensor
 
 from recon.gaussians import Gaussians
 
-_AGREE = 0.5
+_AGREE = 0.3
 """Length of the mean of the cameras' ups (1: all are one) from which they count as of one mind."""
 
-_UPSIDE = 0.5
+_UPSIDE = 0.3
 """Cosine to the common up below which a camera was held sideways or upside down."""
 
 _FANNED = 0.17

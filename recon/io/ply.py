@@ -120,8 +120,9 @@ def _fields(gaussians: Gaussians) -> dict[str, NDArray]:
     }
     with np.errstate(over="ignore"):
         table = np.concatenate(list(columns.values()), 1).astype(np.float32)
-    # an infinite opacity would be clipped to one that is written
+    # an infinite opacity would be clipped to one that is written, and a logarithm always fits
     whole = np.isfinite(table).all(1) & np.isfinite(opacities)
+    whole &= (scales <= np.finfo(np.float32).max).all(1)
     broken = int((~whole).sum())
     if broken:
         raise ValueError(
