@@ -36,7 +36,7 @@ def save_splat(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
     bright = ((columns.rgb < -_STEP) | (columns.rgb > 1 + _STEP)).any(1)
     if bright.any():
         warnings.warn(
-            f"{path}: {int(bright.sum())} of {len(bright)} Gaussians are darker than black or"
+            f"{path}: {int(bright.sum())} of {len(columns.rgb)} Gaussians are darker than black or"
             " brighter than white, and are written as these",
             stacklevel=2,
         )

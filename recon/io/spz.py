@@ -150,7 +150,7 @@ def _tell_of_clipping(
     clipped |= ((columns.harmonics < low) | (columns.harmonics > high)).any((1, 2))
     if clipped.any():
         warnings.warn(
-            f"{path}: {int(clipped.sum())} of {len(clipped)} Gaussians have colours or scales"
+            f"{path}: {int(clipped.sum())} of {len(columns.rgb)} Gaussians have colours or scales"
             " beyond the range of .spz, and are written with its largest ones",
             stacklevel=3,
         )
