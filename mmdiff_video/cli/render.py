@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="COLMAP project or transforms.json that interpolate, orbit and spiral go by (default:"
-        " the capture in the folder of the scene; before a file, a camera that has it in view)",
+        " those in the folder of the scene; before a file, a camera that has it in view)",
     )
     scenes.add_argument(
         "--size",

@@ -18,7 +18,7 @@ from recon.cameras import resize_crop_intrinsics
 from recon.gaussians import Gaussians
 from recon.io.camera_files import Cameras, load_cameras
 from recon.io.format_error import FormatError
-from recon.trajectories import TRAJECTORIES
+from recon.trajectories import TRAJECTORIES, interpolate
 from recon.upright import centre, weighted_quantile
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ scene may measure millimetres."""
 
 _WIDTH, _HEIGHT, _FOV = 960, 540, 60.0
 """Pixels, and horizontal degrees, of the camera before a scene that has none."""
+
+_SMOOTH = 24
+"""Cameras that a flight goes through, at most: all of a hand-held walk would shake."""
 
 _CORE = 0.9
 """Share of the opacity that such a camera has in view: the rest are floaters and the far ground."""
@@ -146,15 +149,20 @@ def _by_name(
         )
     else:
         viewmats, Ks, focus = _before(scene.gaussians, size)
-    path = TRAJECTORIES[name](viewmats, num_frames, depth=focus)
     if name == "interpolate":
-        time = torch.linspace(0, len(Ks) - 1, num_frames, dtype=torch.float64)
-        before = time.floor().long().clamp(max=max(len(Ks) - 2, 0))
-        after = (before + 1).clamp(max=len(Ks) - 1)
-        Ks = torch.lerp(Ks[before], Ks[after], (time - before)[:, None, None])
-    else:
-        Ks = Ks[len(Ks) // 2].expand(num_frames, 3, 3)
-    return Path3D(path, Ks, focus)
+        return _through(viewmats, Ks, focus, num_frames)
+    path = TRAJECTORIES[name](viewmats, num_frames, depth=focus)
+    return Path3D(path, Ks[len(Ks) // 2].expand(num_frames, 3, 3), focus)
+
+
+def _through(viewmats: Tensor, Ks: Tensor, focus: float, num_frames: int) -> Path3D:
+    kept = torch.linspace(0, len(Ks) - 1, min(_SMOOTH, len(Ks))).round().long()
+    viewmats, Ks = viewmats[kept], Ks[kept]
+    time = torch.linspace(0, len(Ks) - 1, num_frames, dtype=torch.float64)
+    before = time.floor().long().clamp(max=max(len(Ks) - 2, 0))
+    after = (before + 1).clamp(max=len(Ks) - 1)
+    between = torch.lerp(Ks[before], Ks[after], (time - before)[:, None, None])
+    return Path3D(interpolate(viewmats, num_frames, depth=focus), between, focus)
 
 
 def _before(gaussians: Gaussians, size: tuple[int, int]) -> Path3D:

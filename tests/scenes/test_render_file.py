@@ -10,6 +10,7 @@ from video_files import in_order
 
 from mmdiff_video.cli import main
 from mmdiff_video.scenes import render_file
+from mmdiff_video.scenes.folder import CAMERAS
 from recon.gaussians import Gaussians
 from recon.io.camera_files import Cameras
 from recon.io.scene_files import load_scene, save_scene
@@ -83,6 +84,23 @@ def test_a_scene_flies_through_its_cameras(tmp_path: Path):
         assert frame.shape == (LENS.height, LENS.width, 3)
         assert differ(frame, drawn(scene, viewmat)) < 4
     assert differ(frames[0], drawn(scene, around()[4])) > 8  # the test can fail
+
+
+def test_the_cameras_of_the_fit_go_before_those_of_the_capture(tmp_path: Path):
+    folder = write_scene(tmp_path / "scene")
+    frames = [Frame(f"capture/{k}.png", LENS, T) for k, T in enumerate(around(3, arc=60))]
+    write_transforms(folder / CAMERAS, frames)
+    (_, middle, _) = render(folder, tmp_path / "v.mp4", "--frames", 3)
+    scene = load_scene(folder / "scene.ply")
+    assert differ(middle, drawn(scene, around(3, arc=60)[1])) < 4
+
+
+def test_many_cameras_are_thinned_for_a_calm_flight(tmp_path: Path):
+    cameras = Cameras([LENS] * 100, around(100))
+    given = render_file.SceneInput(tmp_path, some_gaussians(), cameras)
+    path = render_file._by_name("interpolate", given, given.gaussians, (64, 48), 24)
+    kept = torch.linspace(0, 99, 24).round().long()
+    torch.testing.assert_close(path.viewmats, around(100)[kept])
 
 
 def test_each_camera_of_a_path_gives_a_frame(tmp_path: Path):
