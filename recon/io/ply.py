@@ -108,7 +108,8 @@ def _fields(gaussians: Gaussians) -> dict[str, NDArray]:
         constant, harmonics = (colors - 0.5) / SH_C0, np.zeros((len(colors), 0))
     else:
         constant = colors[:, 0]
-        harmonics = colors[:, 1:].transpose(0, 2, 1).reshape(len(colors), -1)
+        count, coefficients, _ = colors[:, 1:].shape
+        harmonics = colors[:, 1:].transpose(0, 2, 1).reshape(count, 3 * coefficients)
     columns = {
         _MEANS: means,
         _NORMALS: np.zeros_like(means),
@@ -154,7 +155,7 @@ def _from_fields(fields: dict[str, NDArray]) -> Gaussians:
 
 def _coefficients(constant: NDArray, rest: NDArray) -> NDArray:
     """[G, K, 3] of f_dc [G, 3] and f_rest [G, 3 (K - 1)], channel after channel."""
-    harmonics = rest.reshape(len(rest), 3, -1).transpose(0, 2, 1)
+    harmonics = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
     return np.concatenate([constant[:, None], harmonics], 1)
 
 
