@@ -23,10 +23,8 @@ from recon.upright import centre, weighted_quantile
 
 logger = logging.getLogger(__name__)
 
-_NEAR_PLANE = 0.01
 _NEAR_SHARE = 0.01
-"""The near plane is at this many world units, or at this share of the focus where that is nearer: a
-scene may measure millimetres."""
+"""The near plane is at this share of the focus, as in the fit: the unit of length may be any."""
 
 _WIDTH, _HEIGHT, _FOV = 960, 540, 60.0
 """Pixels, and horizontal degrees, of the camera before a scene that has none."""
@@ -106,7 +104,7 @@ def render_file(
         flight.viewmats.float().to(device),
         flight.Ks.float().to(device),
         (size[1], size[0]),
-        near_plane=_near(flight.focus),
+        near_plane=flight.focus * _NEAR_SHARE,
         depth=depth,
         background=0.0,
     )
@@ -166,16 +164,19 @@ def _through(viewmats: Tensor, Ks: Tensor, focus: float, num_frames: int) -> Pat
 
 
 def _before(gaussians: Gaussians, size: tuple[int, int]) -> Path3D:
-    """One camera before the scene, that looks along its z and has the core of it in view."""
+    """One camera before the scene, that looks along its z at the middle and has the core in view.
+
+    Of a scene that was seen from one side, that is about where it was seen from.
+    """
     width, height = size
     focal = width / 2 / math.tan(math.radians(_FOV / 2))
     middle = centre(gaussians)
-    distances = (gaussians.means.double() - middle).norm(dim=1)
+    x, y, z = (gaussians.means.double() - middle).unbind(-1)
     weights = gaussians.opacities.double().clamp(min=1e-9)
-    radius = float(weighted_quantile(distances, weights, _CORE))
+    needed = torch.maximum(x.abs() / (width / 2), y.abs() / (height / 2)) * focal - z
+    radius = float(weighted_quantile((x * x + y * y + z * z).sqrt(), weights, _CORE))
     radius = max(radius, 3 * float(gaussians.scales.amax(1).median())) or 1.0
-    narrow = math.atan(min(width, height) / 2 / focal)
-    distance = radius / math.sin(narrow)
+    distance = max(float(weighted_quantile(needed, weights, _CORE)), radius)
     viewmat = torch.eye(4, dtype=torch.float64)
     viewmat[:3, 3] = middle.new_tensor([0.0, 0.0, distance]) - middle
     K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).double()
@@ -217,7 +218,3 @@ def _focus(gaussians: Gaussians, viewmats: Tensor, Ks: Tensor, size: tuple[int, 
         pose = viewmats[len(viewmats) // 2]
         found = float((pose[:3, :3] @ centre(gaussians) + pose[:3, 3]).norm())
     return found or 1.0
-
-
-def _near(focus: float) -> float:
-    return min(_NEAR_PLANE, focus * _NEAR_SHARE)

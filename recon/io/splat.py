@@ -33,11 +33,11 @@ def save_splat(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
             f"{path}: a .splat holds no view-dependent colour; the mean colour is kept",
             stacklevel=2,
         )
-    bright = ((columns.rgb < -_STEP) | (columns.rgb > 1 + _STEP)).any(1)
+    bright = (columns.rgb > 1 + _STEP).any(1)  # below black all renderers draw black
     if bright.any():
         warnings.warn(
-            f"{path}: {int(bright.sum())} of {len(columns.rgb)} Gaussians are darker than black or"
-            " brighter than white, and are written as these",
+            f"{path}: {int(bright.sum())} of {len(columns.rgb)} Gaussians are brighter than white,"
+            " which a .splat does not hold; they are clipped",
             stacklevel=2,
         )
     table = np.empty(len(columns.means), _RECORD)

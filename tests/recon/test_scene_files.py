@@ -190,7 +190,7 @@ def test_splat_says_which_colours_it_clips(tmp_path: Path):
     scene = a_scene()
     scene.colors[1] = 1.2
     scene.colors[2] = -0.3
-    with pytest.warns(UserWarning, match="2 of 7 Gaussians are darker than black or brighter"):
+    with pytest.warns(UserWarning, match="1 of 7 Gaussians are brighter than white"):
         save_scene(tmp_path / "a.splat", scene)
 
 
