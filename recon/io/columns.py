@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,15 @@ def from_columns(columns: Columns) -> Gaussians:
     )
     return Gaussians(
         means, quats, scales, opacities, torch.from_numpy(np.array(colors, np.float32))
+    )
+
+
+def warn_of_filter(path: str | os.PathLike[str]) -> None:
+    """Warn a reader's caller of a scene whose opacities are for another way of drawing."""
+    warnings.warn(
+        f"{path} was fitted with Mip-Splatting's filter, and is drawn without it here: small"
+        " Gaussians look too strong",
+        stacklevel=3,
     )
 
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from recon.gaussians import Gaussians
-from recon.io.columns import SH_C0, as_arrays
+from recon.io.columns import SH_C0, as_arrays, warn_of_filter
 from recon.io.format_error import FormatError
 from recon.io.ply_table import Header, open_table, write_vertices
 
@@ -70,11 +70,7 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
     table = open_table(path)
     _require_gaussians(table.header, table.path)
     if any(_asks_for_filter(comment) for comment in table.header.comments):
-        warnings.warn(
-            f"{path} was fitted with Mip-Splatting's filter, and is drawn without it here: small"
-            " Gaussians look too strong",
-            stacklevel=2,
-        )
+        warn_of_filter(path)
     gaussians = _from_fields(table.columns())
     parts = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None])
     values = torch.cat([*parts, gaussians.colors.flatten(1)], 1)

@@ -21,7 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.gaussians import Gaussians
-from recon.io.columns import SH_C0, Columns, from_columns, to_columns, write_bytes
+from recon.io.columns import (
+    SH_C0,
+    Columns,
+    from_columns,
+    to_columns,
+    warn_of_filter,
+    write_bytes,
+)
 from recon.io.format_error import FormatError
 
 _MAGIC, _VERSION = 0x5053474E, 2
@@ -39,9 +46,6 @@ _REACH = 2**23 - 1
 _LARGEST_LOG_SCALE = 255 / 16 - 10 + 1 / 32
 _HARMONICS = -1 - 1 / 16, 1
 """What rounds to something that the format holds."""
-
-_MOST_BYTES = 4 * 1024**3
-"""Of an unpacked file: a small gzip stream may claim to be huge."""
 
 _SIGNS = np.array([1, -1, -1])
 """Turns x, y, z of ours into the format's, and back."""
@@ -97,10 +101,11 @@ def load_spz(path: str | os.PathLike[str]) -> Gaussians:
         OSError: it cannot be read.
     """
     path = Path(path)
-    data = _unpacked(path)
-    if len(data) < _HEADER.size:
-        raise FormatError(f"'{path}' is no .spz file: it is too short")
-    magic, version, count, degree, bits, flags, _ = _HEADER.unpack_from(data)
+    unpacker = zlib.decompressobj(wbits=31)
+    head = _unpack(path, unpacker, path.read_bytes(), _HEADER.size)
+    if len(head) < _HEADER.size:
+        raise FormatError(f"'{path}' is no .spz file, or cut off: it is too short")
+    magic, version, count, degree, bits, flags, _ = _HEADER.unpack(head)
     if magic != _MAGIC:
         raise FormatError(f"'{path}' is no .spz file: it does not begin as one")
     if version not in (2, 3) or degree > 3 or bits > 24:
@@ -108,17 +113,15 @@ def load_spz(path: str | os.PathLike[str]) -> Gaussians:
             f"'{path}': an .spz of version {version} and degree {degree} is not read: versions 2"
             " and 3 are, of degrees 0 to 3"
         )
-    if flags & _ANTIALIASED:
-        warnings.warn(
-            f"{path} was fitted with Mip-Splatting's filter, and is drawn without it here: small"
-            " Gaussians look too strong",
-            stacklevel=2,
-        )
     bases = (degree + 1) ** 2 - 1
     sizes = [9, 1, 3, 3, 3 if version == 2 else 4, 3 * bases]
-    if len(data) - _HEADER.size != count * sum(sizes):
+    # no more than announced: a small gzip stream may unpack to anything
+    data = _unpack(path, unpacker, unpacker.unconsumed_tail, count * sum(sizes) + 1)
+    if len(data) != count * sum(sizes) or not unpacker.eof:
         raise FormatError(f"'{path}' is cut off or damaged: {count} Gaussians do not fit its size")
-    places = np.cumsum([_HEADER.size, *(count * size for size in sizes)])
+    places = np.cumsum([0, *(count * size for size in sizes)])
+    if flags & _ANTIALIASED:
+        warn_of_filter(path)
     raw = np.frombuffer(data, "u1")
     blocks = [
         raw[a:b].reshape(count, size).astype(np.float64)
@@ -156,15 +159,11 @@ def _tell_of_clipping(
         )
 
 
-def _unpacked(path: Path) -> bytes:
-    unpacker = zlib.decompressobj(wbits=31)
+def _unpack(path: Path, unpacker: "zlib._Decompress", data: bytes, most: int) -> bytes:
     try:
-        data = unpacker.decompress(path.read_bytes(), _MOST_BYTES)
+        return unpacker.decompress(data, most)
     except zlib.error as error:
         raise FormatError(f"'{path}' is no .spz file, or damaged: {error}") from None
-    if not unpacker.eof:
-        raise FormatError(f"'{path}' is cut off, or unpacks to more than {_MOST_BYTES} bytes")
-    return data
 
 
 def _bytes(values: NDArray) -> bytes:

@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -198,3 +199,13 @@ def test_splat_of_infinite_scales_is_none(tmp_path: Path):
     (tmp_path / "a.splat").write_bytes(np.full(8, np.inf, "<f4").tobytes())
     with pytest.raises(FormatError, match="holds NaN, infinity"):
         load_scene(tmp_path / "a.splat")
+
+
+def test_a_small_spz_that_unpacks_to_a_lot_is_not_unpacked(tmp_path: Path):
+    header = struct.pack("<IIIBBBB", 0x5053474E, 2, 5, 0, 12, 0, 0)
+    (tmp_path / "a.spz").write_bytes(gzip.compress(header + bytes(50_000_000)))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="5 Gaussians do not fit its size"):
+        load_scene(tmp_path / "a.spz")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
