@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
-from mmdiff_video.datasets.clips.views import collate, make_sample
+from mmdiff_video.datasets.clips.views import NVSBatch, collate, make_sample
 from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.errors import InputError, unknown_name
 from mmdiff_video.nvs.evaluate import frame_choices
@@ -73,6 +74,48 @@ def render_scene(
         raise InputError(f"fps must be at most {_MOST_FPS}, not {fps}")
     if ply is not None and os.path.realpath(ply) == os.path.realpath(out):
         raise InputError(f"the video and the Gaussians cannot both be written to '{out}'")
+    made = reconstruct_clip(run, scene, split, data_root)
+    setup, clip, gaussians = made.reconstructor.setup, made.clip, made.gaussians
+    if ply is not None:
+        with results_file(ply, "render"):
+            save_ply(ply, gaussians)
+        logger.info("%s: %d Gaussians%s", ply, gaussians.num, _aside(setup.notice))
+    viewmats, Ks = made.batch.input_viewmats[0], made.batch.input_Ks[0]
+    focus = _focus_depth(gaussians, viewmats, Ks, setup.height, setup.width)
+    path = TRAJECTORIES[trajectory](viewmats, num_frames, depth=focus)
+    scale = scale or -(-384 // setup.width)
+    K = Ks[0] * torch.tensor([[scale], [scale], [1]], device=Ks.device)
+    size = setup.height * scale, setup.width * scale
+    with results_file(out, "render"):
+        save_video(_frames(gaussians, path, K, size, depth, setup.notice), out, fps)
+    logger.info("%s: %d frames of %s%s", out, num_frames, clip.key, _aside(setup.notice))
+
+
+class ReconstructedClip(NamedTuple):
+    """One clip as a run sees it.
+
+    Attributes:
+        reconstructor: the run, opened.
+        clip: of its data.
+        batch: of the clip alone: its input frames and cameras.
+        gaussians: without batch dimension, in the world of the batch.
+    """
+
+    reconstructor: Reconstructor
+    clip: PosedClip
+    batch: NVSBatch
+    gaussians: Gaussians
+
+
+def reconstruct_clip(
+    run: Path, scene: str | None = None, split: str = "test", data_root: Path | None = None
+) -> ReconstructedClip:
+    """Open a run and turn one clip of its data into Gaussians; arguments as of :func:`render_scene`.
+
+    Raises:
+        InputError: an unknown scene (lists what there is), no run, no data, or a run that gives
+            Gaussians of no finite numbers.
+    """
     reconstructor = Reconstructor.from_run(run, data_root)
     setup = reconstructor.setup
     clip = _find_clip(reconstructor, scene, split)
@@ -88,19 +131,7 @@ def render_scene(
     batch = collate([sample]).to(setup.backbone.device)
     gaussians = reconstructor.reconstruct(batch)[0]
     _check_finite(gaussians)
-    if ply is not None:
-        with results_file(ply, "render"):
-            save_ply(ply, gaussians)
-        logger.info("%s: %d Gaussians%s", ply, gaussians.num, _aside(setup.notice))
-    viewmats, Ks = batch.input_viewmats[0], batch.input_Ks[0]
-    focus = _focus_depth(gaussians, viewmats, Ks, setup.height, setup.width)
-    path = TRAJECTORIES[trajectory](viewmats, num_frames, depth=focus)
-    scale = scale or -(-384 // setup.width)
-    K = Ks[0] * torch.tensor([[scale], [scale], [1]], device=Ks.device)
-    size = setup.height * scale, setup.width * scale
-    with results_file(out, "render"):
-        save_video(_frames(gaussians, path, K, size, depth, setup.notice), out, fps)
-    logger.info("%s: %d frames of %s%s", out, num_frames, clip.key, _aside(setup.notice))
+    return ReconstructedClip(reconstructor, clip, batch, gaussians)
 
 
 def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> PosedClip:
