@@ -43,6 +43,18 @@ class Camera:
         pose[:3, 3] = torch.tensor([float(x) for x in position], dtype=torch.float64)
         return cls(invert_rigid(pose), float(fov))
 
+    @classmethod
+    def facing(cls, position: Tensor, forward: Tensor, up: Tensor, fov: float = 1.0) -> "Camera":
+        """Make an upright one at a place [3], from directions [3] of unit length in the world."""
+        right = torch.linalg.cross(forward, up)
+        if right.norm() < 1e-3:  # straight up or down: upright means nothing
+            right = torch.linalg.cross(forward, torch.eye(3).to(forward)[forward.abs().argmin()])
+        right = right / right.norm()
+        viewmat = torch.eye(4, dtype=torch.float64)
+        viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
+        viewmat[:3, 3] = -(viewmat[:3, :3] * position).sum(-1)
+        return cls(viewmat, fov)
+
     @property
     def centre(self) -> Tensor:
         """[3] float64: its place in the world."""

@@ -87,6 +87,11 @@ class Content:
         return mean / mean.norm()
 
     @cached_property
+    def near(self) -> float:
+        """Camera z, in world units, of the nearest that is drawn."""
+        return 1e-3 * self.focus(self.first_camera)
+
+    @cached_property
     def solid(self) -> Tensor:
         """[M, 3] float64 on the CPU: where something is, Gaussians or else points."""
         if self.gaussians is None:
@@ -97,7 +102,7 @@ class Content:
     def focus(self, camera: Camera) -> float:
         """Median distance, along the axis of a camera, of what lies before it: what to turn about.
 
-        Where nothing does it is the spread of the cameras, or 1.
+        Where nothing does, it is the spread of the cameras, or 1.
         """
         depths = self.solid @ camera.viewmat[2, :3] + camera.viewmat[2, 3]
         before = depths[depths > 1e-6]
@@ -110,14 +115,20 @@ class Content:
 
     @cached_property
     def first_camera(self) -> Camera:
-        """Where a visitor starts: the middle one of the pictures, else before the scene."""
-        if self.views:
+        """Where a visitor starts: of Gaussians in the middle one of the pictures, else before all."""
+        if self.views and self.gaussians is not None:
             return self.views[len(self.views) // 2].camera
-        centre = self.solid.median(0).values
-        radius = float((self.solid - centre).norm(dim=1).quantile(0.9)) or 1.0
-        viewmat = torch.eye(4, dtype=torch.float64)
-        viewmat[:3, 3] = -centre + centre.new_tensor([0.0, 0.0, 2 * radius])
-        return Camera(viewmat, fov=1.0)
+        centres = [view.camera.centre for view in self.views]
+        ahead = [view.camera.axes[2] for view in self.views]
+        solid = torch.cat([self.solid, *(centre[None] for centre in centres)])
+        centre = solid.median(0).values
+        radius = float((solid - centre).norm(dim=1).sort().values[int(0.9 * (len(solid) - 1))])
+        forward = torch.stack(ahead).mean(0) if ahead else centre.new_tensor([0.0, 0.0, 1.0])
+        # cameras all round look nowhere together
+        if forward.norm() < 0.1:
+            forward = ahead[0]
+        forward = forward / forward.norm()
+        return Camera.facing(centre - 2 * (radius or 1.0) * forward, forward, self.up)
 
 
 def load_content(
@@ -257,7 +268,7 @@ def _views(capture: Capture) -> list[View]:
         camera = Camera.of(photo.viewmat, lens.K(), lens.height)
         views.append(View(photo.name, camera, lens.width / lens.height, picture))
     if skipped:
-        logger.warning("%s: %s", capture.source, reasons(skipped))
+        logger.warning("%s%s", capture.source, reasons(skipped))
     return views
 
 
