@@ -110,7 +110,7 @@ class ReconstructedClip(NamedTuple):
 def reconstruct_clip(
     run: Path, scene: str | None = None, split: str = "test", data_root: Path | None = None
 ) -> ReconstructedClip:
-    """Open a run and turn one clip of its data into Gaussians; arguments as of :func:`render_scene`.
+    """Open a run and turn a clip of its data into Gaussians; takes what :func:`render_scene` does.
 
     Raises:
         InputError: an unknown scene (lists what there is), no run, no data, or a run that gives

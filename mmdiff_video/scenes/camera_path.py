@@ -84,9 +84,7 @@ def fly_through(keys: Sequence[Camera], frames: int) -> list[Camera]:
     before = time.floor().long().clamp(max=max(len(keys) - 2, 0))
     after = (before + 1).clamp(max=len(keys) - 1)
     between = torch.lerp(fovs[before], fovs[after], time - before)
-    return [
-        Camera(viewmat, fov) for viewmat, fov in zip(viewmats, between.tolist(), strict=True)
-    ]
+    return [Camera(viewmat, fov) for viewmat, fov in zip(viewmats, between.tolist(), strict=True)]
 
 
 def write_cameras(file: Path, cameras: Sequence[Camera], width: int, height: int) -> None:

@@ -115,7 +115,7 @@ class Content:
 
     @cached_property
     def first_camera(self) -> Camera:
-        """Where a visitor starts: of Gaussians in the middle one of the pictures, else before all."""
+        """Where a visitor starts: of Gaussians with the middle one of the pictures, else before."""
         if self.views and self.gaussians is not None:
             return self.views[len(self.views) // 2].camera
         centres = [view.camera.centre for view in self.views]

@@ -24,9 +24,7 @@ Size = tuple[int, int]
 
 
 @torch.no_grad()
-def _render(
-    gaussians: Gaussians, near: float, cameras: Sequence[Camera], size: Size
-) -> Rendered:
+def _render(gaussians: Gaussians, near: float, cameras: Sequence[Camera], size: Size) -> Rendered:
     """Render on white; ``near`` as of :class:`Content`."""
     device = gaussians.means.device
     return rasterize(
@@ -45,7 +43,7 @@ def _render(
 
 
 Look = Callable[[Content, Sequence[Camera], Size], Iterator[NDArray[np.uint8]]]
-"""Pictures uint8 [H, W, 3] of a scene with Gaussians, one for each camera, made as they are taken."""
+"""Pictures uint8 [H, W, 3] of a scene with Gaussians, made one by one for each camera."""
 
 
 def _colour(content: Content, cameras: Sequence[Camera], size: Size) -> Iterator[NDArray[np.uint8]]:
@@ -56,7 +54,9 @@ def _colour(content: Content, cameras: Sequence[Camera], size: Size) -> Iterator
 def _depth(content: Content, cameras: Sequence[Camera], size: Size) -> Iterator[NDArray[np.uint8]]:
     """By inverse depth, on one scale for all cameras."""
     few = cameras[:: max(1, len(cameras) // 8)]
-    small = _render(_gaussians(content), content.near, few, (64, max(1, round(64 * size[1] / size[0]))))
+    small = _render(
+        _gaussians(content), content.near, few, (64, max(1, round(64 * size[1] / size[0])))
+    )
     limits = depth_range(small.depth, small.alpha)
     for camera in cameras:
         seen = _render(_gaussians(content), content.near, [camera], size)
@@ -73,6 +73,9 @@ def _labels(content: Content, cameras: Sequence[Camera], size: Size) -> Iterator
 
 LOOKS: dict[str, Look] = {"colour": _colour, "depth": _depth, "labels": _labels}
 """By name."""
+
+SPLAT_LOOKS = ("colour", "labels")
+"""Those in which a Gaussian has one colour from everywhere, so that browsers can draw them."""
 
 
 def looks_of(content: Content) -> list[str]:
@@ -122,7 +125,7 @@ def video_file(
 
 
 def cameras_file(cameras: Sequence[Camera], size: Size) -> bytes:
-    """A ``transforms.json`` of cameras: see :func:`mmdiff_video.scenes.camera_path.write_cameras`."""
+    """A ``transforms.json`` of cameras, as :func:`.camera_path.write_cameras` has it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cameras.json"
         write_cameras(file, cameras, *size)

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -70,9 +71,10 @@ def splats_of(gaussians: Gaussians, most: int | None = None) -> Splats:
     scales = gaussians.scales.double()
     middle = scales.amax(1).median()
     unit = float(middle) / _TYPICAL_SCALE if middle > 0 else 1.0
-    axes = matrices_from_quats(gaussians.quats.double()) * (scales / unit).clamp(
-        max=_LARGEST_SCALE
-    )[:, None]
+    axes = (
+        matrices_from_quats(gaussians.quats.double())
+        * (scales / unit).clamp(max=_LARGEST_SCALE)[:, None]
+    )
     covariances = (axes[:, :, None] * axes[:, None]).sum(-1)
     opacities = (gaussians.opacities.clamp(0, 1) * 255).round().byte()
     return Splats(
@@ -181,6 +183,21 @@ def upwards(camera: Camera, up: Tensor) -> Tensor:
     return nearest if nearest @ -down > 0.05 else -down
 
 
+def import_viser() -> ModuleType:
+    """The package viser, which is optional.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import viser
+    except ImportError:
+        raise InputError(
+            "looking at scenes needs viser: pip install 'mmdiff-video[view]'"
+        ) from None
+    return viser
+
+
 @contextlib.contextmanager
 def open_server(host: str, port: int | None) -> "Iterator[viser.ViserServer]":
     """Start viser's server, and stop it in the end.
@@ -192,11 +209,7 @@ def open_server(host: str, port: int | None) -> "Iterator[viser.ViserServer]":
     Raises:
         InputError: viser is not installed, or the address cannot be listened to.
     """
-    try:
-        import viser
-    except ImportError:
-        raise InputError("looking at scenes needs viser: pip install 'mmdiff-video[view]'") from None
-
+    viser = import_viser()
     _try_address(host, port or 0)
     # it announces its start and its end, where what we print goes
     with contextlib.redirect_stdout(io.StringIO()):
