@@ -11,7 +11,7 @@ from mmdiff_video.scenes.looks import (
     picture_file,
     video_file,
 )
-from mmdiff_video.scenes.stage import CAMERAS
+from mmdiff_video.scenes.stage import CAMERAS, POINTS
 from mmdiff_video.scenes.viewer import Viewer
 
 if TYPE_CHECKING:
@@ -44,14 +44,18 @@ def add_panel(viewer: Viewer) -> None:
 def _add_nodes(viewer: Viewer) -> None:
     """Boxes to show and hide what is there beside Gaussians."""
     scene, gui = viewer.stage.server.scene, viewer.stage.server.gui
-    for label, name in (("Cameras", CAMERAS), ("Points", "/points")):
-        node = scene.get_handle_by_name(name)
-        if node is not None:
-            box = gui.add_checkbox(label, node.visible)
+    cameras = scene.get_handle_by_name(CAMERAS)
+    if cameras is not None:
+        box = gui.add_checkbox("Cameras", cameras.visible, hint="click one to fly into it")
+        box.on_update(lambda event: viewer.show_cameras(event.target.value))
+        viewer.cameras_box = box
+    points = scene.get_handle_by_name(POINTS)
+    if points is not None:
+        shown = gui.add_checkbox("Points", points.visible)
 
-            @box.on_update
-            def _(_: "viser.GuiEvent", node=node, box=box) -> None:
-                node.visible = box.value
+        @shown.on_update
+        def _(_: "viser.GuiEvent") -> None:
+            points.visible = shown.value
 
 
 def _add_looks(viewer: Viewer) -> None:

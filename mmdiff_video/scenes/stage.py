@@ -34,7 +34,9 @@ _LARGEST_SCALE = 250.0
 CAMERAS = "/cameras"
 """Node above all frusta."""
 
-_FRUSTUM = 0.08
+SPLATS, POINTS = "/splats", "/points"
+
+_FRUSTUM = 0.05
 """Size of a frustum as a share of the distance to what its camera looks at."""
 
 
@@ -108,7 +110,7 @@ class Stage:
             return None
         splats = self.splats
         return self.server.scene.add_gaussian_splats(
-            "/splats",
+            SPLATS,
             splats.centers,
             splats.covariances,
             splat_colors(self.content, look)[splats.kept],
@@ -153,7 +155,7 @@ def set_stage(
     distance = content.focus(first)
     if len(content.points):
         scene.add_point_cloud(
-            "/points",
+            POINTS,
             content.points.numpy(),
             content.rgb.numpy(),
             point_size=0.003 * distance,
@@ -211,7 +213,8 @@ def open_server(host: str, port: int | None) -> "Iterator[viser.ViserServer]":
     """
     viser = import_viser()
     _try_address(host, port or 0)
-    # it announces its start and its end, where what we print goes
+    # it and its library announce their start and their end among what we print
+    logging.getLogger("websockets").setLevel(logging.WARNING)
     with contextlib.redirect_stdout(io.StringIO()):
         server = viser.ViserServer(host=host, port=8080 if port is None else port, verbose=False)
     try:
@@ -246,7 +249,7 @@ def _frustum(
         camera.fov,
         view.aspect,
         scale=size,
-        thickness=0.01 * size,
+        thickness=0.005 * size,
         image=view.thumbnail,
         wxyz=quats_from_matrices(camera.axes.T).numpy(),
         position=camera.centre.numpy(),

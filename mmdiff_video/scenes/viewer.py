@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdiff_video.scenes.camera_path import Camera, fly_through
 from mmdiff_video.scenes.looks import LOOKS, SPLAT_LOOKS, Size, looks_of
-from mmdiff_video.scenes.stage import Stage, looked_at, upwards
+from mmdiff_video.scenes.stage import CAMERAS, SPLATS, Stage, looked_at, upwards
 
 if TYPE_CHECKING:
     import viser
@@ -29,6 +29,7 @@ class Viewer:
         look: the key of :data:`LOOKS` that is shown.
         exact: whether the rasterizer draws what is shown, in place of the browser.
         keys: cameras of the path that is being made.
+        cameras_box: the one of the panel that shows and hides the frusta, if there is one.
         rendering: held by whoever renders: pictures that wait take no memory.
     """
 
@@ -39,8 +40,8 @@ class Viewer:
         self.exact = False
         self.keys: list[Camera] = []
         self.rendering = threading.Lock()
-        self._splats = stage.server.scene.get_handle_by_name("/splats")
-        self._entered: viser.CameraFrustumHandle | None = None
+        self.cameras_box: viser.GuiInputHandle[bool] | None = None
+        self._splats = stage.server.scene.get_handle_by_name(SPLATS)
         self._followed: set[int] = set()
         self._wake = threading.Event()
         self._closed = False
@@ -70,13 +71,18 @@ class Viewer:
             else:
                 client.scene.set_background_image(None)
 
+    def show_cameras(self, shown: bool) -> None:
+        """Show or hide the frusta of all pictures."""
+        node = self.stage.server.scene.get_handle_by_name(CAMERAS)
+        if node is not None:
+            node.visible = shown
+        if self.cameras_box is not None and self.cameras_box.value != shown:
+            self.cameras_box.value = shown
+
     def enter(self, client: "viser.ClientHandle", number: int) -> None:
-        """Fly a visitor into the camera of a picture; its frustum, which blocks the view, goes."""
-        if self._entered is not None:
-            self._entered.visible = True
+        """Fly a visitor into the camera of a picture; the frusta, which block the view, go."""
         self.fly(client, [self.camera(client), self.content.views[number].camera])
-        self._entered = self.stage.frusta[number]
-        self._entered.visible = False
+        self.show_cameras(False)
 
     def fly(
         self,
