@@ -44,7 +44,7 @@ class View:
     Attributes:
         name: of the picture.
         camera: that took it; a distortion of its lens is left aside.
-        aspect: width over height.
+        aspect: width over height, of what the camera sees.
         thumbnail: uint8 [h, w, 3]; None where the picture could not be read.
     """
 
@@ -266,7 +266,8 @@ def _views(capture: Capture) -> list[View]:
             picture = None
         lens = photo.lens
         camera = Camera.of(photo.viewmat, lens.K(), lens.height)
-        views.append(View(photo.name, camera, lens.width / lens.height, picture))
+        aspect = lens.width / lens.fx * lens.fy / lens.height
+        views.append(View(photo.name, camera, aspect, picture))
     if skipped:
         logger.warning("%s%s", capture.source, reasons(skipped))
     return views

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mmdiff_video.files import file_name
 from mmdiff_video.scenes.camera_path import Camera, fly_through
 from mmdiff_video.scenes.looks import (
     Size,
@@ -89,7 +90,7 @@ def _add_picture(viewer: Viewer) -> Callable[[], Size]:
         if client is not None:
             with viewer.rendering:
                 file = picture_file(viewer.content, viewer.camera(client), size(), viewer.look)
-            client.send_file_download(f"{viewer.content.name}.png", file)
+            _give(client, f"{viewer.content.name}.png", file)
 
     return size
 
@@ -151,16 +152,22 @@ def _add_flight(viewer: Viewer, size: Callable[[], Size]) -> None:
                     look=viewer.look,
                     progress=tell,
                 )
-            event.client.send_file_download(f"{viewer.content.name}.mp4", file)
+            _give(event.client, f"{viewer.content.name}.mp4", file)
         finally:
             save.disabled, done.visible = False, False
 
     @save_cameras.on_click
     def _(event: "viser.GuiEvent") -> None:
         if event.client is not None and viewer.keys:
-            event.client.send_file_download("cameras.json", cameras_file(path(), size()))
+            _give(event.client, "cameras.json", cameras_file(path(), size()))
 
     refresh()
+
+
+def _give(client: "viser.ClientHandle", name: str, content: bytes) -> None:
+    """Have a visitor's browser save a file: nothing is written on this machine."""
+    stem, suffix = name.rsplit(".", 1)
+    client.send_file_download(f"{file_name(stem)}.{suffix}", content, save_immediately=True)
 
 
 def _listed(keys: list[Camera]) -> str:
