@@ -225,7 +225,9 @@ def open_server(host: str, port: int | None) -> "Iterator[viser.ViserServer]":
 
 
 def _try_address(host: str, port: int) -> None:
-    """Viser would take the next port, or wait for ever."""
+    """Viser would take the next port, or wait for ever; an empty address is every one."""
+    if not host:
+        raise InputError("--host is empty: give an address, 0.0.0.0 for all")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
