@@ -77,7 +77,7 @@ def splats_of(gaussians: Gaussians, most: int | None = None) -> Splats:
         matrices_from_quats(gaussians.quats.double())
         * (scales / unit).clamp(max=_LARGEST_SCALE)[:, None]
     )
-    covariances = (axes[:, :, None] * axes[:, None]).sum(-1)
+    covariances = axes @ axes.mT
     opacities = (gaussians.opacities.clamp(0, 1) * 255).round().byte()
     return Splats(
         (gaussians.means.double() / unit).float().cpu().numpy(),
