@@ -1,8 +1,7 @@
 """What there is to look at: Gaussians, pictures with their cameras, points, labels."""
 
 import logging
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,20 +17,18 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import to_uint8
 from mmdiff_video.runs import FACTS
 from mmdiff_video.scenes.camera_path import Camera
-from mmdiff_video.scenes.folder import CAPTURE, GAUSSIANS, is_scene
+from mmdiff_video.scenes.folder import CAMERAS, CAPTURE, GAUSSIANS, is_scene
 from mmdiff_video.scenes.labels import label_colors
+from mmdiff_video.scenes.scene_input import read_scene
 from mmdiff_video.skipped import Skipped, reasons
 from recon.capture.capture import TRANSFORMS, Capture, load_capture
 from recon.gaussians import Gaussians
 from recon.io.colmap import find_model
 from recon.io.format_error import FormatError
-from recon.io.ply import load_ply
-from recon.io.splat import load_splat
-from recon.io.spz import load_spz
+from recon.io.scene_files import SCENE_FORMATS
+from recon.upright import up_of_cameras
 
 logger = logging.getLogger(__name__)
-
-_READERS = {".ply": load_ply, ".spz": load_spz, ".splat": load_splat}
 
 _THUMBNAIL = 160
 """Pixels of the longer side: as large as a frustum is on a screen."""
@@ -78,13 +75,11 @@ class Content:
 
     @cached_property
     def up(self) -> Tensor:
-        """[3] float64 of unit length: the mean of what is up in the pictures; else -y."""
-        ups = [-view.camera.viewmat[1, :3] for view in self.views]
-        mean = torch.stack(ups).mean(0) if ups else torch.zeros(3, dtype=torch.float64)
-        # cameras that look at each other upside down agree on nothing
-        if mean.norm() < 1e-3:
-            mean = mean.new_tensor([0.0, -1.0, 0.0])
-        return mean / mean.norm()
+        """[3] float64 of unit length: what the cameras have above them; else -y."""
+        found = None
+        if self.views:
+            found = up_of_cameras(torch.stack([view.camera.viewmat for view in self.views]))
+        return torch.tensor([0.0, -1.0, 0.0]).double() if found is None else found
 
     @cached_property
     def near(self) -> float:
@@ -164,55 +159,41 @@ def load_content(
     raise InputError(
         f"'{path}' is nothing to look at: it is no scene ({GAUSSIANS}), run of train-3dgs ({FACTS})"
         f" or capture (sparse/0 of COLMAP, or {TRANSFORMS}); name one of these, or a file of"
-        f" Gaussians ({', '.join(_READERS)})"
+        f" Gaussians ({', '.join(SCENE_FORMATS)})"
     )
 
 
-def read_gaussians(file: Path) -> Gaussians:
-    """Read a file of Gaussians by the ending of its name.
-
-    Raises:
-        InputError: another ending, no Gaussians in it, or a damaged file.
-    """
-    reader = _READERS.get(file.suffix.lower())
-    if reader is None:
-        raise InputError(f"'{file}' is no file of Gaussians: those end in {', '.join(_READERS)}")
-    try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            gaussians = reader(file)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    for warning in told:
-        logger.warning("%s", warning.message)
-    return gaussians
-
-
 def _of_file(file: Path) -> Content:
-    gaussians, _ = _usable(read_gaussians(file), None, file)
-    return Content(file.stem, gaussians)
+    return Content(file.stem, _here(read_scene(file).gaussians))
 
 
 def _of_scene(folder: Path) -> Content:
-    gaussians = read_gaussians(folder / GAUSSIANS)
+    gaussians = read_scene(folder / GAUSSIANS).gaussians
     labels = label_colors(folder)
     if labels is not None and len(labels) != gaussians.num:
         raise InputError(
-            f"'{folder}' has labels of {len(labels)} Gaussians and a scene of {gaussians.num}:"
-            " label it anew"
+            f"'{folder}' has labels of {len(labels)} Gaussians and shows {gaussians.num}: label it"
+            " anew"
         )
-    gaussians, labels = _usable(gaussians, labels, folder / GAUSSIANS)
-    name = folder.resolve().name
-    if not (folder / CAPTURE).is_dir():
-        return Content(name, gaussians, labels=labels)
-    capture = load_capture(folder / CAPTURE)
-    return Content(name, gaussians, _views(capture), *_points(capture), labels)
+    content = Content(folder.resolve().name, _here(gaussians), labels=labels)
+    try:
+        found = [load_capture(p) for p in (folder / CAPTURE, folder / CAMERAS) if p.exists()]
+    except FormatError as error:
+        logger.warning("%s: the scene is shown without its pictures", error)
+        return content
+    if not found:
+        return content
+    # the points are of the capture, the cameras as the fit left them
+    return replace(
+        content, views=_views(found[-1]), points=found[0].points.float(), rgb=found[0].rgb
+    )
 
 
 def _of_capture(path: Path) -> Content:
     capture = load_capture(path)
     folder = path.parent if path.is_file() else path
-    return Content(folder.resolve().name, None, _views(capture), *_points(capture))
+    name = folder.resolve().name
+    return Content(name, None, _views(capture), capture.points.float(), capture.rgb)
 
 
 def _of_run(run: Path, clip: str | None, split: str, data_root: Path | None) -> Content:
@@ -227,29 +208,13 @@ def _of_run(run: Path, clip: str | None, split: str, data_root: Path | None) -> 
             zip(made.batch.input_viewmats[0], made.batch.input_Ks[0], pictures, strict=True)
         )
     ]
-    gaussians, _ = _usable(made.gaussians, None, run)
-    return Content(made.clip.key, gaussians, views, notice=made.reconstructor.setup.notice)
+    notice = made.reconstructor.setup.notice
+    return Content(made.clip.key, _here(made.gaussians), views, notice=notice)
 
 
-def _usable(
-    gaussians: Gaussians, labels: Tensor | None, source: Path
-) -> tuple[Gaussians, Tensor | None]:
-    """Leave out, with a word, what no renderer shows."""
-    fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.colors)
-    whole = gaussians.opacities.isfinite()
-    for values in fields:
-        whole &= values.flatten(1).isfinite().all(1)
-    left = int(whole.sum())
-    if not left:
-        raise InputError(f"'{source}' holds no Gaussians that can be shown")
-    if left < gaussians.num:
-        logger.warning(
-            "%s: %d of %d Gaussians hold NaN or infinity and are left out",
-            *(source, gaussians.num - left, gaussians.num),
-        )
-        gaussians, labels = gaussians[whole], None if labels is None else labels[whole.cpu()]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return gaussians.detach().to(device), labels
+def _here(gaussians: Gaussians) -> Gaussians:
+    """Where they are rendered soonest."""
+    return gaussians.detach().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _views(capture: Capture) -> list[View]:
@@ -271,7 +236,3 @@ def _views(capture: Capture) -> list[View]:
     if skipped:
         logger.warning("%s%s", capture.source, reasons(skipped))
     return views
-
-
-def _points(capture: Capture) -> tuple[Tensor, Tensor]:
-    return capture.points.float(), capture.rgb

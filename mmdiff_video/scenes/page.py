@@ -24,6 +24,11 @@ if (location.protocol === "file:") {
 }
 </script>"""
 
+_NOTICE = (
+    '<p style="position:fixed;left:1em;bottom:0;z-index:1;font:12px sans-serif;color:firebrick">'
+    "{}</p>"
+)
+
 
 def write_page(
     content: Content, file: Path, *, frusta: bool = True, most_gaussians: int | None = None
@@ -62,4 +67,8 @@ def page_of(content: Content, *, frusta: bool = True, most_gaussians: int | None
         set_stage(server, content, frusta=frusta, most_gaussians=most_gaussians)
         page = server.scene.as_html()
     title = f"<title>{html.escape(content.name)}</title>"
-    return page.replace("<title>Viser</title>", title + _SORTED_FROM_DISK, 1)
+    page = page.replace("<title>Viser</title>", title + _SORTED_FROM_DISK, 1)
+    if not content.notice:
+        return page
+    before, end, after = page.rpartition("</body>")
+    return before + _NOTICE.format(html.escape(content.notice)) + end + after

@@ -46,6 +46,13 @@ def test_a_page_names_its_scene_and_loads_nothing_from_elsewhere(page: str):
     assert not re.search(r"@import|url\(\s*[\"']?https?:", page)
 
 
+def test_what_a_viewer_must_be_told_stands_on_the_page(page: str):
+    told = page_of(replace(content(), notice="weights <by chance>"))
+    shown = ">weights &lt;by chance&gt;</p></body>"
+    assert shown in told
+    assert "</p></body>" not in page
+
+
 def test_a_page_without_cameras_or_with_few_gaussians_is_smaller(page: str):
     bare = page_of(content(), frusta=False)
     few = page_of(content(), frusta=False, most_gaussians=10)

@@ -1,6 +1,5 @@
 """What can be looked at, and what one is told of what cannot."""
 
-import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,6 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.nvs import render as nvs_render
 from mmdiff_video.scenes.camera_path import Camera
 from mmdiff_video.scenes.content import Content, load_content
-from mmdiff_video.scenes.labels import LABELS
-from mmdiff_video.tensors import save_tensors
 from recon.capture.capture import load_capture, save_as_transforms
 from recon.io.ply import save_ply, write_vertices
 from recon.io.splat import save_splat
@@ -95,21 +92,6 @@ def test_a_run_shows_a_clip_of_its_data(tmp_path: Path, monkeypatch):
     assert found.views[1].camera.fov == pytest.approx(2 * np.arctan(0.5))
 
 
-@pytest.mark.parametrize("part", ["means", "quats", "scales", "opacities", "colors"])
-def test_gaussians_that_nothing_can_show_are_left_out_and_counted(
-    tmp_path: Path, monkeypatch, caplog, part: str
-):
-    made = gaussians(20)
-    getattr(made, part).view(20, -1)[3, 0] = torch.nan
-    monkeypatch.setattr("mmdiff_video.scenes.content.read_gaussians", lambda _: made)
-    (tmp_path / "a.ply").touch()
-    with caplog.at_level(logging.WARNING):
-        found = load_content(tmp_path / "a.ply")
-    assert found.gaussians is not None
-    assert found.gaussians.num == 19
-    assert "1 of 20 Gaussians hold NaN or infinity" in caplog.text
-
-
 def test_a_picture_that_cannot_be_read_leaves_its_camera_and_a_word(tmp_path: Path, caplog):
     write_capture(tmp_path)
     (tmp_path / "images" / "1.png").write_bytes(b"no picture")
@@ -118,17 +100,33 @@ def test_a_picture_that_cannot_be_read_leaves_its_camera_and_a_word(tmp_path: Pa
     assert "1 left out: 1.png" in caplog.text
 
 
-def test_labels_become_colours_one_for_each_class(tmp_path: Path):
+def test_labels_are_colours_of_the_gaussians(tmp_path: Path, monkeypatch):
     write_scene(tmp_path)
-    classes = torch.arange(600) % 3 - 1
-    save_tensors(tmp_path / LABELS, {"class": classes})
-    found = load_content(tmp_path).labels
-    assert found is not None
-    assert found.shape == (600, 3)
-    assert found.dtype == torch.uint8
-    assert (found[classes == -1] == 128).all()
-    assert len(found[classes == 0].unique(dim=0)) == 1
-    assert len(found.unique(dim=0)) == 3
+    colors = torch.arange(1800).reshape(600, 3).byte()
+    monkeypatch.setattr("mmdiff_video.scenes.content.label_colors", lambda _: colors)
+    assert load_content(tmp_path).labels is colors
+    monkeypatch.setattr("mmdiff_video.scenes.content.label_colors", lambda _: colors[:5])
+    with pytest.raises(InputError, match="labels of 5 Gaussians and shows 600: label it anew"):
+        load_content(tmp_path)
+
+
+def test_a_scene_shows_the_cameras_that_its_fit_ended_with(tmp_path: Path):
+    write_scene(tmp_path)
+    capture = load_capture(tmp_path / "capture")
+    moved = [replace(photo, viewmat=viewmats(9)[4]) for photo in capture.photos]
+    save_as_transforms(replace(capture, photos=moved), tmp_path)
+    found = load_content(tmp_path)
+    assert len(found.points) == 20
+    for view in found.views:
+        torch.testing.assert_close(view.camera.viewmat, viewmats(9)[4])
+
+
+def test_a_scene_whose_pictures_are_gone_is_shown_without(tmp_path: Path, caplog):
+    write_scene(tmp_path)
+    for file in (tmp_path / "capture" / "images").iterdir():
+        file.unlink()
+    assert not load_content(tmp_path).views
+    assert "the scene is shown without its pictures" in caplog.text
 
 
 def a_mesh(folder: Path) -> list[str]:
@@ -172,24 +170,6 @@ def no_json(folder: Path) -> list[str]:
     return [str(folder / "transforms.json")]
 
 
-def labels_of_another(folder: Path) -> list[str]:
-    write_scene(folder)
-    save_tensors(folder / LABELS, {"class": torch.zeros(5, dtype=torch.long)})
-    return [str(folder)]
-
-
-def damaged_labels(folder: Path) -> list[str]:
-    write_scene(folder)
-    (folder / LABELS).write_bytes(b"damaged")
-    return [str(folder)]
-
-
-def labels_of_no_class(folder: Path) -> list[str]:
-    write_scene(folder)
-    save_tensors(folder / LABELS, {"class": torch.zeros(600)})
-    return [str(folder)]
-
-
 def a_clip_of_no_run(folder: Path) -> list[str]:
     write_scene(folder)
     return [str(folder), "--clip", "k"]
@@ -198,17 +178,14 @@ def a_clip_of_no_run(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (a_mesh, "holds no 3D Gaussians: it lacks"),
-        (no_gaussians, "holds no Gaussians that can be shown"),
+        (a_mesh, "holds no 3D Gaussians: it is a cloud of points"),
+        (no_gaussians, "holds no Gaussian: it is an empty scene"),
         (no_splats, "is not a PLY file"),
         (an_empty_folder, "is nothing to look at"),
-        (pictures, "is no file of Gaussians: those end in .ply, .spz, .splat"),
+        (pictures, "is in no format of scenes that is known: .ply, .spz, .splat"),
         (nothing, "is not there"),
         (a_capture_without_pictures, "no picture of it can be used"),
         (no_json, "is not readable JSON"),
-        (labels_of_another, "has labels of 5 Gaussians and a scene of 600"),
-        (damaged_labels, "label the scene anew"),
-        (labels_of_no_class, "holds no class for each Gaussian"),
         (a_clip_of_no_run, "only a run has clips"),
     ],
 )
