@@ -1,5 +1,7 @@
 """Maps on Gaussians: against blending weights that are rendered one Gaussian at a time."""
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,6 +33,7 @@ def some_maps(channels: int, seed: int = 0) -> Tensor:
     return torch.randn(VIEWS, HEIGHT, WIDTH, channels, generator=rng, dtype=torch.float64)
 
 
+@functools.cache
 def blending_weights() -> Tensor:
     """[V, H, W, G] of :func:`a_scene`: what is seen of each Gaussian when it alone is white."""
     scene = random_scene(COUNT, views=VIEWS)
@@ -131,7 +134,9 @@ def test_a_constant_map_comes_back_as_it_was(engine: str):
     gaussians, viewmats, Ks = a_scene(torch.float32)
     maps = torch.tensor([0.25, -3.0, 7.0, 1.0]).expand(VIEWS, HEIGHT, WIDTH, 4)
     found = lift_maps(gaussians, maps, viewmats, Ks, engine=engine)
-    torch.testing.assert_close(found.channels[found.seen], maps[0, 0, 0].expand(found.seen.sum(), 4))
+    torch.testing.assert_close(
+        found.channels[found.seen], maps[0, 0, 0].expand(found.seen.sum(), 4)
+    )
     back = render_channels(gaussians, found.channels, viewmats, Ks, WIDTH, HEIGHT, engine=engine)
     assert back.image.shape == maps.shape
     torch.testing.assert_close(back.image, maps * back.alpha[..., None], rtol=1e-4, atol=1e-4)
