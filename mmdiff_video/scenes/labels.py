@@ -20,8 +20,8 @@ from mmdiff_video.version import __version__
 from recon.gaussians import Gaussians
 from recon.io.ply import load_ply
 
-UNSEEN = 96 / 255
-"""Grey of Gaussians that no view saw."""
+UNSEEN = 96
+"""Grey, of 255, of Gaussians that no view saw."""
 
 _WEIGHT, _CHANNELS = "weight", ".channels"
 _HEADS, _PLACES = "heads", "gaussians"
@@ -56,15 +56,16 @@ class SceneLabels:
     weight: Tensor
 
     def colors(self) -> Tensor:
-        """Colours [G, 3] in [0, 1]: of the classes, or else of saliency or normals."""
+        """Colours, uint8 [G, 3], on the CPU: of the classes, or else of saliency or normals."""
         name = next(name for name in LIFTED if name in self.heads)
         head = self.heads[name]
         painted = LIFTED[name].color(head.channels.float(), head.classes)
+        painted = (painted * 255).round().to(torch.uint8)
         return torch.where((self.weight > 0)[:, None], painted, UNSEEN)
 
 
 def label_colors(scene: Path) -> Tensor | None:
-    """Colours [G, 3] in [0, 1] of the labels of a scene's Gaussians; None: it has no labels.
+    """Colours, uint8 [G, 3], of the labels of a scene's Gaussians; None: it has no labels.
 
     Raises:
         InputError: as :func:`load_labels`.
