@@ -231,7 +231,8 @@ class DenseModel:
         return setup.read(setup.model, video.to(setup.backbone.device), keys, captions).float()
 
     def _decode(self, output: Tensor, size: Sequence[int]) -> Tensor:
-        return self.setup.task.decode(_resized(output, size)).cpu()
+        resized = _resized(output, size)
+        return self.setup.task.decode(resized).cpu()
 
 
 def _resized(output: Tensor, size: Sequence[int]) -> Tensor:
