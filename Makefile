@@ -1,6 +1,6 @@
 # make demo   environment + the main job on procedural clips (no download, no GPU)
 # make test   environment + lint, types, floors, documentation and the test suite: what CI runs
-# make nightly  thousands of fuzz cases with seeds of the day, and a hundred kills
+# make nightly  slow tests, thousands of fuzz cases with seeds of the day, and a hundred kills
 # make docs   environment + the documentation site in docs/_build
 PYTHON ?= python3
 VENV   := .venv
@@ -28,6 +28,7 @@ test: lint docs
 # both, whatever the first one finds
 nightly: $(READY)
 	failed=0; \
+	$(BIN)/pytest -m slow || failed=1; \
 	$(BIN)/pytest tests/fuzz --fuzz-cases $(FUZZ_CASES) --fuzz-from $(DAY)000000 || failed=1; \
 	$(BIN)/pytest tests/kills --kills $(KILLS) --kills-from $(DAY)000 || failed=1; \
 	exit $$failed

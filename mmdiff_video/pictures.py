@@ -15,7 +15,7 @@ from mmdiff_video.files import write_aside
 _MARGIN = 6
 _CAPTION = 18
 
-_LONGEST_SIDE = 16384
+LONGEST_SIDE = 16384
 """Pixels of a side of a video, at most, that libx264 encodes."""
 
 
@@ -143,11 +143,11 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
             sides = ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0))
             padded = np.pad(picture, sides, mode="edge")
             if not number:
-                if max(padded.shape) > _LONGEST_SIDE:
+                if max(padded.shape) > LONGEST_SIDE:
                     height, width, _ = padded.shape
                     raise InputError(
                         f"'{path}' would be a video of {width} x {height} pixels: H.264 takes"
-                        f" {_LONGEST_SIDE} a side at most"
+                        f" {LONGEST_SIDE} a side at most"
                     )
                 stream.height, stream.width = padded.shape[:2]
                 stream.pix_fmt = "yuv420p"

@@ -14,6 +14,14 @@ from torch import Tensor
 _STEPS = 20
 """Of the fixed-point search for the ray of a pixel: enough for 1e-9 on lenses of phones."""
 
+_NEGLIGIBLE = 0.1
+"""Pixels that a lens may bend its picture by and pass for a pinhole."""
+
+_TOLERANCE = 0.5
+"""Pixels beyond the edge of a picture that repeat the last one instead of being blank."""
+
+_MOST_ZOOM = 4.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lens:
@@ -108,10 +116,18 @@ def undistort_points(pixels: Tensor, lens: Lens) -> Tensor:
     return rays
 
 
-def undistort(pictures: Tensor, lens: Lens) -> Tensor:
-    """Draw pictures [..., C, H, W] of a lens as its :meth:`Lens.pinhole` would have taken them.
+def undistort(
+    pictures: Tensor, lens: Lens, flat: Lens | None = None, *, mode: str = "bilinear"
+) -> Tensor:
+    """Draw pictures [..., C, H, W] of a lens as a pinhole camera would have taken them.
 
-    Bilinear; what the lens did not see is 0.
+    What the lens did not see is 0.
+
+    Args:
+        pictures: of the lens.
+        lens: that took them.
+        flat: the pinhole camera, of pictures of the same size; None: :meth:`Lens.pinhole`.
+        mode: ``bilinear``, or ``bicubic``, which is sharper and may leave the range of values.
 
     Raises:
         ValueError: pictures of another size than the lens's.
@@ -121,22 +137,74 @@ def undistort(pictures: Tensor, lens: Lens) -> Tensor:
             f"the pictures are {pictures.shape[-1]}x{pictures.shape[-2]}, the lens makes"
             f" {lens.width}x{lens.height}"
         )
-    if lens.is_pinhole:
+    flat = flat or lens.pinhole()
+    if flat == lens:
         return pictures
     columns = torch.arange(lens.width, dtype=torch.float64) + 0.5
     rows = torch.arange(lens.height, dtype=torch.float64) + 0.5
-    x = ((columns - lens.cx) / lens.fx).expand(lens.height, -1)
-    y = ((rows - lens.cy) / lens.fy)[:, None].expand(-1, lens.width)
-    seen = distort(torch.stack([x, y], -1), lens)
-    size = seen.new_tensor([lens.width, lens.height])
-    # a lens may fold the far corners back into the picture: what folds is not seen
-    unfolded = (undistort_points(seen, lens) - torch.stack([x, y], -1)).norm(dim=-1) < 1e-3
-    grid = torch.where(unfolded[..., None], seen / size * 2 - 1, 2.0)
-    flat = pictures.reshape(1, -1, lens.height, lens.width)
+    pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    seen, is_seen = _source(pixels, lens, flat)
+    grid = seen / seen.new_tensor([lens.width, lens.height]) * 2 - 1
+    stacked = pictures.reshape(1, -1, lens.height, lens.width)
     drawn = torch.nn.functional.grid_sample(
-        flat, grid[None].to(flat), mode="bilinear", padding_mode="zeros", align_corners=False
+        stacked, grid[None].to(stacked), mode=mode, padding_mode="border", align_corners=False
     )
-    return drawn.reshape(pictures.shape)
+    return (drawn * is_seen.to(drawn)).reshape(pictures.shape)
+
+
+def straightened(lens: Lens) -> Lens:
+    """A lens that bends nothing by more than a tenth of a pixel, as a pinhole; others as they are.
+
+    To draw its pictures anew would blur them for nothing.
+    """
+    border = _border(lens)
+    bent = (distort(undistort_points(border, lens.pinhole()), lens) - border).norm(dim=-1)
+    return lens.pinhole() if bent.max() < _NEGLIGIBLE else lens
+
+
+def without_blanks(lens: Lens) -> Lens:
+    """The widest pinhole camera, no wider than :meth:`Lens.pinhole`, that sees what the lens saw.
+
+    Its pictures have the size of the lens's, and :func:`undistort` leaves no pixel of them blank;
+    where no zoom up to 4 does it, as with a lens that folds, some stay blank.
+    """
+    if lens.is_pinhole:
+        return lens
+    border = _border(lens)
+
+    def zoomed(zoom: float) -> Lens:
+        return replace(lens.pinhole(), fx=lens.fx * zoom, fy=lens.fy * zoom)
+
+    low, high = 1.0, _MOST_ZOOM
+    if _source(border, lens, zoomed(low))[1].all():
+        return zoomed(low)
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        if _source(border, lens, zoomed(middle))[1].all():
+            high = middle
+        else:
+            low = middle
+    return zoomed(high)
+
+
+def _source(pixels: Tensor, lens: Lens, flat: Lens) -> tuple[Tensor, Tensor]:
+    """Where in the lens's picture lies what pixels [..., 2] of the flat one show, and whether."""
+    rays = undistort_points(pixels, flat)
+    seen = distort(rays, lens)
+    size = seen.new_tensor([lens.width, lens.height])
+    inside = ((seen > -_TOLERANCE) & (seen < size + _TOLERANCE)).all(-1)
+    # a lens may fold the far corners back into the picture: what folds is not seen
+    unfolded = (undistort_points(seen, lens) - rays).norm(dim=-1) < 1e-3
+    return seen, inside & unfolded
+
+
+def _border(lens: Lens) -> Tensor:
+    """Points [P, 2] all round a picture, in pixels."""
+    along = torch.linspace(0, 1, 65, dtype=torch.float64)
+    zero, one = torch.zeros_like(along), torch.ones_like(along)
+    sides = [(along, zero), (along, one), (zero, along), (one, along)]
+    places = torch.cat([torch.stack(side, -1) for side in sides])
+    return places * places.new_tensor([lens.width, lens.height])
 
 
 def _shift(rays: Tensor, lens: Lens) -> Tensor:

@@ -16,7 +16,7 @@ from mmdiff_video.datasets.clips.views import EvaluationDataset, NVSBatch, NVSSa
 from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.features.source import CacheConfig
 from mmdiff_video.files import file_name, write_json
-from mmdiff_video.nvs.objective import lpips_or_reason, render
+from mmdiff_video.nvs.objective import perceptual_metrics, render
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.nvs.report import EQUAL_PSNR, Scores, make_report, report_name, table
 from mmdiff_video.nvs.setup import Setup
@@ -24,8 +24,6 @@ from mmdiff_video.pictures import colorize_depth, depth_range, save_png, side_by
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from mmdiff_video.runs import scoring
 from recon.metrics import score_views
-from recon.perceptual import LpipsUnavailable
-from recon.shift_tolerant import MIN_SIZE, load_st_lpips
 
 _PICTURES = 24
 """Scenes that get a side-by-side picture, at most."""
@@ -68,7 +66,7 @@ def eval_3dgs(
     reconstructor = Reconstructor.from_run(run, data_root, backbone, cache)
     setup = reconstructor.setup
     samples, choices, skipped = evaluation_set(setup, split, max_clips, eval_index)
-    perceptual, reason = _perceptual_metrics(setup)
+    perceptual, reason = perceptual_metrics(setup.backbone.device, setup.height, setup.width)
     name = report_name(split)
     scores = Scores()
     with scoring(run, name) as path:
@@ -92,17 +90,6 @@ def eval_3dgs(
         )
         write_json(path, report)
     return table(report)
-
-
-def _perceptual_metrics(setup: Setup) -> tuple[dict[str, nn.Module], str]:
-    """Load LPIPS, else ST-LPIPS if its weights are installed; and say why there is no LPIPS."""
-    lpips, reason = lpips_or_reason(setup.backbone.device)
-    if lpips is not None:
-        return {"lpips": lpips}, ""
-    stand_in = load_st_lpips(setup.backbone.device)
-    if isinstance(stand_in, LpipsUnavailable) or min(setup.height, setup.width) < MIN_SIZE:
-        return {}, reason
-    return {"st_lpips": stand_in}, reason
 
 
 def evaluation_set(

@@ -11,6 +11,7 @@ from recon.gaussians import Gaussians
 from recon.losses import opacity_sparsity, squared_error, structural_dissimilarity
 from recon.perceptual import Lpips, LpipsUnavailable, load_lpips
 from recon.rasterize import Rendered, rasterize
+from recon.shift_tolerant import MIN_SIZE, load_st_lpips
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,27 @@ def lpips_or_reason(device: torch.device) -> tuple[Lpips | None, str]:
     except ValueError as error:
         raise InputError(str(error)) from None
     return (None, loaded.reason) if isinstance(loaded, LpipsUnavailable) else (loaded, "")
+
+
+def perceptual_metrics(
+    device: torch.device, height: int, width: int
+) -> tuple[dict[str, nn.Module], str]:
+    """Load LPIPS, else ST-LPIPS if its weights are installed; and say why there is no LPIPS.
+
+    Args:
+        device: to compute on.
+        height, width: of the pictures that will be scored.
+
+    Raises:
+        InputError: as :func:`lpips_or_reason`.
+    """
+    lpips, reason = lpips_or_reason(device)
+    if lpips is not None:
+        return {"lpips": lpips}, ""
+    stand_in = load_st_lpips(device)
+    if isinstance(stand_in, LpipsUnavailable) or min(height, width) < MIN_SIZE:
+        return {}, reason
+    return {"st_lpips": stand_in}, reason
 
 
 class RenderLoss(nn.Module):

@@ -2,32 +2,27 @@
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
-from mmdiff_video.datasets.clips.views import collate, make_sample
+from mmdiff_video.datasets.clips.views import NVSBatch, collate, make_sample
 from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.errors import InputError, unknown_name
+from mmdiff_video.flights import check_numbers, check_size, fly, focus_depth
 from mmdiff_video.nvs.evaluate import frame_choices
-from mmdiff_video.nvs.objective import render
+from mmdiff_video.nvs.objective import NEAR_PLANE
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.outputs import results_file
-from mmdiff_video.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
+from mmdiff_video.pictures import save_video
 from mmdiff_video.rooms.on_the_spot import find_or_make_root
 from recon.gaussians import Gaussians
 from recon.io.ply import save_ply
 from recon.trajectories import TRAJECTORIES
 
 logger = logging.getLogger(__name__)
-
-_MOST_FPS = 1000
-"""Frames a second that players, and the reader of videos here, believe."""
 
 
 def render_scene(
@@ -66,13 +61,62 @@ def render_scene(
     """
     if trajectory not in TRAJECTORIES:
         raise unknown_name("trajectory", trajectory, TRAJECTORIES)
-    for name, value in {"frames": num_frames, "fps": fps, "scale": scale}.items():
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
-    if fps > _MOST_FPS:
-        raise InputError(f"fps must be at most {_MOST_FPS}, not {fps}")
+    check_numbers(frames=num_frames, fps=fps, scale=scale)
     if ply is not None and os.path.realpath(ply) == os.path.realpath(out):
         raise InputError(f"the video and the Gaussians cannot both be written to '{out}'")
+    made = reconstruct_clip(run, scene, split, data_root)
+    setup, clip, gaussians = made.reconstructor.setup, made.clip, made.gaussians
+    scale = scale or -(-384 // setup.width)
+    check_size(setup.width * scale * (1 + depth), setup.height * scale)
+    if ply is not None:
+        with results_file(ply, "render"):
+            save_ply(ply, gaussians)
+        logger.info("%s: %d Gaussians%s", ply, gaussians.num, _aside(setup.notice))
+    viewmats, Ks = made.batch.input_viewmats[0], made.batch.input_Ks[0]
+    middle = len(viewmats) // 2
+    size = setup.height, setup.width
+    focus = focus_depth(gaussians, viewmats[middle], Ks[middle], size, near_plane=NEAR_PLANE)
+    path = TRAJECTORIES[trajectory](viewmats, num_frames, depth=focus or 1.0)
+    K = Ks[0] * torch.tensor([[scale], [scale], [1]], device=Ks.device)
+    frames = fly(
+        gaussians,
+        path,
+        K.expand(len(path), 3, 3),
+        (setup.height * scale, setup.width * scale),
+        near_plane=NEAR_PLANE,
+        depth=depth,
+        notice=setup.notice,
+    )
+    with results_file(out, "render"):
+        save_video(frames, out, fps)
+    logger.info("%s: %d frames of %s%s", out, num_frames, clip.key, _aside(setup.notice))
+
+
+class ReconstructedClip(NamedTuple):
+    """One clip as a run sees it.
+
+    Attributes:
+        reconstructor: the run, opened.
+        clip: of its data.
+        batch: of the clip alone: its input frames and cameras.
+        gaussians: without batch dimension, in the world of the batch.
+    """
+
+    reconstructor: Reconstructor
+    clip: PosedClip
+    batch: NVSBatch
+    gaussians: Gaussians
+
+
+def reconstruct_clip(
+    run: Path, scene: str | None = None, split: str = "test", data_root: Path | None = None
+) -> ReconstructedClip:
+    """Open a run and turn one clip into Gaussians; arguments as of :func:`render_scene`.
+
+    Raises:
+        InputError: an unknown scene (lists what there is), no run, no data, or a run that gives
+            Gaussians of no finite numbers.
+    """
     reconstructor = Reconstructor.from_run(run, data_root)
     setup = reconstructor.setup
     clip = _find_clip(reconstructor, scene, split)
@@ -88,19 +132,7 @@ def render_scene(
     batch = collate([sample]).to(setup.backbone.device)
     gaussians = reconstructor.reconstruct(batch)[0]
     _check_finite(gaussians)
-    if ply is not None:
-        with results_file(ply, "render"):
-            save_ply(ply, gaussians)
-        logger.info("%s: %d Gaussians%s", ply, gaussians.num, _aside(setup.notice))
-    viewmats, Ks = batch.input_viewmats[0], batch.input_Ks[0]
-    focus = _focus_depth(gaussians, viewmats, Ks, setup.height, setup.width)
-    path = TRAJECTORIES[trajectory](viewmats, num_frames, depth=focus)
-    scale = scale or -(-384 // setup.width)
-    K = Ks[0] * torch.tensor([[scale], [scale], [1]], device=Ks.device)
-    size = setup.height * scale, setup.width * scale
-    with results_file(out, "render"):
-        save_video(_frames(gaussians, path, K, size, depth, setup.notice), out, fps)
-    logger.info("%s: %d frames of %s%s", out, num_frames, clip.key, _aside(setup.notice))
+    return ReconstructedClip(reconstructor, clip, batch, gaussians)
 
 
 def _find_clip(reconstructor: Reconstructor, scene: str | None, split: str) -> PosedClip:
@@ -134,39 +166,6 @@ def _check_finite(gaussians: Gaussians) -> None:
             "the run gives Gaussians of numbers that are not finite: it diverged, or its weights"
             " are damaged; train anew, at a lower rate"
         )
-
-
-def _focus_depth(
-    gaussians: Gaussians, viewmats: Tensor, Ks: Tensor, height: int, width: int
-) -> float:
-    """Median depth seen by the middle camera: what orbits turn about."""
-    middle = len(viewmats) // 2
-    here = slice(middle, middle + 1)
-    out = render(gaussians, viewmats[here], Ks[here], height, width)
-    seen = out.depth[out.alpha > 0.5]
-    return float(seen.median()) if seen.numel() else 1.0
-
-
-@torch.no_grad()
-def _frames(
-    gaussians: Gaussians,
-    path: Tensor,
-    K: Tensor,
-    size: tuple[int, int],
-    with_depth: bool,
-    notice: str,
-) -> Iterator[np.ndarray]:
-    """Render frame after frame: uint8 [H, W, 3], the depth to the right if asked for."""
-    limits: tuple[float, float] | None = None
-    for viewmat in tqdm(path, desc="render", unit="frame", disable=None):
-        out = render(gaussians, viewmat[None], K[None], *size)
-        frame = out.image[0]
-        if with_depth:
-            limits = limits or depth_range(out.depth, out.alpha)
-            colors = colorize_depth(out.depth, out.alpha, *limits)[0]
-            frame = torch.cat([frame.cpu(), colors], 1)
-        picture = to_uint8(frame)
-        yield stamp(picture, notice) if notice else picture
 
 
 def _aside(notice: str) -> str:

@@ -7,8 +7,11 @@ GAUSSIANS: Final = "scene.ply"
 """The fitted Gaussians, in the world of the capture."""
 
 CAPTURE: Final = "capture"
-"""A COLMAP project inside the scene: undistorted pictures, pinhole cameras (refined ones, where the
-fit refined them), points."""
+"""A COLMAP project inside the scene: undistorted pictures, pinhole cameras, points."""
+
+CAMERAS: Final = "transforms.json"
+"""Of a scene: its pictures, which lie in :data:`CAPTURE`, with the cameras that the fit ended
+with."""
 
 REPORT: Final = "report.json"
 """Of a capture as of a scene: what was made of what, how well, in what time."""

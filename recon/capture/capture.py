@@ -10,7 +10,7 @@ from torch import Tensor
 from recon.io.colmap import find_model, read_model, write_model
 from recon.io.colmap_model import ColmapCamera, ColmapImage, Model, Points
 from recon.io.format_error import FormatError
-from recon.io.ply import read_vertices
+from recon.io.ply_table import read_vertices
 from recon.io.transforms import Frame, read_transforms, write_transforms
 from recon.lenses import Lens
 from recon.rotations import quats_from_matrices

@@ -1,21 +1,24 @@
 """Poses of pictures that have none, by COLMAP (pycolmap, the extra ``capture``)."""
 
-import importlib.util
-import json
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recon.capture.colmap_runner import CameraGroup, PosesError, is_installed, run_colmap
 from recon.io.colmap import read_model
 from recon.io.colmap_model import Model
 
+__all__ = ["LEAST_PICTURES", "CameraGroup", "Poses", "PosesError", "find_poses"]
+
 LEAST_PICTURES = 3
 """Two pictures tell neither scale nor a wrong match from a right one."""
+
+MOST_EXHAUSTIVE = 200
+"""Photographs that are matched all with all; of more, each with its neighbours by name."""
+
+_NEIGHBOURS, _LEAPS = 10, (16, 32, 64)
+"""Of a frame of a video: how far the frames are with which it is matched."""
 
 _STILL = 1.0
 """Pixels: a video whose features move less shows no depth."""
@@ -24,17 +27,12 @@ _FEW_FEATURES, _FEW_MATCHES = 50, 15
 """What a picture needs to be registered: COLMAP's own least numbers are near these."""
 
 
-class PosesError(ValueError):
-    """No poses were found; the message says why, and what to film differently."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Poses:
     """What was found.
 
     Attributes:
-        model: pinhole cameras, registered images and points.
-        images: folder of the undistorted pictures that ``model`` names.
+        model: cameras, registered images and points.
         chosen: which settings won.
         attempts: of each that was tried: its name, ``registered``, ``points``,
             ``reprojection_error`` (pixels) and ``seconds``.
@@ -44,7 +42,6 @@ class Poses:
     """
 
     model: Model
-    images: Path
     chosen: str
     attempts: list[dict[str, Any]]
     reprojection_error: float
@@ -58,9 +55,10 @@ def find_poses(
     work: Path,
     *,
     ordered: bool,
-    one_camera: bool = True,
-    camera_model: str = "SIMPLE_PINHOLE",
+    groups: Sequence[CameraGroup] | None = None,
+    camera_model: str = "SIMPLE_RADIAL",
     seed: int = 0,
+    threads: int = -1,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Poses:
     """Find the cameras of pictures.
@@ -71,48 +69,46 @@ def find_poses(
     Args:
         images: folder of the pictures.
         names: of the pictures in it, in the order of the video.
-        work: an empty folder for what is made on the way; the undistorted pictures stay there.
+        work: an empty folder for what is made on the way.
         ordered: frames of a video, of which neighbours are matched; else all with all.
-        one_camera: all pictures are of one camera with one zoom.
-        camera_model: of COLMAP.
+        groups: which of the pictures share a camera; None: all do.
+        camera_model: of COLMAP, where ``groups`` is None.
         seed: of all random choices.
+        threads: that extract features; -1: one for each core.
         progress: is told the stages.
 
     Raises:
         PosesError: pycolmap is not installed, too few pictures, nothing that moves, or no pictures
             that fit together.
     """
-    if importlib.util.find_spec("pycolmap") is None:
+    if not is_installed():
         raise PosesError(
             "finding poses needs pycolmap: pip install 'mmdiff-video[capture]', or bring poses of"
             " COLMAP or a transforms.json"
         )
     if len(names) < LEAST_PICTURES:
+        few = f"{len(names)} pictures are" if len(names) != 1 else "1 picture is"
         raise PosesError(
-            f"{len(names)} pictures are too few to find poses: {LEAST_PICTURES} are the least, 20"
-            " to 200 are good"
+            f"{few} too few to find poses: {LEAST_PICTURES} are the least, 20 to 200 are good"
         )
-    job = {
-        "images": str(images),
-        "names": list(names),
-        "work": str(work),
-        "ordered": ordered,
-        "one_camera": one_camera,
-        "camera_model": camera_model,
-        "seed": seed,
-    }
-    file = work / "job.json"
-    file.write_text(json.dumps(job), encoding="utf-8")
-    _run(file, progress)
-    facts = json.loads((work / "facts.json").read_text(encoding="utf-8"))
+    facts = run_colmap(
+        images,
+        names,
+        [CameraGroup(list(names), camera_model, [])] if groups is None else groups,
+        work,
+        pairs=neighbours(len(names)) if ordered or len(names) > MOST_EXHAUSTIVE else None,
+        seed=seed,
+        threads=threads,
+        ordered=ordered,
+        progress=progress,
+    )
     pictures = facts["pictures"]
     if not facts.get("registered"):
         raise PosesError(_why_nothing(pictures, facts["median_motion"]))
     if (motion := facts["median_motion"]) is not None and motion < _STILL:
         raise PosesError(_STANDS_STILL.format(motion))
     return Poses(
-        model=read_model(work / "undistorted" / "sparse"),
-        images=work / "undistorted" / "images",
+        model=named_model(work, facts["name_of"]),
         chosen=facts["chosen"],
         attempts=facts["attempts"],
         reprojection_error=facts["reprojection_error"],
@@ -121,50 +117,23 @@ def find_poses(
     )
 
 
+def neighbours(count: int) -> list[tuple[int, int]]:
+    """Pairs of frames of a video to match: near ones, and some that are further apart."""
+    steps = [*range(1, _NEIGHBOURS + 1), *_LEAPS]
+    return [(a, a + step) for a in range(count) for step in steps if a + step < count]
+
+
+def named_model(work: Path, name_of: dict[str, str]) -> Model:
+    """The model that the process left, with the names of the pictures."""
+    model = read_model(work / "model")
+    images = {k: replace(image, name=name_of[image.name]) for k, image in model.images.items()}
+    return replace(model, images=images)
+
+
 _STANDS_STILL = (
     "the camera stands still (features move {:.1f} pixels in the median): walk sideways while"
     " filming, as turning on the spot shows no depth either"
 )
-
-
-def _run(job: Path, progress: Callable[[str], None]) -> None:
-    """Run the process, telling ``progress`` what it says.
-
-    Raises:
-        PosesError: it failed, with its last words.
-    """
-    command = [sys.executable, "-m", "recon.capture.colmap_process", str(job)]
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=complaints, text=True, encoding="utf-8"
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                progress(json.loads(line)["stage"])
-        except BaseException:
-            process.kill()
-            raise
-        code = process.wait()
-        if code < 0:
-            raise PosesError(
-                f"COLMAP was ended by signal {-code} ({_signal_name(-code)}): free some memory, or"
-                " give it fewer or smaller pictures"
-            )
-        if code:
-            complaints.seek(0)
-            words = complaints.read().strip().splitlines()
-            said = f": {words[-1][:200]}" if words else ""
-            raise PosesError(f"COLMAP ended with status {code}{said}")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
 
 
 def _why(picture: dict[str, Any]) -> str:

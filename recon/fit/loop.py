@@ -1,5 +1,6 @@
 """The fit itself: render some views, compare, move the Gaussians."""
 
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from recon.fit.corrections import ExposureCorrection, PoseCorrection
 from recon.fit.parameters import SceneParameters
 from recon.fit.views import FitViews
 from recon.gaussians import Gaussians
-from recon.losses import structural_dissimilarity
+from recon.losses import l1_ssim
 from recon.metrics import SSIM_WINDOW
 
 _MEANS_FALL, _CORRECTIONS_FALL = 0.01, 0.05
@@ -93,11 +94,11 @@ class Fit:
             viewmats, views.Ks[chosen], views.width, views.height, self._degree(done), config.engine
         )
         image = self.exposures(chosen, rendered.image) if config.exposures else rendered.image
+        mask = None
         if views.masks is not None:
-            kept = views.masks[chosen][..., None]
-            image, target = image * kept, target * kept
-        error = (image - target).abs().mean()
-        loss = (1 - config.ssim) * error + config.ssim * _dissimilarity(image, target)
+            mask = views.masks[chosen]
+            target = target * mask[..., None]  # SSIM's windows reach over the edge of the mask
+        loss = l1_ssim(image.movedim(-1, 1), target.movedim(-1, 1), config.ssim, mask).mean()
         loss = loss + config.opacity_price * self.scene.logits.sigmoid().mean()
         loss = loss + config.scale_price * self.scene.log_scales.exp().mean()
         self._move(loss, done)
@@ -107,10 +108,9 @@ class Fit:
             relocated = self.scene.relocate(
                 self.optimizer, config.dead_opacity, self._rng(self.step // config.relocate_every)
             )
-        mse = float((image.detach() - target).square().mean())
         return {
             "loss": float(loss.detach()),
-            "psnr": float(-10 * torch.log10(torch.tensor(mse).clamp(min=1e-12))),
+            "psnr": _psnr(image.detach(), target, mask),
             "relocated": relocated,
         }
 
@@ -207,8 +207,11 @@ def _can_halve(views: FitViews) -> bool:
     return min(views.height, views.width) // 2 >= 2 * SSIM_WINDOW
 
 
-def _dissimilarity(image: Tensor, target: Tensor) -> Tensor:
-    return structural_dissimilarity(image.movedim(-1, 1), target.movedim(-1, 1)).mean()
+def _psnr(image: Tensor, target: Tensor, mask: Tensor | None) -> float:
+    """In dB, over the pixels that count."""
+    squared = (image - target).square()
+    mse = float((squared if mask is None else squared[mask]).mean())
+    return -10 * math.log10(max(mse, 1e-12)) if math.isfinite(mse) else math.nan
 
 
 def _below(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:

@@ -49,6 +49,13 @@ class Units:
         viewmats[:, :3, 3] = moved * self.scale
         return FitViews(views.images, viewmats, views.Ks, views.masks)
 
+    def views_back(self, views: FitViews) -> FitViews:
+        """Views of the fit in the world of the capture."""
+        viewmats = views.viewmats.clone()
+        viewmats[:, :3, 3] /= self.scale
+        viewmats[:, :3, 3] -= viewmats[:, :3, :3] @ self.origin
+        return FitViews(views.images, viewmats, views.Ks, views.masks)
+
     def points(self, points: Tensor) -> Tensor:
         """Points [N, 3] in the world of the fit."""
         return (points - self.origin) * self.scale

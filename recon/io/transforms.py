@@ -68,8 +68,13 @@ class Transforms:
     applied: Tensor
 
 
-def read_transforms(file: Path) -> Transforms:
+def read_transforms(file: Path, *, pictures: bool = True) -> Transforms:
     """Read a ``transforms.json``.
+
+    Args:
+        file: to read.
+        pictures: whether the pictures must be there. Else a frame is kept without its picture, as
+            in the file of a path of cameras; the file then says the sizes, w and h.
 
     Raises:
         FormatError: no such file, not JSON, no frames, a camera model that is not read, intrinsics
@@ -90,8 +95,10 @@ def read_transforms(file: Path) -> Transforms:
             raise FormatError(f"{where}: it has no file_path")
         name = _find(file.parent, entry["file_path"], where)
         if name is None:
-            missing.append(entry["file_path"])
-            continue
+            if pictures:
+                missing.append(entry["file_path"])
+                continue
+            name = entry["file_path"]
         pose = _rigid(entry.get("transform_matrix"), where)
         pose = compose(undo, pose)
         pose[:3, :3] *= scale  # the inverse shrank the axes, too

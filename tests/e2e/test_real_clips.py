@@ -46,6 +46,7 @@ def test_train_eval_and_render_run_and_the_error_falls(
     assert video.stat().st_size > 500
 
 
+@pytest.mark.slow
 def test_overfitting_one_clip_reaches_22_db_on_its_input_views(real_data: Path, tmp_path: Path):
     run = tmp_path / "run"
     command = ["train-3dgs", "--data", "re10k", "--data-root", str(real_data / "re10k")]

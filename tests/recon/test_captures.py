@@ -17,7 +17,7 @@ from recon.capture.capture import (
 )
 from recon.capture.consistency import Matches, check_poses
 from recon.io.format_error import FormatError
-from recon.io.ply import write_vertices
+from recon.io.ply_table import write_vertices
 from recon.lenses import Lens
 from recon.rotations import matrices_from_quats
 

@@ -1,5 +1,7 @@
+import dataclasses
 import errno
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recon.gaussians import Gaussians
-from recon.io.ply import load_ply, read_vertices, save_ply, write_vertices
+from recon.io.format_error import FormatError
+from recon.io.ply import canonical, load_ply, save_ply
+from recon.io.ply_table import open_table, read_vertices, write_vertices
+from recon.rasterize import rasterize
 
 relaxed = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -52,8 +57,8 @@ def test_raw_fields_come_back_bit_by_bit(tmp_path, bits):
 
 def test_rewriting_a_loaded_file_keeps_its_raw_fields(tmp_path):
     save_ply(tmp_path / "a.ply", random_gaussians(30))
-    fields = read_vertices(tmp_path / "a.ply")
-    write_vertices(tmp_path / "b.ply", fields)
+    table = open_table(tmp_path / "a.ply")
+    write_vertices(tmp_path / "b.ply", table.columns(), table.header.comments)
     assert (tmp_path / "a.ply").read_bytes() == (tmp_path / "b.ply").read_bytes()
 
 
@@ -90,8 +95,8 @@ def test_extreme_opacities_and_scales_are_written_finite(tmp_path):
     assert_close(load_ply(tmp_path / "scene.ply"), gaussians)
 
 
-def foreign(gaussians: Gaussians, order: str = "<") -> bytes:
-    """The same Gaussians as another program might write them."""
+def foreign(gaussians: Gaussians, order: str = "<", rest: int = 0) -> bytes:
+    """The same Gaussians as another program might write them, with harmonics i / 100."""
     columns = {
         "rot_3": gaussians.quats[:, 3].double(),
         "rot_2": gaussians.quats[:, 2],
@@ -100,7 +105,7 @@ def foreign(gaussians: Gaussians, order: str = "<") -> bytes:
         "rot_0": gaussians.quats[:, 0],
         **{f"scale_{i}": gaussians.scales[:, i].log() for i in range(3)},
         "opacity": torch.logit(gaussians.opacities),
-        **{f"f_rest_{i}": torch.full((gaussians.num,), 0.25) for i in range(45)},
+        **{f"f_rest_{i}": torch.full((gaussians.num,), i / 100) for i in range(rest)},
         **{f"f_dc_{i}": (gaussians.colors[:, i] - 0.5) * math.sqrt(4 * math.pi) for i in range(3)},
         **{name: gaussians.means[:, i] for i, name in enumerate("xyz")},
     }
@@ -126,12 +131,55 @@ def foreign(gaussians: Gaussians, order: str = "<") -> bytes:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_files_of_other_programs_are_read(tmp_path, order):
+@pytest.mark.parametrize("degree", range(4))
+def test_files_of_other_programs_are_read(tmp_path, order, degree):
     gaussians = random_gaussians(9)
-    (tmp_path / "theirs.ply").write_bytes(foreign(gaussians, order))
-    with pytest.warns(UserWarning, match="view-dependent colour"):
-        loaded = load_ply(tmp_path / "theirs.ply")
-    assert_close(loaded, gaussians)
+    bases = (degree + 1) ** 2
+    (tmp_path / "theirs.ply").write_bytes(foreign(gaussians, order, 3 * (bases - 1)))
+    loaded = load_ply(tmp_path / "theirs.ply")
+    assert loaded.sh_degree == (degree or None)
+    if degree:
+        # all of red, then of green, then of blue
+        inria = torch.arange(3 * (bases - 1)).reshape(3, bases - 1).T / 100
+        torch.testing.assert_close(loaded.colors[:, 1:], inria.expand(9, -1, -1))
+        constant = (gaussians.colors - 0.5) * math.sqrt(4 * math.pi)
+        torch.testing.assert_close(loaded.colors[:, 0], constant)
+    assert_close(dataclasses.replace(loaded, colors=gaussians.colors), gaussians)
+
+
+@pytest.mark.parametrize("rest", [1, 8, 10, 44, 48, 72])
+def test_harmonics_of_no_degree_that_is_known_are_refused(tmp_path, rest):
+    (tmp_path / "theirs.ply").write_bytes(foreign(random_gaussians(2), "<", rest))
+    with pytest.raises(FormatError, match=f"has {rest} properties f_rest_"):
+        load_ply(tmp_path / "theirs.ply")
+
+
+def test_harmonics_with_a_gap_are_refused(tmp_path):
+    data = foreign(random_gaussians(2), "<", 9).replace(b"float f_rest_4", b"float f_rest_9")
+    (tmp_path / "theirs.ply").write_bytes(data)
+    with pytest.raises(FormatError, match="f_rest_"):
+        load_ply(tmp_path / "theirs.ply")
+
+
+@pytest.mark.parametrize(
+    ("comment", "warns"),
+    [
+        ("SplatRenderMode: mip", True),
+        ("splatrendermode:  MIP ", True),
+        ("antialiased 1", True),
+        ("SplatRenderMode: default", False),
+        ("antialiased 0", False),
+        ("Exported from Brush", False),
+    ],
+)
+def test_a_file_for_another_filter_is_announced(tmp_path, comment, warns):
+    save_ply(tmp_path / "a.ply", random_gaussians(2))
+    fields = read_vertices(tmp_path / "a.ply")
+    write_vertices(tmp_path / "b.ply", fields, [comment])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_ply(tmp_path / "b.ply")
+    assert [("Mip-Splatting" in str(w.message)) for w in caught] == [True] * warns
 
 
 def test_gsplats_own_export_is_read(tmp_path):
@@ -221,9 +269,66 @@ def test_the_folder_is_made_and_the_file_is_for_everybody(tmp_path: Path):
     assert path.stat().st_mode == plain.stat().st_mode
 
 
-def test_view_dependent_colour_is_refused(tmp_path):
-    scene = Gaussians(
-        torch.zeros(2, 3), torch.ones(2, 4), torch.ones(2, 3), torch.ones(2), torch.ones(2, 4, 3)
-    )
-    with pytest.raises(ValueError, match="spherical harmonics"):
-        save_ply(tmp_path / "a.ply", scene)
+def random_harmonics(degree: int, count: int = 300) -> Gaussians:
+    plain = random_gaussians(count)
+    bases = (degree + 1) ** 2
+    colors = torch.randn(count, bases, 3, generator=torch.Generator().manual_seed(degree))
+    means = plain.means + torch.tensor([0.0, 0, 8])
+    return Gaussians(means, plain.quats, plain.scales, plain.opacities, colors)
+
+
+def pictures(scene: Gaussians) -> torch.Tensor:
+    K = torch.tensor([[40.0, 0, 24], [0, 40, 16], [0, 0, 1]])
+    parts = (scene.means, scene.quats, scene.scales, scene.opacities, scene.colors)
+    view = (torch.eye(4)[None], K[None], 48, 32)
+    return torch.cat([t.flatten() for t in rasterize(*parts, *view, sh_degree=scene.sh_degree)])
+
+
+@pytest.mark.parametrize("degree", [None, 0, 1, 2, 3])
+def test_a_canonical_scene_comes_back_bit_by_bit_and_renders_so(tmp_path, degree):
+    scene = random_gaussians(300) if degree is None else random_harmonics(degree)
+    fixed = canonical(scene)
+    assert fixed.sh_degree == (degree or None)
+    save_ply(tmp_path / "a.ply", scene)
+    save_ply(tmp_path / "b.ply", fixed)
+    for path in ("a.ply", "b.ply"):
+        loaded = load_ply(tmp_path / path)
+        for name in ("means", "quats", "scales", "opacities", "colors"):
+            assert torch.equal(getattr(loaded, name), getattr(fixed, name)), name
+        assert torch.equal(pictures(loaded), pictures(fixed))
+    torch.testing.assert_close(pictures(fixed), pictures(scene), rtol=0, atol=2e-4)
+
+
+@given(
+    logs=arrays.arrays(np.float32, (200, 3), elements=st.floats(-60, 60, width=32)),
+    opacities=arrays.arrays(np.float32, 200, elements=st.floats(0, 1, width=32)),
+    colors=arrays.arrays(np.float32, (200, 3), elements=st.floats(-1, 4, width=32)),
+)
+@relaxed
+def test_canonical_is_reached_at_once(logs, opacities, colors):
+    scales, opacities = torch.from_numpy(logs).exp(), torch.from_numpy(opacities)
+    rest = torch.zeros(200, 3), torch.ones(200, 4)
+    fixed = canonical(Gaussians(*rest, scales, opacities, torch.from_numpy(colors)))
+    again = canonical(fixed)
+    for name in ("scales", "opacities", "colors"):
+        assert torch.equal(getattr(again, name), getattr(fixed, name)), name
+
+
+def test_the_file_says_how_it_is_meant_to_be_drawn(tmp_path):
+    save_ply(tmp_path / "a.ply", random_gaussians(1))
+    header = (tmp_path / "a.ply").read_bytes().split(b"end_header")[0].decode()
+    assert "\ncomment SplatRenderMode: default\n" in header
+
+
+def test_harmonics_lie_between_the_constant_and_the_opacity(tmp_path):
+    scene = random_harmonics(2, 5)
+    save_ply(tmp_path / "a.ply", scene)
+    fields = read_vertices(tmp_path / "a.ply")
+    names = list(fields)
+    assert names[6:10] + names[-9:-7] == [
+        *("f_dc_0", "f_dc_1", "f_dc_2", "f_rest_0"),
+        *("f_rest_23", "opacity"),
+    ]
+    # green's first harmonic follows all eight of red
+    assert np.array_equal(fields["f_rest_8"], scene.colors[:, 1, 1].numpy())
+    assert np.array_equal(fields["f_rest_23"], scene.colors[:, 8, 2].numpy())

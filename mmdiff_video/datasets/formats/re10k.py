@@ -115,6 +115,19 @@ def _choose(layout: _Layout, keys: list[str], max_clips: int | None, seed: str) 
 # --- original layout ---------------------------------------------------------------------------
 
 
+def open_clip(cameras: Path) -> PosedClip:
+    """Read and check one clip by its camera file ``ROOT/<split>/<key>.txt``.
+
+    Raises:
+        ClipError: no such file, no video or pictures of it, or one of these that cannot be used.
+    """
+    cameras = cameras.absolute()
+    files = _CameraFiles(cameras.parent.parent, cameras.parent.name)
+    if cameras.stem not in files.keys():  # noqa: SIM118 (no mapping)
+        raise ClipError(f"no camera file '{shown(cameras)}'")
+    return files.open(cameras.stem)
+
+
 class _CameraFiles:
     """Camera files of one split, with the videos or pictures that belong to them."""
 

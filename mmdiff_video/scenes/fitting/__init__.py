@@ -1,0 +1,1 @@
+"""A capture becomes a scene: start, fit, scores, pictures."""

@@ -1,0 +1,105 @@
+"""How well a scene shows views that it was not fitted to, beside a copy of the nearest picture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recon.fit import FitViews
+from recon.gaussians import Gaussians
+from recon.metrics import score_views
+from recon.rasterize import rasterize
+
+EQUAL_PSNR = 100.0
+"""dB counted for a view that equals its truth to the last bit: its PSNR is infinite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A held-out view.
+
+    Attributes:
+        truth, render, nearest: [3, H, W] in [0, 1]: the picture, the scene, and the fitted picture
+            of the nearest camera.
+        scores: ``held_out`` and ``nearest_frame`` -> metric -> value.
+    """
+
+    truth: Tensor
+    render: Tensor
+    nearest: Tensor
+    scores: dict[str, dict[str, float]]
+
+
+def render_views(gaussians: Gaussians, views: FitViews, engine: str = "auto") -> Tensor:
+    """Render the scene from the cameras of the views, [V, H, W, 3], clipped to [0, 1]."""
+    return rasterize(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.colors,
+        views.viewmats,
+        views.Ks,
+        views.width,
+        views.height,
+        sh_degree=gaussians.sh_degree,
+        engine=engine,
+    ).image.clamp(0, 1)
+
+
+@torch.no_grad()
+def compare_view(
+    gaussians: Gaussians,
+    view: FitViews,
+    fitted: FitViews,
+    size: tuple[int, int],
+    perceptual: Mapping[str, nn.Module],
+    engine: str = "auto",
+) -> Compared:
+    """Score one held-out view; what a mask hides is as in the truth and counts for nothing.
+
+    Args:
+        gaussians: the scene.
+        view: one view.
+        fitted: all views that were fitted.
+        size: width and height of the picture in ``view``.
+        perceptual: as :func:`recon.metrics.score_views` takes them.
+        engine: of ``recon.rasterize``.
+    """
+    width, height = size
+    truth = _picture(view, 0, size)
+    render = render_views(gaussians, view, engine)[0, :height, :width].movedim(-1, 0).to(truth)
+    nearest = _picture(fitted, nearest_camera(view, fitted), size)
+    share = 1.0
+    if view.masks is not None:
+        mask = view.masks[0, :height, :width]
+        render, nearest = (torch.where(mask, image, truth) for image in (render, nearest))
+        share = float(mask.double().mean())
+    scores = {}
+    for name, image in {"held_out": render, "nearest_frame": nearest}.items():
+        found = score_views(image[None], truth[None], perceptual)
+        values = {metric: float(value[0]) for metric, value in found.items()}
+        if share < 1:  # the mean squared error is that of the pixels that count
+            values["psnr"] += 10 * float(torch.tensor(max(share, 1e-9)).log10())
+        values["psnr"] = min(values["psnr"], EQUAL_PSNR)
+        scores[name] = values
+    return Compared(truth, render, nearest, scores)
+
+
+def nearest_camera(view: FitViews, fitted: FitViews) -> int:
+    """Number of the fitted view whose camera is nearest.
+
+    Distance between centres, as a share of the spread of all cameras, plus the angle between the
+    directions of view in radians.
+    """
+    centres = fitted.centres()
+    spread = (centres - centres.mean(0)).norm(dim=-1).max().clamp(min=1e-9)
+    away = (centres - view.centres()[:1]).norm(dim=-1) / spread
+    cosine = fitted.viewmats[:, 2, :3] @ view.viewmats[0, 2, :3]
+    return int((away + cosine.clamp(-1, 1).arccos()).argmin())
+
+
+def _picture(views: FitViews, number: int, size: tuple[int, int]) -> Tensor:
+    width, height = size
+    return views.images[number, :height, :width].movedim(-1, 0).float() / 255
