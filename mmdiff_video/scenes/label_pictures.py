@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import file_name, remove_folder, write_aside, write_folder_aside
+from mmdiff_video.files import file_name, remove_folder, write_folder_aside
 from mmdiff_video.pictures import save_png, side_by_side
 from mmdiff_video.scenes.folder import LABEL_MAPS, LABELLED, LABELS
 from mmdiff_video.scenes.labels import SceneLabels, save_labels
@@ -147,8 +147,7 @@ def write_results(
             gaussians.opacities,
             labels.colors().float() / 255,
         )
-        with write_aside(scene / LABELLED) as aside:
-            save_ply(aside, painted[_whole(painted)])
+        save_ply(scene / LABELLED, painted[_whole(painted)])
     maps = scene / LABEL_MAPS
     with write_folder_aside(maps) as aside:
         drawn.write(aside, notice)

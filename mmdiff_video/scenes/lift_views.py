@@ -1,7 +1,7 @@
 """The pictures of a scene with their cameras, as heads look at them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,13 @@ from torch import Tensor
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import read_json
-from mmdiff_video.scenes.folder import CAPTURE, REPORT
+from mmdiff_video.scenes.folder import CAMERAS, CAPTURE, REPORT
 from recon.capture.capture import Photo, load_capture
 from recon.io.format_error import FormatError
 from recon.lenses import Lens
 
-_HELD_OUT = "held_out"
-"""In the report of a scene: names of the pictures that the Gaussians were not fitted to."""
+_SCORED = "views"
+"""In the report of a scene: the pictures that the Gaussians were not fitted to, by name."""
 
 _ASPECT_TOLERANCE = 0.02
 """By which a picture may be wider or narrower than its camera says, as a share."""
@@ -76,7 +76,7 @@ class ScenePictures:
 
 
 def open_pictures(scene: Path, longest_side: int) -> ScenePictures:
-    """Find the pictures of a scene.
+    """Find the pictures of a scene, with the cameras that its fit ended with.
 
     Args:
         scene: its folder.
@@ -93,20 +93,28 @@ def open_pictures(scene: Path, longest_side: int) -> ScenePictures:
         )
     try:
         capture = load_capture(folder)
+        fitted = load_capture(scene / CAMERAS) if (scene / CAMERAS).is_file() else capture
     except FormatError as error:
         raise InputError(str(error)) from None
-    return ScenePictures(capture.photos, _held_out(scene), dict(capture.left_out), longest_side)
+    cameras = {photo.path: photo for photo in fitted.photos}
+    skipped = dict(capture.left_out)
+    photos: list[Photo] = []
+    for photo in capture.photos:
+        camera = cameras.get(photo.path)
+        if camera is None:
+            skipped[photo.name] = f"the scene has no camera of it in {CAMERAS}"
+        else:
+            photos.append(replace(photo, lens=camera.lens, viewmat=camera.viewmat))
+    return ScenePictures(photos, _held_out(scene), skipped, longest_side)
 
 
 def _held_out(scene: Path) -> frozenset[str]:
     path = scene / REPORT
     found = read_json(path) if path.is_file() else {}
-    names = found.get(_HELD_OUT) if isinstance(found, dict) else None
-    if names is None:
-        return frozenset()
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"'{path}' is damaged: its {_HELD_OUT} is no list of names of pictures")
-    return frozenset(names)
+    scored = found.get(_SCORED, {}) if isinstance(found, dict) else None
+    if not isinstance(scored, dict):
+        raise InputError(f"'{path}' is damaged: its {_SCORED} are not pictures by name")
+    return frozenset(scored)
 
 
 def _read(photo: Photo, longest_side: int) -> tuple[LiftView, NDArray[np.uint8]]:

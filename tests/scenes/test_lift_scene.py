@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mmdiff_video.scenes import lift
 from mmdiff_video.scenes.label_report import LiftReport
 from mmdiff_video.scenes.labels import label_colors, load_labels
 from mmdiff_video.scenes.lift import lift_scene
+from recon.capture.capture import load_capture, save_as_colmap, save_as_transforms
 from recon.io.ply import load_ply
 
 
@@ -49,7 +51,10 @@ def ask(monkeypatch: pytest.MonkeyPatch):
 
 
 def hold_out(scene: Path, names: Sequence[str]) -> None:
-    (scene / "report.json").write_text(json.dumps({"held_out": list(names)}))
+    """As the report of a scene has it."""
+    scores = {"held_out": {"psnr": 30.0}, "nearest_frame": {"psnr": 20.0}}
+    report = {"held_out": {"psnr": 30.0}, "views": dict.fromkeys(names, scores)}
+    (scene / "report.json").write_text(json.dumps(report))
 
 
 def test_true_classes_come_back_in_every_view(scene: Path, clip: RoomClip, ask):
@@ -102,18 +107,11 @@ def test_saliency_agrees_with_its_own_mask(scene: Path, clip: RoomClip, ask):
 def test_depth_is_compared_up_to_the_unit_of_the_scene_and_not_fused(
     scene: Path, clip: RoomClip, ask
 ):
-    (scene / "scene.ply").unlink()
-    shutil.rmtree(scene / "capture")
-    from room_scene import surfaces  # the same room, in units of 2 m
-
-    from recon.gaussians import Gaussians
-    from recon.io.ply import save_ply
-
-    half = RoomClip(**{**vars(clip), "viewmats": clip.viewmats.copy(), "depth": clip.depth / 2})
-    half.viewmats[:, :3, 3] /= 2
-    write_room_scene(scene, half)
-    assert isinstance(surfaces(half), Gaussians)
-    save_ply(scene / "scene.ply", surfaces(half))
+    shutil.rmtree(scene)
+    viewmats = clip.viewmats.copy()
+    viewmats[:, :3, 3] /= 2
+    # the same room, in units of 2 m
+    write_room_scene(scene, replace(clip, viewmats=viewmats, depth=clip.depth / 2))
     report = ask(scene, Oracle("depth", clip)).heads["depth"]
     assert not report.fused
     assert report.metres_per_unit == pytest.approx(2, rel=0.05)
@@ -195,6 +193,20 @@ def test_a_picture_that_cannot_be_read_is_skipped_with_its_reason(scene: Path, c
     assert "skipped 02.png" in str(report)
 
 
+def test_cameras_that_the_fit_moved_are_the_ones_that_count(scene: Path, clip: RoomClip, ask):
+    """The capture's own are far off; the scene says where the pictures were taken."""
+    capture = load_capture(scene / "capture")
+    save_as_transforms(replace(capture, photos=capture.photos[:-1]), scene)
+    for photo in capture.photos:
+        photo.viewmat[:3, 3] += 3
+    save_as_colmap(capture, scene / "capture")
+    report = ask(scene, Oracle("seg", clip))
+    figures = report.heads["seg"].input
+    assert figures is not None
+    assert figures["accuracy"] > 95
+    assert "no camera of it" in report.skipped["05.png"]
+
+
 def test_a_mask_hides_what_does_not_belong_to_the_scene(scene: Path, clip: RoomClip, ask):
     masks = scene / "capture" / "masks"
     masks.mkdir()
@@ -273,15 +285,13 @@ def broken_scenes() -> dict:
         "no picture": (no_pictures, "no picture of the scene can be used"),
         "another scene": (far_away, "sees a Gaussian"),
         "a damaged report": (lambda s: (s / "report.json").write_text("{"), "not readable JSON"),
-        "held out by number": (lambda s: hold_out_numbers(s), "no list of names"),
+        "views by number": (lambda s: (s / "report.json").write_text('{"views": [1]}'), "by name"),
+        "a report in a list": (lambda s: (s / "report.json").write_text("[]"), "by name"),
+        "torn cameras": (lambda s: (s / "transforms.json").write_text("{"), "transforms.json"),
         "maps of others": (strange_folder, "no earlier maps"),
         "a file for the maps": (lambda s: (s / "labels").write_text(""), "labels"),
         "a link for the maps": (lambda s: (s / "labels").symlink_to(s), "is a link"),
     }
-
-
-def hold_out_numbers(scene: Path) -> None:
-    (scene / "report.json").write_text('{"held_out": [1, 2]}')
 
 
 @pytest.mark.parametrize("case", broken_scenes())
