@@ -135,7 +135,7 @@ def test_a_constant_map_comes_back_as_it_was(engine: str):
     maps = torch.tensor([0.25, -3.0, 7.0, 1.0]).expand(VIEWS, HEIGHT, WIDTH, 4)
     found = lift_maps(gaussians, maps, viewmats, Ks, engine=engine)
     torch.testing.assert_close(
-        found.channels[found.seen], maps[0, 0, 0].expand(found.seen.sum(), 4)
+        found.channels[found.seen], maps[0, 0, 0].expand(int(found.seen.sum()), 4)
     )
     back = render_channels(gaussians, found.channels, viewmats, Ks, WIDTH, HEIGHT, engine=engine)
     assert back.image.shape == maps.shape
