@@ -15,7 +15,10 @@ Figures = Mapping[str, float | None]
 """Name -> figure; None: not defined, as the IoU of a class that nobody saw."""
 
 _FEW = 4
-"""Figures of a head, and classes of a scene, that a terminal is told of."""
+"""Classes of a scene that a terminal is told of."""
+
+_OF_A_CLASS = "IoU "
+"""Begins the names of figures that are in the file alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ class LiftReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.heads)} heads on {self.gaussians} Gaussians of '{self.scene}', from"
+            f"{', '.join(self.heads)} on {self.gaussians:,} Gaussians of '{self.scene}', from"
             f" {self.views} pictures, {sum(self.seconds.values()):.0f} s"
         ]
         if self.unseen:
@@ -102,5 +105,8 @@ def as_figures(found: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _words(figures: Figures) -> str:
-    known = [(name, value) for name, value in figures.items() if value is not None]
-    return ", ".join(f"{name} {value:.4g}" for name, value in known[:_FEW])
+    return ", ".join(
+        f"{name} {value:.4g}"
+        for name, value in figures.items()
+        if value is not None and not name.startswith(_OF_A_CLASS)
+    )

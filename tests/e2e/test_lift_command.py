@@ -24,7 +24,7 @@ def test_all_heads_label_a_scene(room, runs, tmp_path, capsys):
     scene = shutil.copytree(room, tmp_path / "room")
     assert lift(scene, *runs.values(), more=("--prompt", "A room.")) == 0
     said = capsys.readouterr().out
-    assert f"4 heads on {FRAMES * 48 * 32} Gaussians" in said
+    assert f" on {FRAMES * 48 * 32:,} Gaussians" in said
     labels = load_labels(scene)
     assert labels is not None
     assert set(labels.heads) == {"seg", "saliency", "normals"}
