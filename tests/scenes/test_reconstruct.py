@@ -35,6 +35,14 @@ UNCHECKED = CaptureSettings(check_poses=False, refine_poses=False)
 QUICK = SceneSettings(steps=40, max_gaussians=150, hold_out=4, flight_frames=3)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _without_colmap():
+    """Its points differ by chance from one capture to the next, and it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmdiff_video.scenes.given_poses.is_installed", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("capture")
