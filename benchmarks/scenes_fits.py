@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmdiff_video.dense import DenseModel
+from mmdiff_video import DenseModel
 from mmdiff_video.scenes.fitting.scoring import nearest_camera, render_views
 from mmdiff_video.scenes.fitting.starting import make_start
 from recon.capture.refinement import refine_poses

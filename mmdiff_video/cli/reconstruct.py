@@ -1,6 +1,7 @@
 """Turn a video, photographs or a capture into a scene of 3D Gaussians, on this machine's CPU.
 
 examples:
+  mmdiff-video reconstruct --example --out scene             a video that comes with the package
   mmdiff-video reconstruct walk.mp4 --out scene              poses, fit, scores, a flight
   mmdiff-video reconstruct walk.mp4 --out scene --time 60    as good as 60 seconds of fit allow
   mmdiff-video reconstruct project/ --out scene              a COLMAP project or transforms.json
@@ -27,9 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         type=Path,
+        nargs="?",
         metavar="SOURCE",
         help="a video, a folder of photographs, a COLMAP project, a transforms.json (or its"
         " folder), or a RealEstate10K camera file beside its video",
+    )
+    parser.add_argument(
+        "--example",
+        action="store_true",
+        help="take the video that comes with the package: a walk through a drawn room",
     )
     out_argument(parser, "folder for the scene")
     parser.add_argument("--resume", action="store_true", help="go on with what was begun in DIR")
@@ -101,12 +108,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the scene."""
     from mmdiff_video.cli.capture import capture_settings
+    from mmdiff_video.errors import InputError
+    from mmdiff_video.resources import example_video
     from mmdiff_video.scenes.fitting.job import Stopped
     from mmdiff_video.scenes.fitting.reconstruct import reconstruct
     from mmdiff_video.scenes.fitting.report import lines
     from mmdiff_video.scenes.fitting.settings import SceneSettings
     from mmdiff_video.scenes.progress import stage_line
 
+    if (args.source is None) == (not args.example):
+        raise InputError("name a video, photographs or a capture, or take --example")
     names = ("init", "steps", "seconds", "max_gaussians", "sh_degree", "picture_side", "hold_out")
     settings = SceneSettings(
         **given(args, *names, "engine", "flight_frames", "seed"),
@@ -115,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         report = reconstruct(
-            args.source,
+            args.source or example_video(),
             args.out,
             capture_settings(args),
             settings,

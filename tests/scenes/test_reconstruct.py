@@ -269,6 +269,13 @@ def test_the_command_says_what_came_of_it(capture: Path, tmp_path: Path, capsys)
     assert main(command) == 2
 
 
+@pytest.mark.parametrize("arguments", [[], ["walk.mp4", "--example"]])
+def test_one_source_is_named(tmp_path: Path, capsys, arguments: list[str]):
+    assert main(["reconstruct", *arguments, "--out", str(tmp_path / "scene")]) == 2
+    assert "--example" in capsys.readouterr().err
+    assert not (tmp_path / "scene").exists()
+
+
 def test_the_pictures_lie_where_the_cameras_say(scene: Path):
     assert not load_capture(scene).left_out
     assert module.layout.is_scene(scene)
