@@ -3,6 +3,7 @@
 from fuzz.targets import (
     arguments,
     camera_files,
+    captures,
     choices,
     configs,
     corpora,
@@ -21,6 +22,7 @@ from fuzz.targets import (
 __all__ = [
     "arguments",
     "camera_files",
+    "captures",
     "choices",
     "configs",
     "corpora",
