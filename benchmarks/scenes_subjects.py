@@ -1,4 +1,4 @@
-"""Scenes for benchmarks/scenes.py: held-out rooms with exact cameras, and videos with found ones."""
+"""Scenes for benchmarks/scenes.py: held-out rooms, and videos whose cameras are found."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
