@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="SOURCE",
         help="a video, a folder of photographs, a COLMAP project, a transforms.json (or its"
-        " folder), or a RealEstate10K camera file beside its video",
+        " folder), or a RealEstate10K camera file beside its video (default: none; --example)",
     )
     parser.add_argument(
         "--example",
