@@ -125,9 +125,30 @@ class DenseModel:
         Raises:
             InputError: not a stack of pictures, or the run's output is not finite.
         """
+        return self.setup.task.decode(self.outputs(images, None, captions, keys)).cpu()
+
+    def outputs(
+        self,
+        images: Tensor,
+        size: tuple[int, int] | None = None,
+        captions: Sequence[str | None] | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> Tensor:
+        """What the head gives for pictures of one size, before its task decodes it.
+
+        Args:
+            images, captions, keys: as in :meth:`predict`.
+            size: height and width of the result; None: those of the images.
+
+        Returns:
+            [N, K, height, width] float32 on the backbone's device; K is ``setup.task.outputs``.
+
+        Raises:
+            InputError: as :meth:`predict`.
+        """
         _check_pictures(images)
         output = self._output(images[:, :, None], captions, keys)
-        return self._decode(output[:, :, 0], images.shape[2:])
+        return _resized(output[:, :, 0], size or images.shape[2:])
 
     def predict_video(self, frames: Tensor, caption: str | None = None) -> Tensor:
         """Predict for every frame of a clip.
@@ -210,13 +231,18 @@ class DenseModel:
         return setup.read(setup.model, video.to(setup.backbone.device), keys, captions).float()
 
     def _decode(self, output: Tensor, size: Sequence[int]) -> Tensor:
-        if not output.isfinite().all():  # what decodes it would make it look like a prediction
-            raise InputError(
-                "the head gave numbers that are not finite: the run diverged, or its weights are"
-                " damaged; train anew, at a lower rate"
-            )
-        output = F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)
-        return self.setup.task.decode(output).cpu()
+        resized = _resized(output, size)
+        return self.setup.task.decode(resized).cpu()
+
+
+def _resized(output: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring a head's output [N, K, h, w] to the size of what it is shown with."""
+    if not output.isfinite().all():  # what decodes it would make it look like a prediction
+        raise InputError(
+            "the head gave numbers that are not finite: the run diverged, or its weights are"
+            " damaged; train anew, at a lower rate"
+        )
+    return F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)
 
 
 def _load_weights(model: nn.Module, file: Path, step: int) -> None:

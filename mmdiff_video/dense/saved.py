@@ -84,15 +84,20 @@ def read_facts(folder: Path) -> Facts:
         step, fingerprint = facts["step"], facts.get("backbone_fingerprint")
         if not _is_whole(step, 2**63) or not isinstance(fingerprint, str | None):
             raise ValueError("it has no number of steps, or a fingerprint that is no text")
-        return Facts(_classes(facts["classes"]), step, fingerprint)
+        return Facts(parse_classes(facts["classes"]), step, fingerprint)
     except KeyError as error:
         raise InputError(f"'{path}' is damaged, it lacks {error}: save the run anew") from None
     except ValueError as error:
         raise InputError(f"'{path}' is damaged, {error}: save the run anew") from None
 
 
-def _classes(found: Any) -> Classes | None:
-    """Check the classes as they are in JSON: names, a colour for each, and the void label."""
+def parse_classes(found: Any) -> Classes | None:
+    """Check classes as they are in JSON: names, a colour for each, and the void label.
+
+    Raises:
+        KeyError: one of them is missing.
+        ValueError: what is wrong with them.
+    """
     if found is None:
         return None
     if not isinstance(found, dict):

@@ -16,6 +16,15 @@ with."""
 REPORT: Final = "report.json"
 """Of a capture as of a scene: what was made of what, how well, in what time."""
 
+LABELS: Final = "labels.safetensors"
+"""What dense heads say of each Gaussian."""
+
+LABELLED: Final = "labelled.ply"
+"""The Gaussians in the colours of their labels."""
+
+LABEL_MAPS: Final = "labels"
+LIFT_REPORT: Final = "lift.json"
+
 FLIGHT: Final = "flight.mp4"
 COMPARISONS: Final = "comparisons.png"
 PREVIEWS: Final = "previews"
