@@ -66,7 +66,6 @@ def capture_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--no-check-poses",
-        dest="trust_poses",
         action="store_true",
         help="take given poses although the pictures speak against them",
     )
@@ -84,7 +83,7 @@ def capture_settings(args: argparse.Namespace) -> "CaptureSettings":
 
     return CaptureSettings(
         **given(args, "frames", "longest_side", "camera_model", "one_camera"),
-        check_poses=not args.trust_poses,
+        check_poses=not args.no_check_poses,
         refine_poses=not args.keep_poses,
         seed=args.seed,
     )
