@@ -242,6 +242,19 @@ def check_pycolmap() -> Finding:
         )
 
 
+def check_viser() -> Finding:
+    """Look for viser, which shows scenes in the browser."""
+    try:
+        return Finding("viser", "ok", f"{metadata.version('viser')}: scenes in the browser")
+    except metadata.PackageNotFoundError:
+        return Finding(
+            "viser",
+            "absent",
+            "not installed: scenes cannot be looked at in the browser",
+            "pip install 'mmdiff-video[view]'",
+        )
+
+
 def check_h5py() -> Finding:
     """Write an HDF5 file in memory and read it back."""
     try:
@@ -336,6 +349,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_torchmetrics,
     check_pysodmetrics,
     check_pycolmap,
+    check_viser,
     check_h5py,
     check_embreex,
     check_tensorboard,

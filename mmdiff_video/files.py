@@ -167,10 +167,10 @@ def refuse_links(folder: Path) -> None:
 
 
 def remove_partials_of(path: Path) -> None:
-    """Delete what killed processes left unfinished of a file or folder nobody writes now."""
+    """Delete what killed processes left unfinished of a file that nobody writes now."""
     for left in path.parent.glob(f"{PARTIAL}*"):
         if left.name[len(PARTIAL) + 2 * _TOKEN_BYTES :] == f"-{path.name[-_KEPT:]}":
-            _remove(left)
+            left.unlink(missing_ok=True)
 
 
 def remove_stale_partials(folder: Path) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from recon.gaussians import Gaussians
 
-_AGREE = 0.5
+_AGREE = 0.3
 """Length of the mean of the cameras' ups (1: all are one) from which they count as of one mind."""
 
-_UPSIDE = 0.5
+_UPSIDE = 0.3
 """Cosine to the common up below which a camera was held sideways or upside down."""
 
 _FANNED = 0.17
@@ -55,9 +55,7 @@ def centre(gaussians: Gaussians) -> Tensor:
     Args:
         gaussians: finite, G >= 1.
     """
-    means = gaussians.means.detach().double().cpu()
-    weights = gaussians.opacities.detach().double().cpu().clamp(min=1e-9)
-    return torch.stack([weighted_quantile(axis, weights, 0.5) for axis in means.unbind(-1)])
+    return _middle(gaussians.means.detach().double().cpu(), gaussians.opacities)
 
 
 def weighted_quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
@@ -68,20 +66,22 @@ def weighted_quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
     return values[order[place]]
 
 
-def upright_from_world(up: Tensor | None, middle: Tensor) -> Tensor:
-    """Make the rigid transform that turns ``up`` to -y by the least angle, and centres.
+def upright_from_world(gaussians: Gaussians, up: Tensor | None) -> Tensor:
+    """Make the rigid transform that turns ``up`` to -y by the least angle, and then centres.
 
     Args:
+        gaussians: finite, G >= 1.
         up: [3] of unit length; None: the axes stay as they are.
-        middle: [3], becomes the origin.
 
     Returns:
-        [4, 4] float64, for :func:`move`.
+        [4, 4] float64, for :func:`move`; the :func:`centre` of what is moved is the origin.
     """
     T = torch.eye(4, dtype=torch.float64)
+    means = gaussians.means.detach().double().cpu()
     if up is not None:
         T[:3, :3] = _rotation_to_minus_y(up.double())
-    T[:3, 3] = -T[:3, :3] @ middle.double()
+        means = means @ T[:3, :3].T
+    T[:3, 3] = -_middle(means, gaussians.opacities)
     return T
 
 
@@ -101,6 +101,11 @@ def angle_degrees(rotation: Tensor) -> float:
         ]
     )
     return math.degrees(math.atan2(float(skew.norm()), float(rotation.trace()) - 1))
+
+
+def _middle(means: Tensor, opacities: Tensor) -> Tensor:
+    weights = opacities.detach().double().cpu().clamp(min=1e-9)
+    return torch.stack([weighted_quantile(axis, weights, 0.5) for axis in means.unbind(-1)])
 
 
 def _median_direction(directions: Tensor) -> Tensor | None:

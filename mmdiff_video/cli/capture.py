@@ -55,8 +55,8 @@ def capture_arguments(parser: Any) -> None:
     parser.add_argument(
         "--camera-model",
         metavar="NAME",
-        help="lens that is searched for: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV"
-        " (default: SIMPLE_RADIAL)",
+        help="lens that is looked for: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV"
+        " (default: SIMPLE_PINHOLE for a video, SIMPLE_RADIAL for photographs)",
     )
     parser.add_argument(
         "--one-camera",

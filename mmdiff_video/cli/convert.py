@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cameras",
         type=Path,
         metavar="PATH",
-        help="COLMAP project or transforms.json whose cameras say what is up (default: the capture"
-        " in the folder of the scene)",
+        help="COLMAP project or transforms.json whose cameras say what is up (default: those in"
+        " the folder of the scene)",
     )
     parser.add_argument(
         "--keep-world", action="store_true", help="do not turn the scene upright and centre it"

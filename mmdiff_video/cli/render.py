@@ -1,28 +1,40 @@
-"""Render a clip's Gaussians along a camera trajectory.
+"""Render Gaussians along a camera trajectory: of a file, of a fitted scene, of a run's clip.
 
 example:
-  mmdiff-video render runs/nano --scene KEY --trajectory orbit --out orbit.mp4 --ply scene.ply
+  mmdiff-video render kitchen.ply --trajectory orbit --out orbit.mp4
+  mmdiff-video render kitchen/ --trajectory cameras.json --size 1280x720 --out flight.mp4
+  mmdiff-video render runs/nano --scene KEY --trajectory spiral --out clip.mp4 --ply clip.ply
 
-An unknown --scene lists the keys there are.
+A file is a .ply, .spz or .splat of any program, with y down as in COLMAP. Cameras, of --cameras or
+as --trajectory, are a COLMAP project or a transforms.json in the world of the scene; their pictures
+need not be there. As --trajectory each gives a frame. Of a run, an unknown --scene lists the keys
+there are.
 """
 
 import argparse
+from pathlib import Path
 
-from mmdiff_video.cli._arguments import out_file, run_argument, split_argument
+from mmdiff_video.cli._arguments import (
+    data_root_argument,
+    out_file,
+    size,
+    split_argument,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
-    run_argument(parser, "train-3dgs")
-    split_argument(parser, "split of the data that the clip is in")
     parser.add_argument(
-        "--scene", metavar="KEY", help="clip to reconstruct (default: the first of the split)"
+        "source",
+        type=Path,
+        metavar="SCENE",
+        help="a .ply, .spz or .splat, the folder of a fitted scene, or a run folder of train-3dgs",
     )
     parser.add_argument(
         "--trajectory",
-        default="interpolate",
         metavar="NAME",
-        help="path of the camera: interpolate, orbit or spiral (default: interpolate)",
+        help="path of the camera: interpolate, orbit, spiral, or a file of cameras (default:"
+        " interpolate; orbit where there are no cameras)",
     )
     parser.add_argument(
         "--out",
@@ -31,20 +43,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="VIDEO.mp4",
         help="the video to write",
     )
+    parser.add_argument("--depth", action="store_true", help="put the depth beside the picture")
+    parser.add_argument("--frames", type=int, metavar="N", help="frames of the video (default: 60)")
     parser.add_argument(
+        "--fps", type=int, default=20, metavar="N", help="frames a second (default: 20)"
+    )
+    scenes = parser.add_argument_group("files and scenes")
+    scenes.add_argument(
+        "--cameras",
+        type=Path,
+        metavar="PATH",
+        help="COLMAP project or transforms.json that interpolate, orbit and spiral go by (default:"
+        " those in the folder of the scene; before a file, a camera that has it in view)",
+    )
+    scenes.add_argument(
+        "--size",
+        type=size,
+        metavar="WxH",
+        help="size of the pictures; one number for a square (default: the cameras', or 960x540)",
+    )
+    runs = parser.add_argument_group("runs")
+    data_root_argument(runs, "the folder the data lies in now (default: where the run found it)")
+    split_argument(runs, "split of the data that the clip is in")
+    runs.add_argument(
+        "--scene", metavar="KEY", help="clip to reconstruct (default: the first of the split)"
+    )
+    runs.add_argument(
         "--ply",
         type=out_file(".ply"),
         metavar="SCENE.ply",
         help="also save the Gaussians (default: do not)",
     )
-    parser.add_argument("--depth", action="store_true", help="put the depth beside the picture")
-    parser.add_argument(
-        "--frames", type=int, default=60, metavar="N", help="frames of the video (default: 60)"
-    )
-    parser.add_argument(
-        "--fps", type=int, default=20, metavar="N", help="frames a second (default: 20)"
-    )
-    parser.add_argument(
+    runs.add_argument(
         "--scale",
         type=int,
         metavar="N",
@@ -54,18 +84,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Render."""
-    from mmdiff_video.nvs.render import render_scene
+    from mmdiff_video.scenes.render import render
 
-    render_scene(
-        args.run_dir,
-        scene=args.scene,
-        trajectory=args.trajectory,
+    render(
+        args.source,
         out=args.out,
-        ply=args.ply,
+        trajectory=args.trajectory,
         depth=args.depth,
-        data_root=args.data_root,
-        split=args.split or "test",
         num_frames=args.frames,
         fps=args.fps,
-        scale=args.scale,
+        for_scenes={"cameras": args.cameras, "size": args.size},
+        for_runs={
+            "data_root": args.data_root,
+            "split": args.split,
+            "scene": args.scene,
+            "ply": args.ply,
+            "scale": args.scale,
+        },
     )

@@ -11,7 +11,7 @@ from mmdiff_video.datasets.clips.clip import ClipError, PosedClip
 from mmdiff_video.datasets.clips.views import NVSBatch, collate, make_sample
 from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.errors import InputError, unknown_name
-from mmdiff_video.flights import check_numbers, check_size, fly, focus_depth
+from mmdiff_video.flights import FRAMES, check_numbers, check_size, fly, focus_depth
 from mmdiff_video.nvs.evaluate import frame_choices
 from mmdiff_video.nvs.objective import NEAR_PLANE
 from mmdiff_video.nvs.pipeline import Reconstructor
@@ -30,12 +30,12 @@ def render_scene(
     *,
     out: Path,
     scene: str | None = None,
-    trajectory: str = "interpolate",
+    trajectory: str | None = None,
     ply: Path | None = None,
     depth: bool = False,
     split: str = "test",
     data_root: Path | None = None,
-    num_frames: int = 60,
+    num_frames: int | None = None,
     fps: int = 20,
     scale: int | None = None,
 ) -> None:
@@ -45,12 +45,12 @@ def render_scene(
         run: a run folder.
         out: the video, .mp4 or another container that holds H.264.
         scene: key of a clip; None: the first of the split.
-        trajectory: a key of :data:`recon.trajectories.TRAJECTORIES`.
+        trajectory: a key of :data:`recon.trajectories.TRAJECTORIES`; None: ``interpolate``.
         ply: also save the Gaussians here, in the PLY layout of the original 3DGS code.
         depth: put the depth beside the picture.
         split: where to look for the clip.
         data_root: where the data lies now, if it moved.
-        num_frames, fps: of the video.
+        num_frames, fps: of the video; None: 60 frames.
         scale: render at this many times the size of the input frames; None: the least that makes
             the video 384 pixels wide or wider.
 
@@ -59,9 +59,11 @@ def render_scene(
             below 1, one file for both results, a run that gives Gaussians of no finite numbers, or
             another process that writes the file.
     """
+    trajectory = trajectory or "interpolate"
     if trajectory not in TRAJECTORIES:
         raise unknown_name("trajectory", trajectory, TRAJECTORIES)
     check_numbers(frames=num_frames, fps=fps, scale=scale)
+    num_frames = num_frames or FRAMES
     if ply is not None and os.path.realpath(ply) == os.path.realpath(out):
         raise InputError(f"the video and the Gaussians cannot both be written to '{out}'")
     made = reconstruct_clip(run, scene, split, data_root)

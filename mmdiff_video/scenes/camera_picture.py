@@ -77,7 +77,7 @@ def _draw(
     margin = 0.05 * (high - low).max() + 1e-9
     axes.set_xlim(float(low[x] - margin), float(high[x] + margin))
     axes.set_ylim(float(low[y] - margin), float(high[y] + margin))
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal", adjustable="box")
     axes.grid(alpha=0.3)
 
 

@@ -2,14 +2,15 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import remove_partials_of, write_folder_aside
-from mmdiff_video.locks import sole_writer
+from mmdiff_video.files import remove_stale_partials, write_folder_aside
 from mmdiff_video.scenes.camera_picture import draw_capture
 from mmdiff_video.scenes.capture_report import CaptureReport, made_from, read_report
 from mmdiff_video.scenes.copies import IMAGES, Copy, take_in
@@ -29,6 +30,7 @@ from recon.capture.capture import (
 )
 from recon.capture.poses import PosesError
 from recon.io.format_error import FormatError
+from recon.lenses import Lens
 
 _WORK = "work"
 """Folder in the unfinished capture for what is made on the way."""
@@ -70,31 +72,30 @@ def make_capture(
         progress: is told the stages.
 
     Raises:
-        InputError: a source that cannot be used, an ``out`` that holds something else or is being
-            written to, no poses, or given ones that the pictures speak against.
+        InputError: a source that cannot be used, an ``out`` that holds something else,
+            no poses, or given ones that the pictures speak against.
         OSError: the disk takes nothing more.
     """
     seconds: dict[str, float] = {}
-    with _sentences():
+    with sentences():
         opened = open_source(source, settings)
         origin = made_from(source, opened.files, settings)
         if made := _made_before(out, origin):
             return made
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with sole_writer(out, "capture"):
-            remove_partials_of(out)
-            with write_folder_aside(out) as aside:
-                work = aside / _WORK
-                work.mkdir()
-                began = time.monotonic()
-                copies = take_in(opened, aside, settings.longest_side, progress)
-                seconds["pictures"] = round(time.monotonic() - began, 2)
-                _require_pictures(copies, opened, source)
-                solve = judge if opened.posed else find
-                posed = solve(opened, copies, aside, work, settings, progress)
-                shutil.rmtree(work)
-                report = _write(posed, opened, aside, origin, seconds | posed.seconds)
-        return Made(_load(out), report, False)
+        if out.parent.is_dir():
+            remove_stale_partials(out.parent)
+        with write_folder_aside(out) as aside:
+            work = aside / _WORK
+            work.mkdir()
+            began = time.monotonic()
+            copies = take_in(opened, aside, settings.longest_side, progress)
+            seconds["pictures"] = round(time.monotonic() - began, 2)
+            _require_pictures(copies, opened, source)
+            solve = judge if opened.posed else find
+            posed = solve(opened, copies, aside, work, settings, progress)
+            shutil.rmtree(work)
+            report = _write(posed, opened, aside, origin, seconds | posed.seconds)
+        return Made(load_capture(out), report, False)
 
 
 def _made_before(out: Path, origin: dict) -> Made | None:
@@ -103,7 +104,7 @@ def _made_before(out: Path, origin: dict) -> Made | None:
     Raises:
         InputError: something else is there.
     """
-    if not out.is_dir() or not any(p.name != ".lock" for p in out.iterdir()):
+    if not out.is_dir() or not any(out.iterdir()):
         return None
     report = read_report(out)
     if report is None:
@@ -113,16 +114,12 @@ def _made_before(out: Path, origin: dict) -> Made | None:
             f"'{out}' holds a capture of another source or with other settings: choose another"
             " folder, or delete it"
         )
-    capture = _load(out)
+    capture = load_capture(out)
     if capture.left_out:
         raise InputError(
             f"'{out}' has lost {len(capture.left_out)} of its pictures: delete it to make it anew"
         )
     return Made(capture, report, True)
-
-
-def _load(out: Path) -> Capture:
-    return load_capture(out)
 
 
 def _require_pictures(copies: list[Copy], source: Source, path: Path) -> None:
@@ -135,16 +132,7 @@ def _write(
     posed: Posed, source: Source, folder: Path, origin: dict, seconds: dict[str, float]
 ) -> CaptureReport:
     began = time.monotonic()
-    photos = [
-        Photo(
-            copy.name,
-            folder / IMAGES / copy.name,
-            lens,
-            viewmat,
-            None if copy.mask is None else folder / copy.mask,
-        )
-        for copy, lens, viewmat in posed.views
-    ]
+    photos = as_photos(posed.views, folder)
     capture = Capture(photos, posed.points, posed.rgb)
     for copy in posed.dropped:
         (folder / IMAGES / copy.name).unlink()
@@ -169,8 +157,22 @@ def _write(
     return report
 
 
+def as_photos(views: Iterable[tuple[Copy, Lens, Tensor]], folder: Path) -> list[Photo]:
+    """Photos of a capture from its pictures with their lenses and viewmats."""
+    return [
+        Photo(
+            copy.name,
+            folder / IMAGES / copy.name,
+            lens,
+            viewmat,
+            None if copy.mask is None else folder / copy.mask,
+        )
+        for copy, lens, viewmat in views
+    ]
+
+
 @contextmanager
-def _sentences() -> Iterator[None]:
+def sentences() -> Iterator[None]:
     """What the lower floor refuses is a user's mistake here."""
     try:
         yield

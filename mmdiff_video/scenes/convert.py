@@ -13,7 +13,7 @@ from mmdiff_video.outputs import results_file
 from mmdiff_video.scenes.scene_input import SceneInput, read_scene, warnings_told
 from recon.gaussians import Gaussians
 from recon.io.scene_files import SCENE_FORMATS, save_scene
-from recon.upright import angle_degrees, centre, move, up_of_cameras, upright_from_world
+from recon.upright import angle_degrees, move, up_of_cameras, upright_from_world
 
 
 class Conversion(NamedTuple):
@@ -82,7 +82,7 @@ def convert(
 
 def _placed(scene: SceneInput) -> tuple[Gaussians, str]:
     up = None if scene.cameras is None else up_of_cameras(scene.cameras.viewmats)
-    T = upright_from_world(up, centre(scene.gaussians))
+    T = upright_from_world(scene.gaussians, up)
     shift = "centred: moved by " + " ".join(f"{x:.4g}" for x in T[:3, 3].tolist())
     if up is not None:
         assert scene.cameras is not None

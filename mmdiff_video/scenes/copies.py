@@ -43,6 +43,12 @@ class Copy:
     mask: Path | None = None
     focal: float | None = None
 
+    def camera(self) -> tuple[Lens, Tensor]:
+        """The lens and viewmat of a picture whose source has poses."""
+        assert self.lens is not None, "a source with poses gives each picture a lens"
+        assert self.viewmat is not None, "a source with poses gives each picture a viewmat"
+        return self.lens, self.viewmat
+
 
 def take_in(
     source: Source, folder: Path, longest_side: int, progress: Callable[[str], None]

@@ -43,7 +43,7 @@ def find(
         [copy.name for copy in copies],
         work,
         ordered=source.ordered,
-        groups=groups(copies, settings, one_camera=source.ordered),
+        groups=groups(copies, settings, video=source.ordered),
         seed=settings.seed,
         threads=feature_threads(copies),
         progress=progress,
@@ -73,32 +73,31 @@ def find(
     )
 
 
-def groups(copies: list[Copy], settings: CaptureSettings, *, one_camera: bool) -> list[CameraGroup]:
+def groups(copies: list[Copy], settings: CaptureSettings, *, video: bool) -> list[CameraGroup]:
     """Which pictures share a camera: all of a video, and photographs of one size and zoom.
 
     ``settings.one_camera`` says otherwise; pictures of different sizes never share one.
     """
     wanted = settings.one_camera
+    model = settings.camera_model or ("SIMPLE_PINHOLE" if video else "SIMPLE_RADIAL")
     together: dict[object, list[Copy]] = {}
     for number, copy in enumerate(copies):
-        zoom = None if wanted or one_camera else copy.focal and round(copy.focal, 1)
+        zoom = None if wanted or video else copy.focal and round(copy.focal, 1)
         key = number if wanted is False else (copy.width, copy.height, zoom)
         together.setdefault(key, []).append(copy)
     return [
-        CameraGroup(
-            [copy.name for copy in group], settings.camera_model, _guess(group[0], settings)
-        )
+        CameraGroup([copy.name for copy in group], model, _guess(group[0], model))
         for group in together.values()
     ]
 
 
-def _guess(copy: Copy, settings: CaptureSettings) -> list[float]:
+def _guess(copy: Copy, model: str) -> list[float]:
     """Parameters of the camera model with the focal length of EXIF; empty where there is none."""
     if copy.focal is None:
         return []
     known = {"cx": copy.width / 2, "cy": copy.height / 2}
     known |= dict.fromkeys(("f", "fx", "fy"), copy.focal)
-    return [known.get(name, 0.0) for name in MODELS[settings.camera_model]]
+    return [known.get(name, 0.0) for name in MODELS[model]]
 
 
 def in_words(camera: ColmapCamera) -> str:

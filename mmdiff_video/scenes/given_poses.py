@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,8 +18,6 @@ from recon.capture.colmap_runner import is_installed
 from recon.capture.consistency import Matches, Verdict, check_poses
 from recon.capture.refinement import refine_poses
 from recon.lenses import Lens
-
-Value = TypeVar("Value")
 
 _REFINABLE = 3
 """Pictures: with fewer, nothing says which of poses and matches is wrong."""
@@ -51,8 +48,8 @@ def judge(
         InputError: the pictures speak against the poses.
         PosesError: COLMAP failed.
     """
-    lenses = [_known(copy.lens) for copy in copies]
-    viewmats = torch.stack([_known(copy.viewmat) for copy in copies])
+    lenses = [copy.camera()[0] for copy in copies]
+    viewmats = torch.stack([copy.camera()[1] for copy in copies])
     refined = None
     if is_installed() and len(copies) >= _REFINABLE:
         refined = refine_poses(
@@ -72,9 +69,9 @@ def judge(
         matches = match_few([folder / IMAGES / copy.name for copy in copies], lenses)
     else:
         matches = []
-    verdict = check_poses(viewmats, matches, lenses[0].fx)
-    if settings.check_poses:
-        _refuse(verdict, source)
+    verdict = check_poses(viewmats, matches, lenses[0].fx, source.convention)
+    if settings.check_poses and (problem := problem_of(verdict)) is not None:
+        raise InputError(f"{source.words}: {problem}; to go on all the same, --no-check-poses")
     attempts = [{"name": "as given", **_facts(verdict)}]
     chosen, error = "kept as given" + _words(verdict), None
     points, rgb = source.points, source.rgb
@@ -117,22 +114,18 @@ def rescaled(matches: list[Matches], lenses: list[Lens], others: list[Lens]) -> 
     ]
 
 
-def _refuse(verdict: Verdict, source: Source) -> None:
+def problem_of(verdict: Verdict) -> str | None:
+    """Say what is wrong with poses; None: the pictures agree with them, or do not tell."""
     if verdict.agrees:
-        return
+        return None
     if verdict.instead:
-        problem = f"its poses are {verdict.instead}: turn them round in the file"
-    elif verdict.in_front <= 0.5:
-        problem = (
-            f"by its poses, {1 - verdict.in_front:.0%} of what pictures share lies behind a camera:"
-            " they are wrong in a way that is not known here"
-        )
-    else:
-        problem = (
-            f"by its poses, what pictures share lies {verdict.distance:.1f} pixels apart in the"
-            " median: they are wrong, or belong to other pictures"
-        )
-    raise InputError(f"{source.words}: {problem}; to go on all the same, --no-check-poses")
+        return f"its poses are {verdict.instead}: turn them round in the file"
+    behind = 1 - verdict.in_front
+    return (
+        f"by its poses, what pictures share lies {verdict.distance:.1f} pixels apart in the"
+        + (f" median and {behind:.0%} of it behind a camera" if behind > 0.5 else " median")
+        + ": they are wrong in no way that is known here, or belong to other pictures"
+    )
 
 
 def _is_better(after: Verdict, before: Verdict) -> bool:
@@ -153,8 +146,3 @@ def _words(verdict: Verdict) -> str:
     if verdict.distance is None:
         return ", too few matches to check them"
     return f", what pictures share lies {verdict.distance:.2f} pixels apart"
-
-
-def _known(value: Value | None) -> Value:
-    assert value is not None, "a source with poses gives each picture a lens and a viewmat"
-    return value

@@ -1,6 +1,7 @@
 """Matches of a few pairs of pictures without COLMAP: SIFT of kornia, which needs no weights."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -10,7 +11,10 @@ from mmdiff_video.datasets.picture_files import read_rgb
 from recon.capture.consistency import Matches
 from recon.lenses import Lens, undistort_points
 
-_PAIRS = 8
+_CHAINS, _LINKS = 3, 2
+_STEP = 5
+"""How many places the pictures of a pair are apart."""
+
 _FEATURES = 600
 _LONGEST_SIDE = 480
 """Pixels: larger pictures are shrunk, as a few hundred matches tell enough."""
@@ -20,16 +24,18 @@ _RATIO = 0.8
 
 
 def match_few(files: Sequence[Path], lenses: Sequence[Lens]) -> list[Matches]:
-    """Match pairs of pictures that are spread over all, each with one a few places on.
+    """Match pairs of pictures in short chains that are spread over all.
 
     Args:
         files: of the pictures.
         lenses: of them.
     """
     count = len(files)
-    step = max(1, min(5, count // 4))
-    starts = torch.linspace(0, max(0, count - 1 - step), _PAIRS).round().long().unique().tolist()
-    pairs = [(start, start + step) for start in starts if start + step < count]
+    step = max(1, min(_STEP, (count - 1) // _LINKS))
+    last = max(0, count - 1 - _LINKS * step)
+    starts = torch.linspace(0, last, _CHAINS).round().long().unique().tolist()
+    chains = [range(start, start + _LINKS * step + 1, step) for start in starts]
+    pairs = sorted({pair for chain in chains for pair in pairwise(chain) if pair[1] < count})
     found: dict[int, tuple[Tensor, Tensor]] = {}
     for number in sorted({number for pair in pairs for number in pair}):
         found[number] = _features(files[number], lenses[number])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.folder import CAPTURE, GAUSSIANS, is_scene
+from mmdiff_video.scenes.folder import CAMERAS, CAPTURE, GAUSSIANS, is_scene
 from recon.gaussians import Gaussians
 from recon.io.camera_files import Cameras, load_cameras
 from recon.io.format_error import FormatError
@@ -39,7 +39,7 @@ def read_scene(path: Path, cameras: Path | None = None) -> SceneInput:
     Args:
         path: a .ply, .spz or .splat, or the folder of a fitted scene.
         cameras: a COLMAP project, or a ``transforms.json`` (the file, or its folder), in the world
-            of the scene; None: the capture in the folder, if there is one.
+            of the scene; None: those in the folder of the scene, if there are any.
 
     Raises:
         InputError: no such scene or cameras there, damaged ones, or an empty scene.
@@ -51,8 +51,9 @@ def read_scene(path: Path, cameras: Path | None = None) -> SceneInput:
                 f"'{path}' is no scene: a folder of one has a {GAUSSIANS}; or name a file"
                 f" ({', '.join(SCENE_FORMATS)})"
             )
-        if cameras is None and (path / CAPTURE).is_dir():
-            cameras = path / CAPTURE
+        if cameras is None:  # those that the fit ended with, else those that it began with
+            own = (path / CAMERAS, path / CAPTURE)
+            cameras = next((place for place in own if place.exists()), None)
         path = path / GAUSSIANS
     with warnings_told():
         try:

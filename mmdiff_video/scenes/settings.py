@@ -18,7 +18,8 @@ class CaptureSettings:
     Attributes:
         frames: at most so many of a video, the sharpest of each of as many equal parts.
         longest_side: pixels to which pictures are shrunk, if they are larger.
-        camera_model: of COLMAP, for poses that are searched.
+        camera_model: of COLMAP, for poses that are looked for; None: SIMPLE_PINHOLE for a video, as
+            hand-held clips tell a bent lens from a longer one badly, SIMPLE_RADIAL for photographs.
         one_camera: all pictures are of one camera with one zoom; None: so for a video, and for
             photographs of one size.
         check_poses: ask the pictures whether given poses are right.
@@ -31,7 +32,7 @@ class CaptureSettings:
 
     frames: int = MOST_FRAMES
     longest_side: int = 1600
-    camera_model: str = "SIMPLE_RADIAL"
+    camera_model: str | None = None
     one_camera: bool | None = None
     check_poses: bool = True
     refine_poses: bool = True
@@ -40,5 +41,5 @@ class CaptureSettings:
     def __post_init__(self) -> None:
         check_fields(self, "", frames=3, longest_side=LEAST_SIDE)
         check_seed("seed", self.seed)
-        if self.camera_model not in MODELS:
+        if self.camera_model is not None and self.camera_model not in MODELS:
             raise unknown_name("camera model", self.camera_model, MODELS)

@@ -20,11 +20,12 @@ from mmdiff_video.datasets.formats.frame_sources import PictureFiles, VideoFile
 from mmdiff_video.datasets.formats.re10k import open_clip
 from mmdiff_video.datasets.names import shown
 from mmdiff_video.datasets.picture_files import PictureError, is_picture, read_rgb
-from mmdiff_video.datasets.video_reader import VideoError
+from mmdiff_video.datasets.video_reader import VideoError, count_frames, iterate_frames
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.frames import choose_frames, sharpest
+from mmdiff_video.scenes.frames import Frame, choose_frames, sharpest
 from mmdiff_video.scenes.settings import CaptureSettings
 from recon.capture.capture import Photo, load_capture
+from recon.capture.consistency import TRANSFORMS, WORLD_TO_CAMERA, Convention
 from recon.io.colmap import find_model
 from recon.io.format_error import FormatError
 from recon.lenses import Lens
@@ -69,6 +70,7 @@ class Source:
         posed: whether they have cameras.
         ordered: whether they are frames of a video, in the order of time.
         left_out: picture -> why it cannot be used.
+        convention: of its poses in the file.
         points, rgb: [N, 3] of the scene, where they are known.
     """
 
@@ -79,6 +81,7 @@ class Source:
     posed: bool
     ordered: bool
     left_out: dict[str, str] = field(default_factory=dict)
+    convention: Convention = WORLD_TO_CAMERA
     points: Tensor = field(default_factory=lambda: torch.zeros(0, 3, dtype=torch.float64))
     rgb: Tensor = field(default_factory=lambda: torch.zeros(0, 3, dtype=torch.uint8))
 
@@ -118,11 +121,9 @@ def _video(path: Path, settings: CaptureSettings) -> Source:
     def views() -> Iterator[View]:
         try:
             for frame in choose_frames(path, settings.frames):
-                yield View(f"frame_{frame.number:06d}.png", frame.picture)
+                yield View(_frame(frame), frame.picture)
         except VideoError as error:
             raise InputError(str(error)) from None
-
-    from mmdiff_video.datasets.video_reader import count_frames
 
     count = min(count_frames(path), settings.frames)
     return Source(f"video '{path}'", [path], count, views, posed=False, ordered=True)
@@ -170,6 +171,7 @@ def _posed(path: Path) -> Source:
         posed=True,
         ordered=False,
         left_out=left_out,
+        convention=WORLD_TO_CAMERA if find_model(path) is not None else TRANSFORMS,
         points=capture.points,
         rgb=capture.rgb,
     )
@@ -209,30 +211,33 @@ def _fits(picture: NDArray[np.uint8], lens: Lens) -> bool:
 
 
 def _clip(path: Path, clip: PosedClip, settings: CaptureSettings) -> Source:
-    def frames() -> Iterator[NDArray[np.uint8]]:
-        if isinstance(clip.frames, VideoFile):
-            from mmdiff_video.datasets.video_reader import iterate_frames
-
-            yield from iterate_frames(clip.frames.path)
-        else:
-            for number in range(clip.num_frames):
-                yield clip.read([number])[0]
+    video = clip.frames.path if isinstance(clip.frames, VideoFile) else None
+    files = list(clip.frames.paths) if isinstance(clip.frames, PictureFiles) else [video]
+    scale = clip.intrinsics.new_tensor([clip.width, clip.height, clip.width, clip.height])
 
     def views() -> Iterator[View]:
-        scale = clip.intrinsics.new_tensor([clip.width, clip.height, clip.width, clip.height])
+        each = (clip.read([number])[0] for number in range(clip.num_frames))
+        frames = each if video is None else iterate_frames(video)
         try:
-            for frame in sharpest(frames(), clip.num_frames, settings.frames):
+            for frame in sharpest(frames, clip.num_frames, settings.frames):
                 fx, fy, cx, cy = (clip.intrinsics[frame.number] * scale).tolist()
                 lens = Lens(width=clip.width, height=clip.height, fx=fx, fy=fy, cx=cx, cy=cy)
-                name = f"frame_{frame.number:06d}.png"
-                yield View(name, frame.picture, lens, clip.viewmats[frame.number])
+                yield View(_frame(frame), frame.picture, lens, clip.viewmats[frame.number])
         except ClipError as error:
             raise InputError(str(error)) from None
 
-    pictures = clip.frames.paths if isinstance(clip.frames, PictureFiles) else [clip.frames.path]
-    count = min(clip.num_frames, settings.frames)
-    words = f"RealEstate10K clip '{path}'"
-    return Source(words, [path, *pictures], count, views, posed=True, ordered=True)
+    return Source(
+        f"RealEstate10K clip '{path}'",
+        [path, *(file for file in files if file is not None)],
+        min(clip.num_frames, settings.frames),
+        views,
+        posed=True,
+        ordered=True,
+    )
+
+
+def _frame(frame: Frame) -> str:
+    return f"frame_{frame.number:06d}.png"
 
 
 def _exif_focal(file: Path, longest_side: int) -> float | None:

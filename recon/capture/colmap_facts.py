@@ -57,10 +57,20 @@ def read_matches(pycolmap: Any, database: Path) -> dict[tuple[str, str], np.ndar
     return found
 
 
-def median_motion(matches: dict[tuple[str, str], np.ndarray]) -> float | None:
-    """How far matched features move between pictures, in pixels: the median over all pairs."""
-    moved = [float(np.median(np.linalg.norm(b - a, axis=1))) for a, b in matches.values()]
-    return float(np.median(moved)) if moved else None
+def longest_side(pycolmap: Any, database: Path) -> int:
+    """Of all pictures, in pixels."""
+    with pycolmap.Database.open(database) as opened:
+        return max(max(c.width, c.height) for c in opened.read_all_cameras())
+
+
+def motions(matches: dict[tuple[str, str], np.ndarray]) -> np.ndarray:
+    """How far matched features move, in pixels: [P], the median of each pair of pictures."""
+    return np.array([np.median(np.linalg.norm(b - a, axis=1)) for a, b in matches.values()])
+
+
+def wide_motion(moved: np.ndarray, side: int) -> float:
+    """How far features move between pictures far apart that share some, as a share of a side."""
+    return float(np.percentile(moved, 90)) / side if len(moved) else 0.0
 
 
 def write_matches(file: Path, matches: dict[tuple[str, str], np.ndarray], names: list[str]) -> None:

@@ -13,8 +13,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recon.capture import colmap_mapping, colmap_refinement
-from recon.capture.colmap_facts import median_motion, of_pictures, read_matches, write_matches
+from recon.capture.colmap_facts import (
+    longest_side,
+    motions,
+    of_pictures,
+    read_matches,
+    wide_motion,
+    write_matches,
+)
 
 _WATCH_SECONDS = 1.0
 
@@ -32,9 +41,11 @@ def main(job_file: Path) -> None:
     stages.run("features", _extract, pycolmap, database, images, job)
     stages.run("matching", _match, pycolmap, database, work, job)
     matches = read_matches(pycolmap, database)
-    facts: dict[str, Any] = {"median_motion": median_motion(matches)}
+    moved = motions(matches)
+    facts: dict[str, Any] = {"median_motion": float(np.median(moved)) if len(moved) else None}
     if job["given"] is None:
-        model, found = colmap_mapping.find(pycolmap, database, images, work, job, stages)
+        wide = wide_motion(moved, longest_side(pycolmap, database))
+        model, found = colmap_mapping.find(pycolmap, database, images, work, job, wide, stages)
     else:
         write_matches(work / "matches.npz", matches, job["names"])
         model, found = colmap_refinement.refine(pycolmap, database, images, work, job, stages)

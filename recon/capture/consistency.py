@@ -23,7 +23,35 @@ _CLEARLY_BETTER = 3.0
 
 _LEAST_MATCHES = 30
 
-_BOTH = "camera-to-world with the axes of OpenGL, where world-to-camera with OpenCV's is expected"
+
+@dataclass(frozen=True)
+class Convention:
+    """How a kind of file holds poses, and words for files that hold them in another way.
+
+    Attributes:
+        inverse: for one whose poses, as they were read, are those of the cameras in the world.
+        flipped: for one whose cameras, as they were read, have y up and z backwards.
+        both: for one with both of these.
+    """
+
+    inverse: str
+    flipped: str
+    both: str
+
+
+WORLD_TO_CAMERA = Convention(
+    inverse="camera-to-world, where world-to-camera is expected",
+    flipped="with the axes of OpenGL (y up, z backwards), where OpenCV's are expected",
+    both="camera-to-world with the axes of OpenGL, where world-to-camera with OpenCV's is expected",
+)
+"""COLMAP's and RealEstate10K's files: world-to-camera, OpenCV axes."""
+
+TRANSFORMS = Convention(
+    inverse="world-to-camera, where camera-to-world with the axes of OpenGL is expected",
+    flipped="with the axes of OpenCV (y down, z forward), where OpenGL's are expected",
+    both="world-to-camera with the axes of OpenGL, where camera-to-world is expected",
+)
+"""A transforms.json: camera-to-world, OpenGL axes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +90,24 @@ class Verdict:
         return self.distance is None or (self.distance <= AGREES and self.in_front > 0.5)
 
 
-def check_poses(viewmats: Tensor, matches: Sequence[Matches], focal: float) -> Verdict:
+def check_poses(
+    viewmats: Tensor,
+    matches: Sequence[Matches],
+    focal: float,
+    convention: Convention = WORLD_TO_CAMERA,
+) -> Verdict:
     """Ask the pictures whether poses are right.
 
     Args:
         viewmats: [V, 4, 4] float64, as they were read.
         matches: of some pairs of the V pictures.
         focal: length in pixels, which turns distances on rays into pixels.
+        convention: of the file that they were read from, for the words of the verdict.
     """
     if sum(m.rays.shape[1] for m in matches) < _LEAST_MATCHES:
         return Verdict(None, 1.0)
-    found = {name: _agreement(read, matches, focal) for name, read in _readings(viewmats).items()}
+    readings = _readings(viewmats, convention)
+    found = {name: _agreement(read, matches, focal) for name, read in readings.items()}
     distance, in_front = found.pop("")
     verdict = Verdict(distance, in_front)
     if verdict.agrees:
@@ -84,16 +119,14 @@ def check_poses(viewmats: Tensor, matches: Sequence[Matches], focal: float) -> V
     return verdict
 
 
-def _readings(viewmats: Tensor) -> dict[str, Tensor]:
+def _readings(viewmats: Tensor, convention: Convention) -> dict[str, Tensor]:
     """Ways to read poses: name -> what the true viewmats are if it is right; "" as they are."""
     inverse = invert_rigid(viewmats)
     return {
         "": viewmats,
-        "camera-to-world, where world-to-camera is expected": inverse,
-        "with the axes of OpenGL (y up, z backwards), where OpenCV's are expected": compose(
-            _OPENGL, viewmats
-        ),
-        _BOTH: compose(_OPENGL, inverse),
+        convention.inverse: inverse,
+        convention.flipped: compose(_OPENGL, viewmats),
+        convention.both: compose(_OPENGL, inverse),
     }
 
 

@@ -17,8 +17,9 @@ LEAST_PICTURES = 3
 MOST_EXHAUSTIVE = 200
 """Photographs that are matched all with all; of more, each with its neighbours by name."""
 
-_NEIGHBOURS, _LEAPS = 10, (16, 32, 64)
-"""Of a frame of a video: how far the frames are with which it is matched."""
+_STEPS = (1, 2, 3, 4, 6, 9, 13, 20, 30, 45)
+"""How far the frames of a video are apart that are matched: fewer pairs than all neighbours, and
+wider ones, which tell depth."""
 
 _STILL = 1.0
 """Pixels: a video whose features move less shows no depth."""
@@ -99,7 +100,6 @@ def find_poses(
         pairs=neighbours(len(names)) if ordered or len(names) > MOST_EXHAUSTIVE else None,
         seed=seed,
         threads=threads,
-        ordered=ordered,
         progress=progress,
     )
     pictures = facts["pictures"]
@@ -119,8 +119,7 @@ def find_poses(
 
 def neighbours(count: int) -> list[tuple[int, int]]:
     """Pairs of frames of a video to match: near ones, and some that are further apart."""
-    steps = [*range(1, _NEIGHBOURS + 1), *_LEAPS]
-    return [(a, a + step) for a in range(count) for step in steps if a + step < count]
+    return [(a, a + step) for a in range(count) for step in _STEPS if a + step < count]
 
 
 def named_model(work: Path, name_of: dict[str, str]) -> Model:

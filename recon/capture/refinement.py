@@ -13,16 +13,18 @@ from recon.cameras import invert_rigid
 from recon.capture.colmap_runner import CameraGroup, run_colmap
 from recon.capture.consistency import Matches
 from recon.capture.poses import named_model, neighbours
-from recon.io.colmap_model import ColmapCamera
 from recon.lenses import Lens, undistort_points
 from recon.rotations import quats_from_matrices
 
-_NEAREST = 8
+_NEAREST = 4
 """Cameras by place with which each is matched, beside its neighbours by name."""
 
 MOST_GROUPS = 8
 """Lenses of a capture for which focal lengths are adjusted: with more, a few pictures each would
 have to tell theirs."""
+
+_SQUARE = 0.01
+"""How far the two focal lengths of square pixels may be apart."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,10 +86,8 @@ def refine_poses(
     by_lens: dict[Lens, list[str]] = {}
     for name, lens in zip(names, lenses, strict=True):
         by_lens.setdefault(lens, []).append(name)
-    groups = [
-        CameraGroup(group, "PINHOLE", list(ColmapCamera.of(lens).params))
-        for lens, group in by_lens.items()
-    ]
+    groups = [_group(lens, pictures) for lens, pictures in by_lens.items()]
+    is_square = all(group.camera_model == "SIMPLE_PINHOLE" for group in groups)
     given = torch.cat([quats_from_matrices(viewmats[:, :3, :3]), viewmats[:, :3, 3]], 1)
     facts = run_colmap(
         images,
@@ -99,14 +99,14 @@ def refine_poses(
         threads=threads,
         given=given.tolist(),
         adjust=adjust,
-        adjust_focal=len(groups) <= MOST_GROUPS,
+        adjust_focal=is_square and len(groups) <= MOST_GROUPS,
         progress=progress,
     )
     matches = _read_matches(work / "matches.npz", lenses)
     model = named_model(work, facts["name_of"])
     found = {image.name: image for image in model.images.values()}
     new_viewmats = torch.stack([found[name].viewmat() for name in names])
-    new_lenses = [model.cameras[found[name].camera].lens for name in names]
+    focals = [_focal(model.cameras[found[name].camera].lens) for name in names]
     points = torch.from_numpy(model.points.xyz)
     if adjust:
         back = similarity(new_viewmats, viewmats)
@@ -114,7 +114,7 @@ def refine_poses(
     return Refined(
         matches=matches,
         given=facts["given"],
-        lenses=[_sized(new, old) for new, old in zip(new_lenses, lenses, strict=True)],
+        lenses=[_zoomed(lens, f) for lens, f in zip(lenses, focals, strict=True)],
         viewmats=new_viewmats,
         points=points,
         rgb=torch.from_numpy(model.points.rgb),
@@ -189,5 +189,18 @@ def _read_matches(file: Path, lenses: Sequence[Lens]) -> list[Matches]:
     return found
 
 
-def _sized(new: Lens, old: Lens) -> Lens:
-    return replace(old, fx=new.fx, fy=new.fy)
+def _group(lens: Lens, names: list[str]) -> CameraGroup:
+    """Of square pixels, one focal length: two drift apart where the camera hardly turns."""
+    if abs(lens.fx / lens.fy - 1) < _SQUARE:
+        return CameraGroup(names, "SIMPLE_PINHOLE", [_focal(lens), lens.cx, lens.cy])
+    return CameraGroup(names, "PINHOLE", [lens.fx, lens.fy, lens.cx, lens.cy])
+
+
+def _focal(lens: Lens) -> float:
+    return (lens.fx * lens.fy) ** 0.5
+
+
+def _zoomed(lens: Lens, focal: float) -> Lens:
+    """The lens with another focal length; pixels keep their shape."""
+    zoom = focal / _focal(lens)
+    return replace(lens, fx=lens.fx * zoom, fy=lens.fy * zoom)

@@ -39,6 +39,7 @@ class FitConfig:
         views_per_step: pictures in a step.
         ssim: weight of 1 - SSIM beside the absolute error.
         opacity_price, scale_price: weights of the mean opacity and scale: what is not needed goes.
+        depth_price, normal_price: weights of the priors (:class:`recon.fit.priors.Priors`).
         relocate_every: steps between relocations of Gaussians that have become transparent.
         dead_opacity: below it a Gaussian is relocated.
         noise: strength of the noise on centres (its ``noise_lr``).
@@ -57,6 +58,8 @@ class FitConfig:
     ssim: float = 0.2
     opacity_price: float = 0.01
     scale_price: float = 0.01
+    depth_price: float = 0.0
+    normal_price: float = 0.0
     relocate_every: int = 100
     dead_opacity: float = 0.005
     noise: float = 0.0

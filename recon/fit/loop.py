@@ -9,6 +9,7 @@ from torch import Tensor
 from recon.fit.config import FitConfig
 from recon.fit.corrections import ExposureCorrection, PoseCorrection
 from recon.fit.parameters import SceneParameters
+from recon.fit.priors import Priors
 from recon.fit.views import FitViews
 from recon.gaussians import Gaussians
 from recon.losses import l1_ssim
@@ -35,14 +36,24 @@ class Fit:
         views: to fit, in units in which the median depth of the scene is about 1.
         start: the Gaussians to begin with.
         config: how.
+        priors: depth and normals of the views, priced by ``config``.
     """
 
-    def __init__(self, views: FitViews, start: Gaussians, config: FitConfig):
+    def __init__(
+        self,
+        views: FitViews,
+        start: Gaussians,
+        config: FitConfig,
+        priors: Priors | None = None,
+    ):
         self.config = config
         self.views = views
         self.pyramid = [views]
         while config.coarse and len(self.pyramid) < 3 and _can_halve(self.pyramid[-1]):
             self.pyramid.append(self.pyramid[-1].halved())
+        self.priors = [priors or Priors()]
+        while len(self.priors) < len(self.pyramid):
+            self.priors.append(self.priors[-1].halved())
         self.scene = SceneParameters(start, config.sh_degree)
         self.poses = PoseCorrection(len(views))
         self.exposures = ExposureCorrection(len(views))
@@ -87,7 +98,8 @@ class Fit:
         config = self.config
         chosen = self._views_of(self.step)
         level = 0 if done >= config.coarse else 1 if done >= config.coarse / 2 else 2
-        views = self.pyramid[min(level, len(self.pyramid) - 1)]
+        level = min(level, len(self.pyramid) - 1)
+        views = self.pyramid[level]
         target = views.images[chosen].float() / 255
         viewmats = self.poses(chosen, views.viewmats[chosen])
         rendered = self.scene.render(
@@ -101,6 +113,9 @@ class Fit:
         loss = l1_ssim(image.movedim(-1, 1), target.movedim(-1, 1), config.ssim, mask).mean()
         loss = loss + config.opacity_price * self.scene.logits.sigmoid().mean()
         loss = loss + config.scale_price * self.scene.log_scales.exp().mean()
+        loss = loss + self.priors[level].price(
+            chosen, rendered, views.Ks[chosen], config.depth_price, config.normal_price
+        )
         self._move(loss, done)
         self.step += 1
         relocated = 0

@@ -59,8 +59,11 @@ def _file(folder: Path, name: str) -> Path | None:
 
 
 def _check(model: Model, folder: Path) -> None:
-    for camera in model.cameras.values():
-        camera.lens  # noqa: B018 (says what is wrong with it)
+    for key, camera in model.cameras.items():
+        try:
+            camera.lens  # noqa: B018 (says what is wrong with it)
+        except FormatError as error:
+            raise FormatError(f"'{folder}', camera {key}: {error}") from None
     for image in model.images.values():
         where = f"'{folder}', image '{image.name}'"
         if image.camera not in model.cameras:

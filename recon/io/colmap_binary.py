@@ -76,7 +76,11 @@ def read_cameras(path: Path) -> dict[int, ColmapCamera]:
             raise FormatError(f"'{path}': there is no camera model of the number {number}")
         name = _NUMBERS[number]
         size = len(MODELS[name]) if name in MODELS else OTHER_MODELS[name]
-        cameras[key] = ColmapCamera(name, width, height, file.take(f"{size}d"))
+        params = file.take(f"{size}d")
+        try:
+            cameras[key] = ColmapCamera(name, width, height, params)
+        except FormatError as error:
+            raise FormatError(f"'{path}', camera {key}: {error}") from None
     file.finish()
     return cameras
 

@@ -122,8 +122,8 @@ def _lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
 def _parse(path: Path, number: int, line: str, parse: Callable[[str], Value]) -> Value:
     try:
         return parse(line)
-    except FormatError:
-        raise
+    except FormatError as error:
+        raise FormatError(f"'{path}', line {number}: {error}") from None
     except (ValueError, OverflowError):
         raise FormatError(f"'{path}', line {number} is not understood: '{line[:60]}'") from None
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,14 +60,18 @@ def to_columns(gaussians: Gaussians) -> Columns:
     """Take one scene apart, in float64.
 
     Raises:
-        ValueError: the Gaussians are a batch, or hold a value that is not finite.
+        ValueError: the Gaussians are a batch, or hold a value that no finite float32 is.
     """
     means, quats, scales, opacities, colors = as_arrays(gaussians)
-    whole = [means, quats, scales, opacities[:, None], colors.reshape(len(colors), -1)]
-    values = np.concatenate(whole, 1)
-    broken = int((~np.isfinite(values).all(1)).sum())
+    flat = colors.reshape(len(colors), int(np.prod(colors.shape[1:])))
+    blocks = [means, quats, scales, opacities[:, None], flat]
+    # NaN compares with nothing
+    fits = np.abs(np.concatenate(blocks, 1)).max(1) <= np.finfo(np.float32).max
+    broken = int((~fits).sum())
     if broken:
-        raise ValueError(f"{broken} of {len(values)} Gaussians hold NaN or infinity: not written")
+        raise ValueError(
+            f"{broken} of {len(fits)} Gaussians hold NaN, or numbers beyond float32: not written"
+        )
     if gaussians.sh_degree is None:
         rgb, harmonics = colors, np.zeros((len(colors), 0, 3))
     else:
@@ -87,6 +92,15 @@ def from_columns(columns: Columns) -> Gaussians:
     )
     return Gaussians(
         means, quats, scales, opacities, torch.from_numpy(np.array(colors, np.float32))
+    )
+
+
+def warn_of_filter(path: str | os.PathLike[str]) -> None:
+    """Warn a reader's caller of a scene whose opacities are for another way of drawing."""
+    warnings.warn(
+        f"{path} was fitted with Mip-Splatting's filter, and is drawn without it here: small"
+        " Gaussians look too strong",
+        stacklevel=3,
     )
 
 

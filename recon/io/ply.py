@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from recon.gaussians import Gaussians
-from recon.io.columns import SH_C0, as_arrays
+from recon.io.columns import SH_C0, as_arrays, warn_of_filter
 from recon.io.format_error import FormatError
 from recon.io.ply_table import Header, open_table, write_vertices
 
@@ -70,11 +70,7 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
     table = open_table(path)
     _require_gaussians(table.header, table.path)
     if any(_asks_for_filter(comment) for comment in table.header.comments):
-        warnings.warn(
-            f"{path} was fitted with Mip-Splatting's filter, and is drawn without it here: small"
-            " Gaussians look too strong",
-            stacklevel=2,
-        )
+        warn_of_filter(path)
     gaussians = _from_fields(table.columns())
     parts = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None])
     values = torch.cat([*parts, gaussians.colors.flatten(1)], 1)
@@ -108,7 +104,8 @@ def _fields(gaussians: Gaussians) -> dict[str, NDArray]:
         constant, harmonics = (colors - 0.5) / SH_C0, np.zeros((len(colors), 0))
     else:
         constant = colors[:, 0]
-        harmonics = colors[:, 1:].transpose(0, 2, 1).reshape(len(colors), -1)
+        count, coefficients, _ = colors[:, 1:].shape
+        harmonics = colors[:, 1:].transpose(0, 2, 1).reshape(count, 3 * coefficients)
     columns = {
         _MEANS: means,
         _NORMALS: np.zeros_like(means),
@@ -120,8 +117,9 @@ def _fields(gaussians: Gaussians) -> dict[str, NDArray]:
     }
     with np.errstate(over="ignore"):
         table = np.concatenate(list(columns.values()), 1).astype(np.float32)
-    # an infinite opacity would be clipped to one that is written
+    # an infinite opacity would be clipped to one that is written, and a logarithm always fits
     whole = np.isfinite(table).all(1) & np.isfinite(opacities)
+    whole &= (scales <= np.finfo(np.float32).max).all(1)
     broken = int((~whole).sum())
     if broken:
         raise ValueError(
@@ -153,7 +151,7 @@ def _from_fields(fields: dict[str, NDArray]) -> Gaussians:
 
 def _coefficients(constant: NDArray, rest: NDArray) -> NDArray:
     """[G, K, 3] of f_dc [G, 3] and f_rest [G, 3 (K - 1)], channel after channel."""
-    harmonics = rest.reshape(len(rest), 3, -1).transpose(0, 2, 1)
+    harmonics = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
     return np.concatenate([constant[:, None], harmonics], 1)
 
 

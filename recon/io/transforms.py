@@ -243,6 +243,8 @@ def _matrix(value: Any, where: str) -> Tensor:
     if matrix.shape not in ((3, 4), (4, 4)) or not (matrix.abs() < 1e12).all():
         raise FormatError(f"{where} must be 3x4 or 4x4 finite numbers")
     whole = torch.eye(4, dtype=torch.float64)
+    if len(matrix) == 4 and not torch.equal(matrix[3], whole[3]):
+        raise FormatError(f"{where}: the last row must be 0 0 0 1")
     whole[: len(matrix)] = matrix
     return whole
 
@@ -251,10 +253,14 @@ def _rigid(value: Any, where: str) -> Tensor:
     pose = _matrix(value, f"{where}: transform_matrix")
     R = pose[:3, :3]
     U, _, Vh = torch.linalg.svd(R)
-    if (U @ Vh - R).abs().max() > _ROTATION_ERROR or torch.linalg.det(R) < 0:
+    if (U @ Vh - R).abs().max() > _ROTATION_ERROR:
         raise FormatError(f"{where}: transform_matrix is no rotation with a translation")
+    if torch.linalg.det(R) < 0:
+        raise FormatError(
+            f"{where}: transform_matrix is mirrored (its determinant is -1), and so no rotation:"
+            " one of its axes points the wrong way"
+        )
     pose[:3, :3] = U @ Vh
-    pose[3] = torch.tensor([0.0, 0, 0, 1])
     return pose
 
 

@@ -1,7 +1,16 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from recon.lenses import Lens, distort, undistort, undistort_points
+from recon.lenses import (
+    Lens,
+    distort,
+    straightened,
+    undistort,
+    undistort_points,
+    without_blanks,
+)
 
 PHONE = Lens(width=96, height=64, fx=80, fy=82, cx=47, cy=33, k1=-0.12, k2=0.03, p1=1e-3, p2=-2e-3)
 
@@ -57,3 +66,45 @@ def test_what_is_no_lens_is_refused(field: dict):
     good = {"width": 9, "height": 8, "fx": 5.0, "fy": 6.0, "cx": 4.0, "cy": 3.0}
     with pytest.raises(ValueError, match=r"positive|infinite|pixels"):
         Lens(**{**good, **field})
+
+
+@pytest.mark.parametrize(
+    ("lens", "straight"),
+    [
+        (Lens(width=320, height=240, fx=300, fy=300, cx=160, cy=120), True),
+        (Lens(width=320, height=240, fx=300, fy=300, cx=160, cy=120, k1=1e-4), True),
+        (Lens(width=320, height=240, fx=300, fy=300, cx=160, cy=120, k1=5e-3), False),
+        (Lens(width=320, height=240, fx=300, fy=300, cx=160, cy=120, p1=2e-3), False),
+    ],
+)
+def test_what_bends_nothing_that_can_be_seen_is_straight(lens: Lens, straight: bool):
+    assert straightened(lens).is_pinhole == straight
+    assert straightened(lens) in (lens, lens.pinhole())
+
+
+@pytest.mark.parametrize(
+    "bent", [{"k1": -0.2}, {"k1": 0.2}, {"k1": 0.1, "k2": 0.05}, {"p1": 0.01, "p2": -0.02}]
+)
+def test_no_pixel_of_an_undistorted_picture_is_blank(bent: dict):
+    lens = Lens(width=80, height=60, fx=70, fy=72, cx=41, cy=29, **bent)
+    flat = without_blanks(lens)
+    assert flat.is_pinhole
+    assert (flat.width, flat.height, flat.cx, flat.cy) == (80, 60, 41, 29)
+    assert 70 <= flat.fx < 100
+    assert flat.fx / flat.fy == pytest.approx(70 / 72)
+    assert undistort(torch.ones(1, 60, 80), lens, flat).min() > 0.99
+    # and no more is cut off than that takes
+    if flat.fx > 70:
+        wider = replace(flat, fx=flat.fx * 0.97, fy=flat.fy * 0.97)
+        assert undistort(torch.ones(1, 60, 80), lens, wider).min() == 0
+
+
+def test_a_flat_camera_sees_what_its_lens_saw_where_its_rays_meet_it():
+    lens = Lens(width=80, height=60, fx=70, fy=72, cx=41, cy=29, k1=0.15)
+    flat = without_blanks(lens)
+    # a picture whose brightness is the column in the bent picture
+    columns = (torch.arange(80.0) + 0.5).expand(1, 60, 80)
+    drawn = undistort(columns, lens, flat)
+    pixel = torch.tensor([[20.5, 40.5]], dtype=torch.float64)
+    expected = distort(undistort_points(pixel, flat), lens)[0, 0]
+    assert float(drawn[0, 40, 20]) == pytest.approx(float(expected), abs=1e-3)

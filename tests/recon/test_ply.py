@@ -314,6 +314,14 @@ def test_canonical_is_reached_at_once(logs, opacities, colors):
         assert torch.equal(getattr(again, name), getattr(fixed, name)), name
 
 
+@pytest.mark.parametrize("degree", [None, 0, 1, 2, 3])
+def test_a_scene_of_no_gaussians_keeps_its_degree(tmp_path, degree):
+    scene = random_gaussians(0) if degree is None else random_harmonics(degree, 0)
+    save_ply(tmp_path / "a.ply", scene)
+    loaded = load_ply(tmp_path / "a.ply")
+    assert (loaded.num, loaded.sh_degree) == (0, degree or None)
+
+
 def test_the_file_says_how_it_is_meant_to_be_drawn(tmp_path):
     save_ply(tmp_path / "a.ply", random_gaussians(1))
     header = (tmp_path / "a.ply").read_bytes().split(b"end_header")[0].decode()

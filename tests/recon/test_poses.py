@@ -7,36 +7,26 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from filmed_walls import LENS, filmed, true_viewmats
 from PIL import Image
 
 from recon.cameras import invert_rigid
-from recon.capture.poses import PosesError, find_poses
+from recon.capture.colmap_mapping import ATTEMPTS, order
+from recon.capture.consistency import check_poses
+from recon.capture.poses import PosesError, find_poses, neighbours
+from recon.capture.refinement import refine_poses, similarity
+from recon.rotations import matrices_from_quats
 
 pytest.importorskip("pycolmap")
 
 
-def textured(seed: int = 0) -> np.ndarray:
-    """A wall with blobs of all sizes, [240, 600, 3]."""
-    rng = np.random.default_rng(seed)
-    wall = np.zeros((240, 600, 3), np.float32)
-    for size in (4, 8, 16, 32):
-        small = rng.uniform(0, 255, (240 // size + 1, 600 // size + 1, 3)).astype(np.uint8)
-        wall += np.asarray(Image.fromarray(small).resize((600, 240), Image.Resampling.BICUBIC))
-    return (wall / 4).astype(np.uint8)
-
-
-def filmed(folder: Path, shifts: list[int]) -> list[str]:
-    """Two walls at different depths, the nearer one in the lower half, from a moving camera."""
-    near, far = textured(0), textured(1)
-    folder.mkdir()
-    for i, shift in enumerate(shifts):
-        picture = far[:, 100 + shift : 420 + shift].copy()
-        picture[120:] = near[120:, 100 + 3 * shift : 420 + 3 * shift]
-        Image.fromarray(picture).save(folder / f"{i:03d}.png")
-    return [f"{i:03d}.png" for i in range(len(shifts))]
+def touched(folder: Path) -> list[str]:
+    names = [f"{i}.png" for i in range(3)]
+    for name in names:
+        (folder / name).touch()
+    return names
 
 
 def test_too_few_pictures_are_refused(tmp_path: Path):
@@ -63,10 +53,9 @@ def test_a_camera_that_stands_still_is_told_to_move(tmp_path: Path):
 
 def test_a_process_that_fails_is_a_sentence(tmp_path: Path):
     (tmp_path / "work").mkdir()
+    names = touched(tmp_path)
     with pytest.raises(PosesError, match="COLMAP ended with status"):
-        find_poses(
-            tmp_path, ["a"] * 3, tmp_path / "work", ordered=True, camera_model="NO_SUCH_MODEL"
-        )
+        find_poses(tmp_path, names, tmp_path / "work", ordered=True, camera_model="NO_SUCH_MODEL")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
@@ -109,26 +98,28 @@ def test_a_process_that_is_killed_names_the_signal(tmp_path: Path, monkeypatch):
     killed = tmp_path / "killed"
     killed.write_text("#!/bin/sh\nkill -SEGV $$\n")
     killed.chmod(0o755)
-    monkeypatch.setattr("recon.capture.poses.sys.executable", str(killed))
+    monkeypatch.setattr("recon.capture.colmap_runner.sys.executable", str(killed))
     with pytest.raises(PosesError, match=r"ended by signal 11 .SIGSEGV"):
-        find_poses(tmp_path, ["a.png"] * 3, tmp_path / "work", ordered=True)
+        find_poses(tmp_path, touched(tmp_path), tmp_path / "work", ordered=True)
 
 
-def test_a_moving_camera_gives_poses_and_an_undistorted_project(tmp_path: Path):
+def test_a_moving_camera_gives_poses(tmp_path: Path):
     names = filmed(tmp_path / "images", list(range(0, 50, 5)))
     (tmp_path / "work").mkdir()
     stages: list[str] = []
     found = find_poses(
-        tmp_path / "images", names, tmp_path / "work", ordered=True, progress=stages.append
+        tmp_path / "images",
+        names,
+        tmp_path / "work",
+        ordered=True,
+        camera_model="SIMPLE_PINHOLE",
+        progress=stages.append,
     )
     assert len(found.model.images) + len(found.left_out) == len(names)
     assert len(found.model.images) >= 8
     assert found.reprojection_error < 1
-    assert {camera.model for camera in found.model.cameras.values()} <= {
-        "PINHOLE",
-        "SIMPLE_PINHOLE",
-    }
-    assert all((found.images / image.name).is_file() for image in found.model.images.values())
+    assert {camera.model for camera in found.model.cameras.values()} == {"SIMPLE_PINHOLE"}
+    assert {image.name for image in found.model.images.values()} <= set(names)
     assert stages[:2] == ["features", "matching"]
     assert json.dumps(found.attempts)
     # the camera moves along a line in equal steps
@@ -138,3 +129,77 @@ def test_a_moving_camera_gives_poses_and_an_undistorted_project(tmp_path: Path):
     steps = along.diff()
     assert (steps > 0).all()
     assert steps.max() < 2 * steps.min()
+
+
+def test_names_that_lists_of_colmap_cannot_hold_are_no_matter(tmp_path: Path):
+    names = filmed(tmp_path / "images", list(range(0, 40, 5)))
+    odd = [f"küche nr {i} #.png" for i in range(len(names))]
+    for name, other in zip(names, odd, strict=True):
+        (tmp_path / "images" / name).rename(tmp_path / "images" / other)
+    (tmp_path / "work").mkdir()
+    found = find_poses(tmp_path / "images", odd, tmp_path / "work", ordered=True)
+    assert len(found.model.images) >= 6
+    assert {image.name for image in found.model.images.values()} <= set(odd)
+
+
+def shaken(viewmats: torch.Tensor, size: float) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(0)
+    quats = size * torch.randn(len(viewmats), 4, generator=rng, dtype=torch.float64)
+    quats[:, 0] = 1
+    turned = viewmats.clone()
+    turned[:, :3, :3] = matrices_from_quats(quats / quats.norm(dim=1, keepdim=True))
+    turned[:, :3, 3] += size * torch.randn(len(viewmats), 3, generator=rng, dtype=torch.float64)
+    return turned
+
+
+@pytest.mark.parametrize("adjust", [True, False])
+def test_imprecise_poses_come_nearer_to_the_pictures_if_they_may(tmp_path: Path, adjust: bool):
+    shifts = list(range(0, 50, 5))
+    names = filmed(tmp_path / "images", shifts)
+    (tmp_path / "work").mkdir()
+    given = shaken(true_viewmats(shifts), 0.004)
+    found = refine_poses(
+        tmp_path / "images", names, [LENS] * 10, given, tmp_path / "work", adjust=adjust
+    )
+    before = check_poses(given, found.matches, 300).distance
+    after = check_poses(found.viewmats, found.matches, 300).distance
+    assert before is not None
+    assert after is not None
+    assert len(found.points) > 30
+    assert len(found.points) == len(found.rgb)
+    if adjust:
+        assert after < 0.5 * before
+        # the scale and place are those that were given
+        centres, targets = (invert_rigid(v)[:, :3, 3] for v in (found.viewmats, given))
+        assert (centres - targets).norm(dim=1).max() < 0.1
+    else:
+        torch.testing.assert_close(found.viewmats, given, rtol=0, atol=1e-9)
+        assert found.lenses == [LENS] * 10
+
+
+def test_a_similarity_is_found_also_from_cameras_on_a_line():
+    viewmats = shaken(true_viewmats([0, 10, 20]), 0.1)
+    viewmats[:, 1:, 3] = 0
+    quat = torch.tensor([0.9, 0.1, -0.3, 0.3], dtype=torch.float64)
+    world = torch.eye(4, dtype=torch.float64)
+    world[:3, :3] = matrices_from_quats(quat / quat.norm())
+    world[:3, 3] = torch.tensor([1.0, 2, 3])
+    moved = viewmats @ world
+    moved[:, :3, 3] *= 2.5
+    found = similarity(moved, viewmats)
+    assert found.scale == pytest.approx(1 / 2.5)
+    torch.testing.assert_close(found.of_viewmats(moved), viewmats, rtol=0, atol=1e-9)
+
+
+def test_small_motion_is_tried_first_unless_things_move_far():
+    assert order(0.05)[0] == "settings for small motion"
+    assert order(0.4)[0] == "COLMAP's defaults"
+    assert sorted(order(0.05)) == sorted(order(0.4)) == sorted(ATTEMPTS)
+
+
+def test_frames_are_matched_with_near_and_with_far_ones():
+    assert neighbours(3) == [(0, 1), (0, 2), (1, 2)]
+    pairs = neighbours(150)
+    assert len(set(pairs)) == len(pairs) < 1500
+    assert all(0 <= a < b < 150 for a, b in pairs)
+    assert max(b - a for a, b in pairs) > 40

@@ -144,7 +144,7 @@ def test_spz_of_version_3_is_read(tmp_path: Path):
         (gzip.compress(bytes(40)), "does not begin as one"),
         (gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 9, 0, 0, 12, 0, 0)), "version 9"),
         (gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 2, 5, 0, 12, 0, 0)), "5 Gaussians"),
-        (gzip.compress(bytes(100))[:-9], "cut off"),
+        (gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 2, 1, 0, 12, 0, 0))[:-9], "cut off"),
     ],
     ids=range(7),
 )

@@ -137,12 +137,37 @@ MIRROR = torch.diag(torch.tensor([1.0, 1, -1, 1])).tolist()
         ({"frames": [a_frame(fl_x=float("nan"))]}, "fl_x is no usable number"),
         ({"frames": [a_frame(fl_x=-3)]}, "not positive"),
         ({"frames": [a_frame(camera_angle_x=4)]}, r"must be in \(0, pi\)"),
-        ({"frames": [a_frame(fl_x=3, transform_matrix=MIRROR)]}, "no rotation with a translation"),
+        ({"frames": [a_frame(fl_x=3, transform_matrix=MIRROR)]}, "is mirrored"),
         ({"frames": [a_frame(fl_x=3, transform_matrix=[[1]])]}, "must be 3x4 or 4x4"),
         ({"frames": [a_frame(fl_x=3, transform_matrix="I")]}, "must be 3x4 or 4x4"),
         ({"frames": [a_frame(fl_x=3, file_path="../a.png")]}, "outside the folder"),
         ({"frames": [a_frame(fl_x=3, file_path="/etc/a.png")]}, "outside the folder"),
         ({"frames": [a_frame(fl_x=3)], "applied_transform": MIRROR}, "no rotation with a scale"),
+        (
+            {
+                "frames": [a_frame(fl_x=3)],
+                "applied_transform": torch.diag(torch.ones(4)).mul(2).tolist(),
+            },
+            "last row must be 0 0 0 1",
+        ),
+        (
+            {
+                "frames": [a_frame(fl_x=3)],
+                "applied_transform": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0] * 4],
+            },
+            "last row must be 0 0 0 1",
+        ),
+        (
+            {
+                "frames": [
+                    a_frame(
+                        fl_x=3,
+                        transform_matrix=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]],
+                    )
+                ]
+            },
+            "last row must be 0 0 0 1",
+        ),
         ({"frames": [a_frame(fl_x=3)], "applied_scale": 0}, "no rotation with a scale"),
     ],
 )

@@ -3,6 +3,7 @@
 from fuzz.targets import (
     arguments,
     camera_files,
+    captures,
     choices,
     configs,
     corpora,
@@ -11,6 +12,7 @@ from fuzz.targets import (
     pictures,
     rendering,
     run_folders,
+    scene_files,
     tensor_files,
     text_files,
     videos,
@@ -20,6 +22,7 @@ from fuzz.targets import (
 __all__ = [
     "arguments",
     "camera_files",
+    "captures",
     "choices",
     "configs",
     "corpora",
@@ -28,6 +31,7 @@ __all__ = [
     "pictures",
     "rendering",
     "run_folders",
+    "scene_files",
     "tensor_files",
     "text_files",
     "videos",

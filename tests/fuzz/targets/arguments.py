@@ -112,7 +112,14 @@ def _commands() -> dict[tuple[str, ...], list[argparse.Action]]:
 
 
 _WHOLE = {("taps",), ("data", "list"), ("data", "show"), ("data", "check"), ("eval",), ("predict",)}
-_WHOLE |= {("eval-3dgs",), ("eval-dense",), ("render",), ("pretrain", "export"), ("push",)}
+_WHOLE |= {
+    ("eval-3dgs",),
+    ("eval-dense",),
+    ("render",),
+    ("convert",),
+    ("pretrain", "export"),
+    ("push",),
+}
 """Commands that are run whole: nothing but mistakes is asked of them here, which costs nothing."""
 
 _TYPED = (
