@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="seconds",
         type=float,
         metavar="SECONDS",
-        help="end the fit after so long instead; finding poses comes on top (default: after --steps)",
+        help="end the fit after so long instead, not counting poses (default: after --steps)",
     )
     fit.add_argument(
         "--max-gaussians",
