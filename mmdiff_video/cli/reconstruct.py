@@ -102,6 +102,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frames of flight.mp4, 0 for none (default: 120)",
     )
+    parser.add_argument(
+        "--heads",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="label the scene with runs of dense, as `mmdiff-video lift` does (default: do not)",
+    )
     capture_arguments(parser.add_argument_group("the capture"))
 
 
@@ -114,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
     from mmdiff_video.scenes.fitting.reconstruct import reconstruct
     from mmdiff_video.scenes.fitting.report import lines
     from mmdiff_video.scenes.fitting.settings import SceneSettings
+    from mmdiff_video.scenes.lift import check_heads, lift_scene
     from mmdiff_video.scenes.progress import stage_line
 
     if (args.source is None) == (not args.example):
@@ -124,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
         refine_poses=args.fit_cameras,
         exposures=args.exposures,
     )
+    if args.heads:
+        check_heads(args.heads)
     try:
         report = reconstruct(
             args.source or example_video(),
@@ -137,4 +147,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"{stopped}: go on with the same command and --resume")
         return 130
     print(lines(report, args.out))
+    if args.heads:
+        print(lift_scene(args.out, args.heads))
     return 0
