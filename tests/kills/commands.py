@@ -114,6 +114,26 @@ def _pretrain(words: Sequence[str | Path]) -> int:
         return main(words)
 
 
+def _capture(folder: Path) -> object:
+    from small_captures import small_capture
+
+    return small_capture(folder / "capture")
+
+
+def _without_colmap(words: Sequence[str | Path]) -> int:
+    """Its points differ by chance from one capture to the next."""
+    from mmdiff_video.scenes import given_poses
+
+    with mock.patch.object(given_poses, "is_installed", return_value=False):
+        return main(words)
+
+
+def _reconstruct(inputs: Path, out: Path) -> list[str | Path]:
+    words = ["reconstruct", inputs / "capture", "--out", out, "--steps", "12", "--hold-out", "4"]
+    more = ["--max-gaussians", "80", "--no-check-poses", "--keep-poses"]
+    return [*words, *more, "--flight-frames", "0"]
+
+
 def _vae(inputs: Path, out: Path) -> list[str | Path]:
     stages = "stages=[{name: first, steps: 4, batch_size: 2, frames: 5, crop: 16}"
     stages += ", {name: second, steps: 2, batch_size: 1, frames: 5, crop: 32}]"
@@ -175,6 +195,14 @@ COMMANDS = [
         inputs=_stills,
     ),
     Command("compare-3dgs", _compare, inputs=_clips),
+    Command(
+        "reconstruct",
+        _reconstruct,
+        resume=("--resume",),
+        inputs=_capture,
+        patched=_without_colmap,
+        cheap=True,
+    ),
     Command("pretrain vae", _vae, resume=("--resume",), patched=_pretrain, cheap=True),
     Command("pretrain dit", _dit, resume=("--resume",), inputs=_trained_vae, patched=_pretrain),
     Command(
@@ -197,6 +225,7 @@ def warm_up() -> None:
     import mmdiff_video.pretraining.dit
     import mmdiff_video.pretraining.vae
     import mmdiff_video.rooms.make
+    import mmdiff_video.scenes.fitting.reconstruct
 
     assert diffusers
     assert torch

@@ -95,9 +95,11 @@ def test_the_scene_on_disk_renders_as_it_was_scored(scene: Path):
 
 def test_a_finished_scene_is_not_written_over(capture: Path, scene: Path):
     before = (scene / "scene.ply").read_bytes()
-    for resume in (False, True):
+    for settings, resume in ((QUICK, False), (replace(QUICK, steps=9), True)):
         with pytest.raises(InputError, match="holds a finished scene"):
-            reconstruct(capture, scene, UNCHECKED, QUICK, resume=resume)
+            reconstruct(capture, scene, UNCHECKED, settings, resume=resume)
+    report = json.loads((scene / "report.json").read_text())
+    assert reconstruct(capture, scene, UNCHECKED, QUICK, resume=True) == report
     assert (scene / "scene.ply").read_bytes() == before
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.files import write_json
+from mmdiff_video.files import read_json, write_json
 from mmdiff_video.nvs.objective import perceptual_metrics
 from mmdiff_video.outputs import results_folder
 from mmdiff_video.scenes import folder as layout
@@ -59,7 +59,7 @@ def reconstruct(
         out: folder for the scene.
         capture_settings: how pictures get their cameras.
         settings: how the scene is fitted.
-        resume: go on with what a stopped command left in ``out``.
+        resume: go on with what a stopped command left in ``out``; what is finished is left alone.
         progress: makes a context whose value is told the stages of the capture.
 
     Returns:
@@ -70,6 +70,8 @@ def reconstruct(
             already, too few pictures, or too little memory.
         Stopped: SIGINT or SIGTERM came during the fit; ``resume`` goes on from there.
     """
+    if resume and (finished := _finished(out, settings)):
+        return finished
     _require_begun(out, resume)
     clock = _Clock()
     with results_folder(out, "reconstruct", layout.PREVIEWS):
@@ -234,6 +236,16 @@ def _save_cameras(job: _Job, capture: Capture, out: Path) -> None:
         for photo, viewmat in zip(capture.photos, viewmats, strict=True)
     ]
     save_as_transforms(replace(capture, photos=photos), out)
+
+
+def _finished(out: Path, settings: SceneSettings) -> dict[str, Any] | None:
+    """The report of a scene that is finished, with these settings."""
+    if not (out / layout.REPORT).exists():
+        return None
+    report = read_json(out / layout.REPORT)
+    known = report.get("settings", {}) if isinstance(report, dict) else {}
+    same = all(known.get(name) == value for name, value in asdict(settings).items())
+    return report if same else None
 
 
 def _require_begun(out: Path, resume: bool) -> None:
