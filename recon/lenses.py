@@ -6,7 +6,9 @@ at 0. Conventions are those of ``recon.cameras``: pixel (row, column) has its ce
 (column + 0.5, row + 0.5).
 """
 
+import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -140,16 +142,22 @@ def undistort(
     flat = flat or lens.pinhole()
     if flat == lens:
         return pictures
-    columns = torch.arange(lens.width, dtype=torch.float64) + 0.5
-    rows = torch.arange(lens.height, dtype=torch.float64) + 0.5
-    pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
-    seen, is_seen = _source(pixels, lens, flat)
-    grid = seen / seen.new_tensor([lens.width, lens.height]) * 2 - 1
+    grid, is_seen = _grid(lens, flat)
     stacked = pictures.reshape(1, -1, lens.height, lens.width)
     drawn = torch.nn.functional.grid_sample(
         stacked, grid[None].to(stacked), mode=mode, padding_mode="border", align_corners=False
     )
     return (drawn * is_seen.to(drawn)).reshape(pictures.shape)
+
+
+@lru_cache(maxsize=1)  # the pictures of a capture have one lens after the other, mostly the same
+def _grid(lens: Lens, flat: Lens) -> tuple[Tensor, Tensor]:
+    """Where each pixel is drawn from, [H, W, 2] from -1 to 1, and whether the lens saw it."""
+    columns = torch.arange(lens.width, dtype=torch.float64) + 0.5
+    rows = torch.arange(lens.height, dtype=torch.float64) + 0.5
+    pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    seen, is_seen = _source(pixels, lens, flat)
+    return seen / seen.new_tensor([lens.width, lens.height]) * 2 - 1, is_seen
 
 
 def straightened(lens: Lens) -> Lens:
@@ -194,8 +202,17 @@ def _source(pixels: Tensor, lens: Lens, flat: Lens) -> tuple[Tensor, Tensor]:
     size = seen.new_tensor([lens.width, lens.height])
     inside = ((seen > -_TOLERANCE) & (seen < size + _TOLERANCE)).all(-1)
     # a lens may fold the far corners back into the picture: what folds is not seen
-    unfolded = (undistort_points(seen, lens) - rays).norm(dim=-1) < 1e-3
-    return seen, inside & unfolded
+    return seen, inside & (rays.norm(dim=-1) < _fold(lens))
+
+
+def _fold(lens: Lens) -> float:
+    """Radius on the plane z = 1 from which the lens draws what is further out further in."""
+    if lens.k1 >= 0 and lens.k2 >= 0:
+        return math.inf
+    radii = torch.linspace(0, 10, 10_001, dtype=torch.float64)
+    slope = 1 + 3 * lens.k1 * radii**2 + 5 * lens.k2 * radii**4
+    folded = radii[slope <= 0]
+    return float(folded[0]) if len(folded) else math.inf
 
 
 def _border(lens: Lens) -> Tensor:

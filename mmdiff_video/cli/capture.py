@@ -66,14 +66,12 @@ def capture_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--no-check-poses",
-        dest="check_poses",
-        action="store_false",
+        action="store_true",
         help="take given poses although the pictures speak against them",
     )
     parser.add_argument(
         "--keep-poses",
-        dest="refine_poses",
-        action="store_false",
+        action="store_true",
         help="leave given poses as they are (default: fit them to the pictures where that helps)",
     )
     seed_argument(parser, "all random choices")
@@ -85,8 +83,8 @@ def capture_settings(args: argparse.Namespace) -> "CaptureSettings":
 
     return CaptureSettings(
         **given(args, "frames", "longest_side", "camera_model", "one_camera"),
-        check_poses=args.check_poses,
-        refine_poses=args.refine_poses,
+        check_poses=not args.no_check_poses,
+        refine_poses=not args.keep_poses,
         seed=args.seed,
     )
 

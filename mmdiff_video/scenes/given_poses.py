@@ -51,7 +51,8 @@ def judge(
     lenses = [copy.camera()[0] for copy in copies]
     viewmats = torch.stack([copy.camera()[1] for copy in copies])
     refined = None
-    if is_installed() and len(copies) >= _REFINABLE:
+    asked = settings.check_poses or settings.refine_poses
+    if asked and is_installed() and len(copies) >= _REFINABLE:
         refined = refine_poses(
             folder / IMAGES,
             [copy.name for copy in copies],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mmdiff_video.errors import InputError
 from mmdiff_video.process import machine_memory
 from mmdiff_video.scenes.copies import Copy
+from recon.capture.colmap_runner import FEATURES_SIDE
 
 _BYTES_PER_PIXEL = 300
 """Of one thread that finds features: pictures of twice the size, at 11 blurs, as floats, and their
@@ -21,13 +22,18 @@ def feature_threads(copies: Sequence[Copy]) -> int:
     Raises:
         InputError: not even one has the memory.
     """
-    pixels = max(copy.width * copy.height for copy in copies)
+    pixels = max(_looked_at(copy) for copy in copies)
     room = machine_memory() - _BASE
     threads = min(os.cpu_count() or 1, int(room // (pixels * _BYTES_PER_PIXEL)))
     if threads < 1:
         needed = (_BASE + pixels * _BYTES_PER_PIXEL) / 2**30
         raise InputError(
-            f"finding features in pictures of {pixels / 1e6:.0f} megapixels takes {needed:.1f} GiB,"
-            f" and this machine has {machine_memory() / 2**30:.1f}: lower --longest-side"
+            f"finding features takes {needed:.1f} GiB of memory, and this machine has"
+            f" {machine_memory() / 2**30:.1f}: lower --longest-side below {FEATURES_SIDE}"
         )
     return threads
+
+
+def _looked_at(copy: Copy) -> int:
+    shrunk = min(1.0, FEATURES_SIDE / max(copy.width, copy.height))
+    return round(copy.width * copy.height * shrunk**2)

@@ -10,10 +10,11 @@ def of_model(model: Any) -> dict[str, Any]:
     """Registered pictures, points and the mean reprojection error in pixels."""
     if model is None:
         return {"registered": 0, "points": 0, "reprojection_error": None}
+    points = model.num_points3D()
     return {
         "registered": model.num_reg_images(),
-        "points": model.num_points3D(),
-        "reprojection_error": model.compute_mean_reprojection_error(),
+        "points": points,
+        "reprojection_error": model.compute_mean_reprojection_error() if points else None,
     }
 
 

@@ -27,6 +27,9 @@ from recon.capture.colmap_facts import (
 
 _WATCH_SECONDS = 1.0
 
+_MOST_FEATURES = 4096
+"""Of a picture, the largest: matching takes the square of it, and more make no better poses."""
+
 
 def main(job_file: Path) -> None:
     """Extract features, match, find or refine, and write the model and what there is to say."""
@@ -77,6 +80,8 @@ def _extract(pycolmap: Any, database: Path, images: Path, job: dict[str, Any]) -
     """Features of all pictures, those of each group with a camera of their own."""
     options = pycolmap.FeatureExtractionOptions()
     options.num_threads = job["threads"]
+    options.max_image_size = job["longest_side"]
+    options.sift.max_num_features = _MOST_FEATURES
     for group in job["groups"]:
         reader = pycolmap.ImageReaderOptions()
         reader.camera_model = group["camera_model"]

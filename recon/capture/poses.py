@@ -45,7 +45,7 @@ class Poses:
     model: Model
     chosen: str
     attempts: list[dict[str, Any]]
-    reprojection_error: float
+    reprojection_error: float | None
     left_out: dict[str, str]
     seconds: dict[str, float]
 
