@@ -32,6 +32,11 @@ def weights_dir() -> Path:
     return _PACKAGE / "weights"
 
 
+def example_video() -> Path:
+    """Return the walk through a procedural room that ships with the package."""
+    return _PACKAGE / "example" / "room.mp4"
+
+
 def find_config(name: str) -> Path:
     """Resolve a config file: an existing path, else the name of a shipped one.
 

@@ -29,7 +29,8 @@ CONFIG, FACTS = "config.yaml", "run.json"
 
 KINDS = {
     "3dgs": "a run of `mmdiff-video train-3dgs`: `eval` and `render` take it",
-    "dense": "a run of `mmdiff-video dense`: `eval`, `predict`, `generate` and `push` take it",
+    "dense": "a run of `mmdiff-video dense`: `eval`, `predict`, `generate`, `lift` and `push` take"
+    " it",
     "joint": "a run of `mmdiff-video dense` for several tasks: `eval` and `predict` take it, and"
     " what takes a run of one task takes the folder of that task in it",
 }

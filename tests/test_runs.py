@@ -141,7 +141,11 @@ def test_folders_that_are_no_runs_are_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("kind", "opener", "words"),
     [
-        ("dense", Reconstructor.from_run, "`eval`, `predict`, `generate` and `push` take it"),
+        (
+            "dense",
+            Reconstructor.from_run,
+            "`eval`, `predict`, `generate`, `lift` and `push` take it",
+        ),
         ("joint", Reconstructor.from_run, "for several tasks"),
         ("3dgs", DenseModel.from_pretrained, "`eval` and `render` take it"),
         ("joint", DenseModel.from_pretrained, "the folder of that task in it"),

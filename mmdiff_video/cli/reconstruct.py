@@ -1,6 +1,7 @@
 """Turn a video, photographs or a capture into a scene of 3D Gaussians, on this machine's CPU.
 
 examples:
+  mmdiff-video reconstruct --example --out scene             a video that comes with the package
   mmdiff-video reconstruct walk.mp4 --out scene              poses, fit, scores, a flight
   mmdiff-video reconstruct walk.mp4 --out scene --time 60    as good as 60 seconds of fit allow
   mmdiff-video reconstruct project/ --out scene              a COLMAP project or transforms.json
@@ -27,9 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         type=Path,
+        nargs="?",
         metavar="SOURCE",
         help="a video, a folder of photographs, a COLMAP project, a transforms.json (or its"
-        " folder), or a RealEstate10K camera file beside its video",
+        " folder), or a RealEstate10K camera file beside its video (default: none; --example)",
+    )
+    parser.add_argument(
+        "--example",
+        action="store_true",
+        help="take the video that comes with the package: a walk through a drawn room",
     )
     out_argument(parser, "folder for the scene")
     parser.add_argument("--resume", action="store_true", help="go on with what was begun in DIR")
@@ -47,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="seconds",
         type=float,
         metavar="SECONDS",
-        help="end the fit after so long instead; finding poses comes on top",
+        help="end the fit after so long instead, not counting poses (default: after --steps)",
     )
     fit.add_argument(
         "--max-gaussians",
@@ -95,27 +102,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frames of flight.mp4, 0 for none (default: 120)",
     )
+    parser.add_argument(
+        "--heads",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="label the scene with runs of dense, as `mmdiff-video lift` does (default: do not)",
+    )
     capture_arguments(parser.add_argument_group("the capture"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the scene."""
     from mmdiff_video.cli.capture import capture_settings
+    from mmdiff_video.errors import InputError
+    from mmdiff_video.resources import example_video
     from mmdiff_video.scenes.fitting.job import Stopped
     from mmdiff_video.scenes.fitting.reconstruct import reconstruct
     from mmdiff_video.scenes.fitting.report import lines
     from mmdiff_video.scenes.fitting.settings import SceneSettings
+    from mmdiff_video.scenes.lift import check_heads, lift_scene
     from mmdiff_video.scenes.progress import stage_line
 
+    if (args.source is None) == (not args.example):
+        raise InputError("name a video, photographs or a capture, or take --example")
     names = ("init", "steps", "seconds", "max_gaussians", "sh_degree", "picture_side", "hold_out")
     settings = SceneSettings(
         **given(args, *names, "engine", "flight_frames", "seed"),
         refine_poses=args.fit_cameras,
         exposures=args.exposures,
     )
+    if args.heads:
+        check_heads(args.heads)
     try:
         report = reconstruct(
-            args.source,
+            args.source or example_video(),
             args.out,
             capture_settings(args),
             settings,
@@ -126,4 +147,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"{stopped}: go on with the same command and --resume")
         return 130
     print(lines(report, args.out))
+    if args.heads:
+        print(lift_scene(args.out, args.heads))
     return 0

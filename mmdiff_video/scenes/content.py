@@ -63,6 +63,7 @@ class Content:
         rgb: [N, 3] uint8, colours of the points.
         labels: [G, 3] uint8, a colour for each Gaussian by its label; None: they have none.
         notice: what a viewer should be told, for instance that a backbone is untrained.
+        background: what is behind all, 0 is black, as fits of scenes have it, 1 white, as runs.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Content:
     rgb: Tensor = field(default_factory=lambda: torch.zeros(0, 3, dtype=torch.uint8))
     labels: Tensor | None = None
     notice: str = ""
+    background: float = 1.0
 
     @cached_property
     def up(self) -> Tensor:
@@ -164,7 +166,7 @@ def load_content(
 
 
 def _of_file(file: Path) -> Content:
-    return Content(file.stem, _here(read_scene(file).gaussians))
+    return Content(file.stem, _here(read_scene(file).gaussians), background=0.0)
 
 
 def _of_scene(folder: Path) -> Content:
@@ -175,7 +177,8 @@ def _of_scene(folder: Path) -> Content:
             f"'{folder}' has labels of {len(labels)} Gaussians and shows {gaussians.num}: label it"
             " anew"
         )
-    content = Content(folder.resolve().name, _here(gaussians), labels=labels)
+    name = folder.resolve().name
+    content = Content(name, _here(gaussians), labels=labels, background=0.0)
     try:
         found = [load_capture(p) for p in (folder / CAPTURE, folder / CAMERAS) if p.exists()]
     except FormatError as error:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mmdiff_video.datasets.names import shown
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import file_name, remove_folder, write_folder_aside
 from mmdiff_video.pictures import save_png, side_by_side
-from mmdiff_video.scenes.folder import LABEL_MAPS, LABELLED, LABELS
+from mmdiff_video.scenes.folder import LABEL_MAPS, LABELLED, LABELS, LIFT_REPORT
 from mmdiff_video.scenes.labels import SceneLabels, save_labels
 from mmdiff_video.scenes.lift_seen import Seen
 from mmdiff_video.scenes.lift_views import LiftView
@@ -97,7 +98,7 @@ class LabelPictures:
         for seen in self.found:
             name = seen.task.name
             columns += [f"{name}: head", f"{name}: scene"] if seen.channels is not None else [name]
-        titles = [drawn.name for drawn in self._drawn]
+        titles = [shown(drawn.name) for drawn in self._drawn]
         for drawn in self._drawn:
             for seen in self.found:
                 if seen.task.name in drawn.maps:
@@ -135,6 +136,7 @@ def write_results(
         drawn: some views.
         notice: what must be said of a backbone; empty for nothing.
     """
+    (scene / LIFT_REPORT).unlink(missing_ok=True)  # it says that all of this is whole
     if labels is None:
         (scene / LABELS).unlink(missing_ok=True)
         (scene / LABELLED).unlink(missing_ok=True)

@@ -24,8 +24,9 @@ Size = tuple[int, int]
 
 
 @torch.no_grad()
-def _render(gaussians: Gaussians, near: float, cameras: Sequence[Camera], size: Size) -> Rendered:
-    """Render on white; ``near`` as of :class:`Content`."""
+def _render(content: Content, cameras: Sequence[Camera], size: Size) -> Rendered:
+    """Render on the background of a scene."""
+    gaussians = _gaussians(content)
     device = gaussians.means.device
     return rasterize(
         gaussians.means,
@@ -36,9 +37,9 @@ def _render(gaussians: Gaussians, near: float, cameras: Sequence[Camera], size: 
         torch.stack([camera.viewmat for camera in cameras]).float().to(device),
         torch.stack([camera.lens(*size).K() for camera in cameras]).float().to(device),
         *size,
-        near_plane=near,
+        near_plane=content.near,
         sh_degree=gaussians.sh_degree,
-        backgrounds=torch.ones(3, device=device),
+        backgrounds=torch.full((3,), content.background, device=device),
     )
 
 
@@ -48,27 +49,25 @@ Look = Callable[[Content, Sequence[Camera], Size], Iterator[NDArray[np.uint8]]]
 
 def _colour(content: Content, cameras: Sequence[Camera], size: Size) -> Iterator[NDArray[np.uint8]]:
     for camera in cameras:
-        yield to_uint8(_render(_gaussians(content), content.near, [camera], size).image[0])
+        yield to_uint8(_render(content, [camera], size).image[0])
 
 
 def _depth(content: Content, cameras: Sequence[Camera], size: Size) -> Iterator[NDArray[np.uint8]]:
     """By inverse depth, on one scale for all cameras."""
     few = cameras[:: max(1, len(cameras) // 8)]
-    small = _render(
-        _gaussians(content), content.near, few, (64, max(1, round(64 * size[1] / size[0])))
-    )
+    small = _render(content, few, (64, max(1, round(64 * size[1] / size[0]))))
     limits = depth_range(small.depth, small.alpha)
     for camera in cameras:
-        seen = _render(_gaussians(content), content.near, [camera], size)
+        seen = _render(content, [camera], size)
         yield to_uint8(colorize_depth(seen.depth, seen.alpha, *limits)[0])
 
 
 def _labels(content: Content, cameras: Sequence[Camera], size: Size) -> Iterator[NDArray[np.uint8]]:
     gaussians = _gaussians(content)
     colors = _label_colors(content).to(gaussians.means.device).float() / 255
-    painted = dataclasses.replace(gaussians, colors=colors)
+    painted = dataclasses.replace(content, gaussians=dataclasses.replace(gaussians, colors=colors))
     for camera in cameras:
-        yield to_uint8(_render(painted, content.near, [camera], size).image[0])
+        yield to_uint8(_render(painted, [camera], size).image[0])
 
 
 LOOKS: dict[str, Look] = {"colour": _colour, "depth": _depth, "labels": _labels}

@@ -34,12 +34,13 @@ def render(
         OSError: a file cannot be read or written.
     """
     is_file = source.is_file() or source.suffix.lower() in SCENE_FORMATS
-    if source.is_dir() and not is_scene(source) and not (source / CONFIG).is_file():
+    is_run = (source / CONFIG).is_file()  # even where the Gaussians of a clip were saved in it
+    if source.is_dir() and not is_scene(source) and not is_run:
         raise InputError(
             f"'{source}' is neither a scene ({GAUSSIANS}) nor a run of train-3dgs ({CONFIG}): name"
             f" one of these, or a file of Gaussians ({', '.join(SCENE_FORMATS)})"
         )
-    if is_file or is_scene(source):
+    if is_file or (is_scene(source) and not is_run):
         what, work, takes, others = "a scene", render_file, for_scenes, for_runs
     else:
         what, work, takes, others = "no scene but a run", render_scene, for_runs, for_scenes

@@ -136,6 +136,7 @@ def set_stage(
     """
     scene = server.scene
     scene.set_up_direction(_numbers(content.up))
+    scene.set_background_image(behind(content))
     splats = None
     if content.gaussians is not None:
         splats = splats_of(content.gaussians, most_gaussians)
@@ -168,6 +169,11 @@ def set_stage(
     start.fov = first.fov
     start.near, start.far = content.near, 1e6 * content.near
     return stage
+
+
+def behind(content: Content) -> NDArray[np.uint8]:
+    """The background of a scene as the picture, uint8 [1, 1, 3], that viser stretches."""
+    return np.full((1, 1, 3), round(255 * content.background), np.uint8)
 
 
 def looked_at(camera: Camera, distance: float) -> Tensor:

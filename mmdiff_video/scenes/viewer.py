@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdiff_video.scenes.camera_path import Camera, fly_through
 from mmdiff_video.scenes.looks import LOOKS, SPLAT_LOOKS, Size, looks_of
-from mmdiff_video.scenes.stage import CAMERAS, SPLATS, Stage, looked_at, upwards
+from mmdiff_video.scenes.stage import CAMERAS, SPLATS, Stage, behind, looked_at, upwards
 
 if TYPE_CHECKING:
     import viser
@@ -69,7 +69,7 @@ class Viewer:
             if self.drawn_here:
                 self.follow(client)
             else:
-                client.scene.set_background_image(None)
+                client.scene.set_background_image(behind(self.content))
 
     def show_cameras(self, shown: bool) -> None:
         """Show or hide the frusta of all pictures."""

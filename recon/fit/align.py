@@ -29,11 +29,8 @@ def align_cameras(
         [V, 4, 4]: of the best step of each view, which may be the start.
     """
     gaussians = gaussians.detach()
-    return torch.stack([_aligned(gaussians, views[[v]], steps, rate, engine) for v in _all(views)])
-
-
-def _all(views: FitViews) -> range:
-    return range(len(views))
+    numbers = range(len(views))
+    return torch.stack([_aligned(gaussians, views[[n]], steps, rate, engine) for n in numbers])
 
 
 def _aligned(gaussians: Gaussians, view: FitViews, steps: int, rate: float, engine: str) -> Tensor:
@@ -61,8 +58,8 @@ def _aligned(gaussians: Gaussians, view: FitViews, steps: int, rate: float, engi
             engine=engine,
         ).image
         loss = l1_ssim(image.movedim(-1, 1), target.movedim(-1, 1), mask=view.masks).sum()
-        if float(loss) < best:
-            best, found = float(loss), viewmats[0].detach()
+        if float(loss.detach()) < best:
+            best, found = float(loss.detach()), viewmats[0].detach()
         optimizer.param_groups[0]["lr"] = rate * 0.1 ** (step / steps)
         optimizer.zero_grad()
         loss.backward()

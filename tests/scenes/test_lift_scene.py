@@ -14,7 +14,7 @@ from room_scene import FRAMES, HEIGHT, WIDTH, Oracle, draw, write_room_scene
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms import RoomClip
-from mmdiff_video.scenes import lift
+from mmdiff_video.scenes import label_pictures, lift
 from mmdiff_video.scenes.label_report import LiftReport
 from mmdiff_video.scenes.labels import label_colors, load_labels
 from mmdiff_video.scenes.lift import lift_scene
@@ -208,6 +208,21 @@ def test_cameras_that_the_fit_moved_are_the_ones_that_count(scene: Path, clip: R
     assert "no camera of it" in report.skipped["05.png"]
 
 
+@pytest.mark.parametrize("name", ["a b/c.png", "Küche\n1.png", "x" * 150 + ".png"])
+def test_pictures_may_have_any_name(scene: Path, clip: RoomClip, ask, name: str):
+    capture = load_capture(scene / "capture")
+    first = capture.photos[0]
+    path = scene / "capture/images" / name
+    path.parent.mkdir(exist_ok=True)
+    first.path.rename(path)
+    photos = [replace(first, name=name, path=path), *capture.photos[1:]]
+    save_as_colmap(replace(capture, photos=photos), scene / "capture")
+    report = ask(scene, Oracle("seg", clip))
+    assert report.views + len(report.skipped) == FRAMES
+    written = list((scene / "labels" / "seg").iterdir())
+    assert all(file.suffix == ".png" for file in written)
+
+
 def test_a_mask_hides_what_does_not_belong_to_the_scene(scene: Path, clip: RoomClip, ask):
     masks = scene / "capture" / "masks"
     masks.mkdir()
@@ -306,6 +321,21 @@ def test_a_scene_that_cannot_be_labelled_is_refused_in_a_sentence_and_left_alone
         ask(scene, Oracle("seg", clip))
     assert "\n" not in str(refused.value)
     assert sorted(str(p) for p in scene.rglob("*") if ".lock" not in p.name) == before
+
+
+def test_a_report_is_there_only_when_all_is_written(
+    scene: Path, clip: RoomClip, ask, monkeypatch: pytest.MonkeyPatch
+):
+    ask(scene, Oracle("seg", clip))
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(label_pictures, "save_ply", fails)
+    with pytest.raises(OSError, match="No space"):
+        ask(scene, Oracle("seg", clip, flips=0.5))
+    assert not (scene / "lift.json").exists()
+    assert not list(scene.glob(".partial-*"))
 
 
 def test_an_older_labelling_stays_when_a_new_one_fails(scene: Path, clip: RoomClip, ask):

@@ -118,13 +118,16 @@ def ours(scene: Content, folder: Path) -> np.ndarray:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome to open a page with")
-def test_a_browser_without_network_draws_a_page_as_the_rasterizer_does(tmp_path: Path, page: str):
-    scene = content()
-    shot = photographed(page, tmp_path)
+@pytest.mark.parametrize("background", [0.0, 1.0])
+def test_a_browser_without_network_draws_a_page_as_the_rasterizer_does(
+    tmp_path: Path, background: float
+):
+    scene = replace(content(), background=background)
+    shot = photographed(page_of(scene), tmp_path)
     wanted = ours(scene, tmp_path)
     assert likeness(shot, wanted) > 0.99
     # what would pass for it if the measure were weak
-    blank = np.full_like(wanted, 255.0)
+    blank = np.full_like(wanted, 255 * background)
     made = scene.gaussians
     assert made is not None
     moved = replace(

@@ -35,6 +35,14 @@ UNCHECKED = CaptureSettings(check_poses=False, refine_poses=False)
 QUICK = SceneSettings(steps=40, max_gaussians=150, hold_out=4, flight_frames=3)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _without_colmap():
+    """Its points differ by chance from one capture to the next, and it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmdiff_video.scenes.given_poses.is_installed", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("capture")
@@ -259,6 +267,13 @@ def test_the_command_says_what_came_of_it(capture: Path, tmp_path: Path, capsys)
     assert "copy of the nearest picture" in said
     assert not (out / "flight.mp4").exists()
     assert main(command) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["walk.mp4", "--example"]])
+def test_one_source_is_named(tmp_path: Path, capsys, arguments: list[str]):
+    assert main(["reconstruct", *arguments, "--out", str(tmp_path / "scene")]) == 2
+    assert "--example" in capsys.readouterr().err
+    assert not (tmp_path / "scene").exists()
 
 
 def test_the_pictures_lie_where_the_cameras_say(scene: Path):

@@ -9,8 +9,9 @@ from given_scenes import LENS, around, some_gaussians, write_project, write_scen
 from video_files import in_order
 
 from mmdiff_video.cli import main
-from mmdiff_video.scenes import render_file
+from mmdiff_video.scenes import flight_paths, render_file
 from mmdiff_video.scenes.folder import CAMERAS
+from mmdiff_video.scenes.scene_input import SceneInput
 from recon.cameras import project
 from recon.gaussians import Gaussians
 from recon.io.camera_files import Cameras
@@ -58,7 +59,7 @@ def test_most_of_a_bare_scene_is_in_view(size: tuple[int, int]):
     scene = some_gaussians(count=500)
     scene.means.add_(torch.tensor([100.0, -30, 7]))
     scene.means[:20] *= 50  # floaters
-    path = render_file._before(scene, size)
+    path = flight_paths._before(scene, size)
     pixels, depths = project(scene.means.double(), path.viewmats, path.Ks)
     inside = ((pixels >= 0) & (pixels <= torch.tensor(size))).all(-1) & (depths > 0)
     share = float((inside[0] * scene.opacities).sum() / scene.opacities.sum())
@@ -71,7 +72,7 @@ def test_what_was_seen_from_one_side_is_seen_from_there():
     depths = torch.rand(500, 1, generator=chance) * 8 + 2
     slopes = (torch.rand(500, 2, generator=chance) - 0.5) * torch.tensor([1.15, 0.86])
     scene.means[:] = torch.cat([slopes * depths, depths], 1)  # before a camera at the origin
-    path = render_file._before(scene, (64, 48))
+    path = flight_paths._before(scene, (64, 48))
     assert path.viewmats[0, :3, 3].abs().max() < 1
 
 
@@ -123,8 +124,8 @@ def test_the_cameras_of_the_fit_go_before_those_of_the_capture(tmp_path: Path):
 
 def test_many_cameras_are_thinned_for_a_calm_flight(tmp_path: Path):
     cameras = Cameras([LENS] * 100, around(100))
-    given = render_file.SceneInput(tmp_path, some_gaussians(), cameras)
-    path = render_file._by_name("interpolate", given, given.gaussians, (64, 48), 24)
+    given = SceneInput(tmp_path, some_gaussians(), cameras)
+    path = flight_paths.by_name("interpolate", given, given.gaussians, (64, 48), 24)
     kept = torch.linspace(0, 99, 24).round().long()
     torch.testing.assert_close(path.viewmats, around(100)[kept])
 
@@ -155,7 +156,7 @@ def test_cameras_may_lie_elsewhere(tmp_path: Path, trajectory):
 @pytest.mark.parametrize("size", [(32, 24), (128, 96), (48, 48), (100, 30)])
 def test_another_size_shows_the_middle_of_the_pictures(size: tuple[int, int]):
     cameras = Cameras([LENS], around(1))
-    (K,) = render_file._intrinsics(cameras, size)
+    (K,) = flight_paths._intrinsics(cameras, size)
     scale = max(size[0] / LENS.width, size[1] / LENS.height)
     assert K[0, 0] == pytest.approx(LENS.fx * scale, rel=0.02)
     assert K[0, 0] == pytest.approx(float(K[1, 1]), rel=0.02)
@@ -166,8 +167,8 @@ def test_lenses_change_along_the_path(tmp_path: Path):
     narrow = LENS.resized(LENS.width, LENS.height)
     wide = type(LENS)(width=64, height=48, fx=30, fy=30, cx=32, cy=24)
     cameras = Cameras([narrow, wide], around(2))
-    given = render_file.SceneInput(tmp_path, some_gaussians(), cameras)
-    path = render_file._by_name("interpolate", given, given.gaussians, (64, 48), 3)
+    given = SceneInput(tmp_path, some_gaussians(), cameras)
+    path = flight_paths.by_name("interpolate", given, given.gaussians, (64, 48), 3)
     assert path.Ks[:, 0, 0].tolist() == [60, 45, 30]
 
 
@@ -241,6 +242,7 @@ def test_folders_and_files_of_other_kinds(tmp_path: Path, fails):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("")
     assert "--size has no meaning here" in fails(tmp_path / "run", "--size", "64")
+    save_scene(tmp_path / "run" / "scene.ply", some_gaussians())  # of a clip, by --ply
     assert "--cameras has no meaning here" in fails(tmp_path / "run", "--cameras", "x")
 
 

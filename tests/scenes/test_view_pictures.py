@@ -30,10 +30,11 @@ def opened(file: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(file)))
 
 
+@pytest.mark.parametrize("background", [0.0, 1.0])
 @pytest.mark.parametrize("harmonics", [False, True])
 @pytest.mark.parametrize("size", [(48, 32), (31, 33)])
-def test_a_picture_is_the_rasterizers(harmonics: bool, size):
-    scene = content(harmonics=harmonics)
+def test_a_picture_is_the_rasterizers(background: float, harmonics: bool, size):
+    scene = replace(content(harmonics=harmonics), background=background)
     made, camera = scene.gaussians, scene.views[1].camera
     assert made is not None
     width, height = size
@@ -43,7 +44,7 @@ def test_a_picture_is_the_rasterizers(harmonics: bool, size):
         *(made.means, made.quats, made.scales, made.opacities, made.colors),
         *(camera.viewmat.float()[None], K[None], width, height),
         sh_degree=1 if harmonics else None,
-        backgrounds=torch.ones(3),
+        backgrounds=torch.full((3,), background),
     ).image[0]
     found = opened(picture_file(scene, camera, size))
     assert found.shape == (height, width, 3)
