@@ -14,10 +14,11 @@ __all__ = ["LEAST_PICTURES", "CameraGroup", "Poses", "PosesError", "find_poses"]
 LEAST_PICTURES = 3
 """Two pictures tell neither scale nor a wrong match from a right one."""
 
-MOST_EXHAUSTIVE = 200
-"""Photographs that are matched all with all; of more, each with its neighbours by name."""
+MOST_EXHAUSTIVE = 80
+"""Photographs that are matched all with all, some minutes of work; of more, each with its
+neighbours by name."""
 
-_STEPS = (1, 2, 3, 4, 6, 9, 13, 20, 30, 45)
+_STEPS = (1, 2, 3, 4, 6, 9, 13, 20, 30, 45, 70, 100)
 """How far the frames of a video are apart that are matched: fewer pairs than all neighbours, and
 wider ones, which tell depth."""
 

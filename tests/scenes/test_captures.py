@@ -12,6 +12,7 @@ from filmed_walls import LENS, filmed, true_viewmats
 from PIL import Image
 
 from mmdiff_video.cli import main
+from mmdiff_video.datasets.formats.re10k import write_clip
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
 from mmdiff_video.scenes.captures import make_capture
@@ -216,6 +217,41 @@ def test_a_picture_is_turned_only_where_its_lens_is_of_the_turned_one(tmp_path: 
         Image.new("RGB", size, "red").save(photo.path, exif=exif)
     made = make_capture(tmp_path / "project", tmp_path / "out", TAKEN)
     assert [Image.open(p.path).size for p in made.capture.photos] == [(64, 48)] * 4
+
+
+@pytest.mark.usefixtures("no_colmap")
+@pytest.mark.parametrize("place", ["videos/ID.mp4", "videos/test/ID.mp4", "test/ID.mp4"])
+def test_a_clip_of_realestate10k_is_written_as_colmap_and_as_transforms_json(
+    tmp_path: Path, place: str
+):
+    viewmats = true_viewmats([0, 10, 20, 30])
+    Ks = SMALL.K().expand(4, 3, 3)
+    frames = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8)
+    write_clip(tmp_path, "test", "ID", frames, viewmats.numpy(), Ks.numpy(), "url")
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / "videos" / "ID.mp4").rename(tmp_path / place)
+    out = tmp_path / "out"
+    made = make_capture(tmp_path / "test" / "ID.txt", out, replace(TAKEN, frames=3))
+    chosen = [int(p.name.removeprefix("frame_").removesuffix(".png")) for p in made.capture.photos]
+    assert len(chosen) == 3
+    for found in (load_capture(out), load_capture(out / "transforms.json")):
+        torch.testing.assert_close(found.viewmats(), viewmats[chosen], rtol=0, atol=1e-6)
+        for photo in found.photos:
+            torch.testing.assert_close(photo.lens.K(), SMALL.K(), rtol=0, atol=1e-5)
+    assert made.report.source.startswith("RealEstate10K clip")
+
+
+@pytest.mark.usefixtures("no_colmap")
+def test_a_clip_whose_frames_are_pictures_is_read(tmp_path: Path):
+    frames = np.zeros((3, 48, 64, 3), np.uint8)
+    viewmats, Ks = true_viewmats([0, 10, 20]), SMALL.K().expand(3, 3, 3)
+    write_clip(tmp_path, "test", "ID", frames, viewmats.numpy(), Ks.numpy(), "url")
+    (tmp_path / "videos" / "ID.mp4").unlink()
+    (tmp_path / "test" / "ID").mkdir()
+    for number in range(3):
+        Image.fromarray(frames[number]).save(tmp_path / "test" / "ID" / f"{number * 100_000}.png")
+    made = make_capture(tmp_path / "test" / "ID.txt", tmp_path / "out", TAKEN)
+    torch.testing.assert_close(made.capture.viewmats(), viewmats, rtol=0, atol=1e-6)
 
 
 def nothing(folder: Path) -> Path:
