@@ -9,9 +9,9 @@ from scenes_fits import Subject
 from mmdiff_video.datasets.clips.card import load_card
 from mmdiff_video.datasets.loading import load_split
 from mmdiff_video.rooms.make import make_rooms
-from mmdiff_video.scenes.captures import make_capture
+from mmdiff_video.scenes.capture.make import make_capture
+from mmdiff_video.scenes.capture.settings import CaptureSettings
 from mmdiff_video.scenes.fitting.views import load_views
-from mmdiff_video.scenes.settings import CaptureSettings
 from recon.fit import FitViews
 
 _FRAMES, _WIDTH, _HEIGHT = 40, 256, 192

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmdiff_video.scenes.camera_path import Camera
-from mmdiff_video.scenes.content import Content, View
 from mmdiff_video.scenes.folder import CAPTURE, GAUSSIANS
+from mmdiff_video.scenes.look.camera_path import Camera
+from mmdiff_video.scenes.look.content import Content, View
 from recon.capture.capture import Capture, Photo, save_as_colmap
 from recon.gaussians import Gaussians
 from recon.io.ply import save_ply

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mmdiff_video.cli._arguments import given, out_argument, seed_argument
 
 if TYPE_CHECKING:
-    from mmdiff_video.scenes.settings import CaptureSettings
+    from mmdiff_video.scenes.capture.settings import CaptureSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,7 @@ def capture_arguments(parser: Any) -> None:
 
 def capture_settings(args: argparse.Namespace) -> "CaptureSettings":
     """What :func:`capture_arguments` were given."""
-    from mmdiff_video.scenes.settings import CaptureSettings
+    from mmdiff_video.scenes.capture.settings import CaptureSettings
 
     return CaptureSettings(
         **given(args, "frames", "longest_side", "camera_model", "one_camera"),
@@ -91,7 +91,7 @@ def capture_settings(args: argparse.Namespace) -> "CaptureSettings":
 
 def run(args: argparse.Namespace) -> None:
     """Make the capture."""
-    from mmdiff_video.scenes.captures import make_capture
+    from mmdiff_video.scenes.capture.make import make_capture
     from mmdiff_video.scenes.progress import stage_line
 
     with stage_line() as progress:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Label."""
-    from mmdiff_video.scenes.lift import lift_scene
+    from mmdiff_video.scenes.labels.lift import lift_scene
 
     report = lift_scene(args.scene, args.heads, longest_side=args.longest_side, prompt=args.prompt)
     print(report)

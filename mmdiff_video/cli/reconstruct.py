@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " train-3dgs (default: points)",
     )
     length = fit.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, metavar="N", help="steps of the fit (default: 1500)")
+    length.add_argument("--steps", type=int, metavar="N", help="steps of the fit (default: 2000)")
     length.add_argument(
         "--time",
         dest="seconds",
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sh-degree",
         type=int,
         metavar="N",
-        help="degree of the colours' spherical harmonics, 0 to 3 (default: 1)",
+        help="degree of the colours' spherical harmonics, 0 to 3 (default: 3)",
     )
     fit.add_argument(
         "--picture-side",
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     from mmdiff_video.scenes.fitting.reconstruct import reconstruct
     from mmdiff_video.scenes.fitting.report import lines
     from mmdiff_video.scenes.fitting.settings import SceneSettings
-    from mmdiff_video.scenes.lift import check_heads, lift_scene
+    from mmdiff_video.scenes.labels.lift import check_heads, lift_scene
     from mmdiff_video.scenes.progress import stage_line
 
     if (args.source is None) == (not args.example):

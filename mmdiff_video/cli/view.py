@@ -62,10 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Look."""
-    from mmdiff_video.scenes.content import load_content
-    from mmdiff_video.scenes.page import write_page
-    from mmdiff_video.scenes.serve import serve
-    from mmdiff_video.scenes.stage import import_viser
+    from mmdiff_video.scenes.look.content import load_content
+    from mmdiff_video.scenes.look.page import write_page
+    from mmdiff_video.scenes.look.serve import serve
+    from mmdiff_video.scenes.look.stage import import_viser
 
     import_viser()
     content = load_content(

@@ -56,7 +56,7 @@ class Header(NamedTuple):
     comments: list[str]
 
     @property
-    def count(self) -> int:
+    def num_vertices(self) -> int:
         """Number of vertices."""
         return self.elements["vertex"]
 
@@ -75,7 +75,7 @@ class Table(NamedTuple):
         Raises:
             FormatError: ASCII, too few bytes, or too many.
         """
-        path, header, count = self.path, self.header, self.header.count
+        path, header, count = self.path, self.header, self.header.num_vertices
         if header.format == "ascii":
             raise FormatError(f"{path} is a PLY of format 'ascii': only binary is read")
         needed = count * header.layout.itemsize

@@ -8,7 +8,7 @@ import pytest
 from room_scene import FRAMES, draw, write_room_scene
 
 from mmdiff_video.cli import main
-from mmdiff_video.scenes.labels import load_labels
+from mmdiff_video.scenes.labels.stored import load_labels
 
 
 @pytest.fixture(scope="module")

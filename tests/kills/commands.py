@@ -122,7 +122,7 @@ def _capture(folder: Path) -> object:
 
 def _without_colmap(words: Sequence[str | Path]) -> int:
     """Its points differ by chance from one capture to the next."""
-    from mmdiff_video.scenes import given_poses
+    from mmdiff_video.scenes.capture import given_poses
 
     with mock.patch.object(given_poses, "is_installed", return_value=False):
         return main(words)

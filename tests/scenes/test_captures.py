@@ -15,8 +15,8 @@ from mmdiff_video.cli import main
 from mmdiff_video.datasets.formats.re10k import write_clip
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import save_video
-from mmdiff_video.scenes.captures import make_capture
-from mmdiff_video.scenes.settings import CaptureSettings
+from mmdiff_video.scenes.capture.make import make_capture
+from mmdiff_video.scenes.capture.settings import CaptureSettings
 from recon.capture.capture import (
     Capture,
     Photo,
@@ -33,7 +33,7 @@ TAKEN = CaptureSettings(check_poses=False, refine_poses=False)
 
 @pytest.fixture
 def no_colmap(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("recon.capture.poses", "mmdiff_video.scenes.given_poses"):
+    for module in ("recon.capture.poses", "mmdiff_video.scenes.capture.given_poses"):
         monkeypatch.setattr(f"{module}.is_installed", lambda: False)
 
 

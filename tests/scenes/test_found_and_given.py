@@ -13,12 +13,12 @@ from PIL import ExifTags, Image
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.formats.re10k import open_clip
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.captures import Made, make_capture
-from mmdiff_video.scenes.copies import Copy
-from mmdiff_video.scenes.found_poses import groups
-from mmdiff_video.scenes.matching import match_few
-from mmdiff_video.scenes.memory import feature_threads
-from mmdiff_video.scenes.settings import CaptureSettings
+from mmdiff_video.scenes.capture.copies import Copy
+from mmdiff_video.scenes.capture.found_poses import groups
+from mmdiff_video.scenes.capture.make import Made, make_capture
+from mmdiff_video.scenes.capture.matching import match_few
+from mmdiff_video.scenes.capture.memory import feature_threads
+from mmdiff_video.scenes.capture.settings import CaptureSettings
 from recon.cameras import invert_rigid
 from recon.capture.capture import Capture, Photo, load_capture, save_as_colmap, save_as_transforms
 from recon.capture.consistency import check_poses
@@ -75,9 +75,9 @@ def test_photographs_share_a_camera_by_size_and_zoom():
 
 
 def test_what_takes_more_than_the_memory_is_refused_before_the_work(monkeypatch):
-    monkeypatch.setattr("mmdiff_video.scenes.memory.machine_memory", lambda: 2 * 2**30)
+    monkeypatch.setattr("mmdiff_video.scenes.capture.memory.machine_memory", lambda: 2 * 2**30)
     assert feature_threads([a_copy("a", 8000, 6000)]) >= 1
-    monkeypatch.setattr("mmdiff_video.scenes.memory.machine_memory", lambda: 900 * 2**20)
+    monkeypatch.setattr("mmdiff_video.scenes.capture.memory.machine_memory", lambda: 900 * 2**20)
     assert feature_threads([a_copy("a", 640, 480)]) >= 1
     with pytest.raises(InputError, match=r"takes 0\.9 GiB of memory.* lower --longest-side"):
         feature_threads([a_copy("a"), a_copy("b", 8000, 6000)])
@@ -104,7 +104,7 @@ def clip_project(real_data: Path, folder: Path, viewmats: torch.Tensor | None = 
 
 @pytest.fixture
 def no_colmap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmdiff_video.scenes.given_poses.is_installed", lambda: False)
+    monkeypatch.setattr("mmdiff_video.scenes.capture.given_poses.is_installed", lambda: False)
 
 
 WRONG = {

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from mmdiff_video.pictures import save_video
-from mmdiff_video.scenes.frames import choose_frames, sharpest, sharpness
+from mmdiff_video.scenes.capture.frames import choose_frames, sharpest, sharpness
 
 
 def checks(blur: float = 0.0) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmdiff_video.datasets.pictures.labelled import Classes
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.labels import (
+from mmdiff_video.scenes.labels.stored import (
     UNSEEN,
     HeadLabels,
     SceneLabels,

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.depth_agreement import DepthAgreement
-from mmdiff_video.scenes.lifted_tasks import LIFTED, check_task
+from mmdiff_video.scenes.labels.depth_agreement import DepthAgreement
+from mmdiff_video.scenes.labels.tasks import LIFTED, check_task
 from recon.rotations import matrices_from_quats
 
 RNG = torch.Generator().manual_seed(0)

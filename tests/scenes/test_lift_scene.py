@@ -14,10 +14,11 @@ from room_scene import FRAMES, HEIGHT, WIDTH, Oracle, draw, write_room_scene
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.rooms import RoomClip
-from mmdiff_video.scenes import label_pictures, lift
-from mmdiff_video.scenes.label_report import LiftReport
-from mmdiff_video.scenes.labels import label_colors, load_labels
-from mmdiff_video.scenes.lift import lift_scene
+from mmdiff_video.scenes.labels import lift
+from mmdiff_video.scenes.labels import pictures as label_pictures
+from mmdiff_video.scenes.labels.lift import lift_scene
+from mmdiff_video.scenes.labels.report import LiftReport
+from mmdiff_video.scenes.labels.stored import label_colors, load_labels
 from recon.capture.capture import load_capture, save_as_colmap, save_as_transforms
 from recon.io.ply import load_ply
 

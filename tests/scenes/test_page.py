@@ -12,10 +12,10 @@ from PIL import Image
 from viewed_scenes import content, gaussians, write_scene
 
 from mmdiff_video.cli import main
-from mmdiff_video.scenes import page as pages
-from mmdiff_video.scenes.content import Content
-from mmdiff_video.scenes.looks import picture_file
-from mmdiff_video.scenes.page import page_of, write_page
+from mmdiff_video.scenes.look import page as pages
+from mmdiff_video.scenes.look.content import Content
+from mmdiff_video.scenes.look.looks import picture_file
+from mmdiff_video.scenes.look.page import page_of, write_page
 
 pytest.importorskip("viser", reason="viser is not installed")
 

@@ -15,6 +15,7 @@ from small_captures import HEIGHT, WIDTH, small_capture
 from mmdiff_video.cli import main
 from mmdiff_video.datasets.video_reader import count_frames
 from mmdiff_video.errors import InputError
+from mmdiff_video.scenes.capture.settings import CaptureSettings
 from mmdiff_video.scenes.fitting import reconstruct as module
 from mmdiff_video.scenes.fitting.job import STATE, Stopped, run_fit
 from mmdiff_video.scenes.fitting.memory import require_memory
@@ -23,7 +24,6 @@ from mmdiff_video.scenes.fitting.scoring import compare_view, nearest_camera
 from mmdiff_video.scenes.fitting.settings import SceneSettings
 from mmdiff_video.scenes.fitting.starting import make_start
 from mmdiff_video.scenes.fitting.views import load_views
-from mmdiff_video.scenes.settings import CaptureSettings
 from recon.capture.capture import load_capture
 from recon.fit import Fit, FitConfig
 from recon.fit.align import align_cameras
@@ -39,7 +39,7 @@ QUICK = SceneSettings(steps=40, max_gaussians=150, hold_out=4, flight_frames=3)
 def _without_colmap():
     """Its points differ by chance from one capture to the next, and it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmdiff_video.scenes.given_poses.is_installed", lambda: False)
+        patch.setattr("mmdiff_video.scenes.capture.given_poses.is_installed", lambda: False)
         yield
 
 

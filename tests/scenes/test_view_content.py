@@ -13,8 +13,8 @@ from viewed_scenes import content, gaussians, viewmats, write_capture, write_sce
 from mmdiff_video.cli import main
 from mmdiff_video.errors import InputError
 from mmdiff_video.nvs import render as nvs_render
-from mmdiff_video.scenes.camera_path import Camera
-from mmdiff_video.scenes.content import Content, load_content
+from mmdiff_video.scenes.look.camera_path import Camera
+from mmdiff_video.scenes.look.content import Content, load_content
 from recon.capture.capture import load_capture, save_as_transforms
 from recon.io.ply import save_ply, write_vertices
 from recon.io.splat import save_splat
@@ -103,9 +103,9 @@ def test_a_picture_that_cannot_be_read_leaves_its_camera_and_a_word(tmp_path: Pa
 def test_labels_are_colours_of_the_gaussians(tmp_path: Path, monkeypatch):
     write_scene(tmp_path)
     colors = torch.arange(1800).reshape(600, 3).byte()
-    monkeypatch.setattr("mmdiff_video.scenes.content.label_colors", lambda _: colors)
+    monkeypatch.setattr("mmdiff_video.scenes.look.content.label_colors", lambda _: colors)
     assert load_content(tmp_path).labels is colors
-    monkeypatch.setattr("mmdiff_video.scenes.content.label_colors", lambda _: colors[:5])
+    monkeypatch.setattr("mmdiff_video.scenes.look.content.label_colors", lambda _: colors[:5])
     with pytest.raises(InputError, match="labels of 5 Gaussians and shows 600: label it anew"):
         load_content(tmp_path)
 
@@ -268,7 +268,7 @@ def test_a_camera_that_looks_straight_up_or_down_is_one(forward):
 
 
 def test_only_scenes_with_gaussians_have_pictures():
-    from mmdiff_video.scenes.looks import looks_of, picture_file
+    from mmdiff_video.scenes.look.looks import looks_of, picture_file
 
     bare = replace(content(), gaussians=None)
     assert looks_of(bare) == []

@@ -13,8 +13,8 @@ from viewed_scenes import content, viewmats
 
 from mmdiff_video.datasets.video_reader import read_frames
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.camera_path import Camera, fly_through
-from mmdiff_video.scenes.looks import (
+from mmdiff_video.scenes.look.camera_path import Camera, fly_through
+from mmdiff_video.scenes.look.looks import (
     LOOKS,
     cameras_file,
     looks_of,

@@ -16,9 +16,9 @@ import torch
 from viewed_scenes import content, gaussians, write_capture
 
 from mmdiff_video.cli import main
-from mmdiff_video.scenes.camera_path import Camera
-from mmdiff_video.scenes.looks import LOOKS, splat_colors
-from mmdiff_video.scenes.stage import (
+from mmdiff_video.scenes.look.camera_path import Camera
+from mmdiff_video.scenes.look.looks import LOOKS, splat_colors
+from mmdiff_video.scenes.look.stage import (
     CAMERAS,
     POINTS,
     SPLATS,
@@ -27,14 +27,14 @@ from mmdiff_video.scenes.stage import (
     splats_of,
     upwards,
 )
-from mmdiff_video.scenes.viewer import Viewer
+from mmdiff_video.scenes.look.viewer import Viewer
 from recon.io.ply import save_ply
 from recon.rotations import matrices_from_quats, quats_from_matrices
 
 viser = pytest.importorskip("viser", reason="viser is not installed")
 
-from mmdiff_video.scenes.panel import add_panel  # noqa: E402
-from mmdiff_video.scenes.serve import address_of  # noqa: E402
+from mmdiff_video.scenes.look.panel import add_panel  # noqa: E402
+from mmdiff_video.scenes.look.serve import address_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")

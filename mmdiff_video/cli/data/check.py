@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check."""
-    from mmdiff_video.scenes.capture_check import check_capture, is_capture
+    from mmdiff_video.scenes.capture.check import check_capture, is_capture
     from mmdiff_video.scenes.progress import stage_line
 
     if is_capture(args.name):

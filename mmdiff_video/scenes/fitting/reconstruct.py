@@ -19,7 +19,8 @@ from mmdiff_video.files import read_json, write_json
 from mmdiff_video.nvs.objective import perceptual_metrics
 from mmdiff_video.outputs import results_folder
 from mmdiff_video.scenes import folder as layout
-from mmdiff_video.scenes.captures import Made, make_capture
+from mmdiff_video.scenes.capture.make import Made, make_capture
+from mmdiff_video.scenes.capture.settings import CaptureSettings
 from mmdiff_video.scenes.fitting.job import STATE, run_fit
 from mmdiff_video.scenes.fitting.memory import require_memory
 from mmdiff_video.scenes.fitting.pictures import draw_comparisons, draw_flight, draw_preview
@@ -28,7 +29,6 @@ from mmdiff_video.scenes.fitting.scoring import Compared, compare_view, render_v
 from mmdiff_video.scenes.fitting.settings import SceneSettings
 from mmdiff_video.scenes.fitting.starting import make_start
 from mmdiff_video.scenes.fitting.views import SceneViews, load_views
-from mmdiff_video.scenes.settings import CaptureSettings
 from recon.capture.capture import Capture, save_as_transforms
 from recon.fit import Fit, FitConfig, FitViews
 from recon.fit.align import align_cameras
@@ -50,7 +50,7 @@ def reconstruct(
 ) -> dict[str, Any]:
     """Make a scene: capture, start, fit, scores, pictures.
 
-    ``out`` receives ``capture/`` (see :func:`mmdiff_video.scenes.captures.make_capture`),
+    ``out`` receives ``capture/`` (see :func:`mmdiff_video.scenes.capture.make.make_capture`),
     ``scene.ply``, ``transforms.json`` (the cameras as the fit left them), ``flight.mp4``,
     ``comparisons.png``, ``previews/`` and, last, ``report.json``.
 

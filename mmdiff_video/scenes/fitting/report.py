@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mmdiff_video.nvs.report import METRICS, format_metric
-from mmdiff_video.scenes.capture_report import CaptureReport
+from mmdiff_video.scenes.capture.report import CaptureReport
 from mmdiff_video.scenes.fitting.scoring import EQUAL_PSNR, Compared
 from mmdiff_video.scenes.fitting.settings import SceneSettings
 from mmdiff_video.tables import format_table

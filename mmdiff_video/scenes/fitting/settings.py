@@ -32,10 +32,10 @@ class SceneSettings:
     """
 
     init: str = POINTS
-    steps: int = 1500
+    steps: int = 2000
     seconds: float | None = None
     max_gaussians: int | None = None
-    sh_degree: int = 1
+    sh_degree: int = 3
     picture_side: int = 640
     hold_out: int = 8
     refine_poses: bool = False

@@ -15,9 +15,9 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.files import file_name, remove_folder, write_folder_aside
 from mmdiff_video.pictures import save_png, side_by_side
 from mmdiff_video.scenes.folder import LABEL_MAPS, LABELLED, LABELS, LIFT_REPORT
-from mmdiff_video.scenes.labels import SceneLabels, save_labels
-from mmdiff_video.scenes.lift_seen import Seen
-from mmdiff_video.scenes.lift_views import LiftView
+from mmdiff_video.scenes.labels.seen import Seen
+from mmdiff_video.scenes.labels.stored import SceneLabels, save_labels
+from mmdiff_video.scenes.labels.views import LiftView
 from recon.gaussians import Gaussians
 from recon.io.ply import save_ply
 

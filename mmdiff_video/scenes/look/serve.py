@@ -3,10 +3,10 @@
 import threading
 from typing import TYPE_CHECKING
 
-from mmdiff_video.scenes.content import Content
-from mmdiff_video.scenes.panel import add_panel
-from mmdiff_video.scenes.stage import open_server, set_stage
-from mmdiff_video.scenes.viewer import Viewer
+from mmdiff_video.scenes.look.content import Content
+from mmdiff_video.scenes.look.panel import add_panel
+from mmdiff_video.scenes.look.stage import open_server, set_stage
+from mmdiff_video.scenes.look.viewer import Viewer
 
 if TYPE_CHECKING:
     import viser

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.copies import IMAGES, Copy
-from mmdiff_video.scenes.found_poses import lens_in_words
-from mmdiff_video.scenes.matching import match_few
-from mmdiff_video.scenes.memory import feature_threads
-from mmdiff_video.scenes.posed import Posed
-from mmdiff_video.scenes.settings import CaptureSettings
-from mmdiff_video.scenes.sources import Source
+from mmdiff_video.scenes.capture.copies import IMAGES, Copy
+from mmdiff_video.scenes.capture.found_poses import lens_in_words
+from mmdiff_video.scenes.capture.matching import match_few
+from mmdiff_video.scenes.capture.memory import feature_threads
+from mmdiff_video.scenes.capture.posed import Posed
+from mmdiff_video.scenes.capture.settings import CaptureSettings
+from mmdiff_video.scenes.capture.sources import Source
 from recon.capture.colmap_runner import is_installed
 from recon.capture.consistency import Matches, Verdict, check_poses
 from recon.capture.refinement import refine_poses

@@ -21,13 +21,13 @@ from mmdiff_video.errors import InputError
 from mmdiff_video.outputs import results_folder
 from mmdiff_video.runs import open_run
 from mmdiff_video.scenes.folder import CAPTURE, GAUSSIANS, LABEL_MAPS
-from mmdiff_video.scenes.label_agreement import Agreement
-from mmdiff_video.scenes.label_pictures import LabelPictures, check_maps_folder, write_results
-from mmdiff_video.scenes.label_report import LiftReport
-from mmdiff_video.scenes.labels import HeadLabels, SceneLabels, load_gaussians
-from mmdiff_video.scenes.lift_seen import Seen
-from mmdiff_video.scenes.lift_views import LiftView, ScenePictures, open_pictures
-from mmdiff_video.scenes.lifted_tasks import DEPTH, LIFTED, check_task
+from mmdiff_video.scenes.labels.agreement import Agreement
+from mmdiff_video.scenes.labels.pictures import LabelPictures, check_maps_folder, write_results
+from mmdiff_video.scenes.labels.report import LiftReport
+from mmdiff_video.scenes.labels.seen import Seen
+from mmdiff_video.scenes.labels.stored import HeadLabels, SceneLabels, load_gaussians
+from mmdiff_video.scenes.labels.tasks import DEPTH, LIFTED, check_task
+from mmdiff_video.scenes.labels.views import LiftView, ScenePictures, open_pictures
 from mmdiff_video.skipped import Skipped, reasons
 from recon.gaussians import Gaussians
 from recon.lift import Lifter, render_channels
@@ -76,8 +76,8 @@ def lift_scene(
 ) -> LiftReport:
     """Label a scene with heads; what an earlier labelling wrote is replaced.
 
-    Writes ``labels.safetensors`` (:mod:`mmdiff_video.scenes.labels`), ``labelled.ply``, maps of
-    some views in ``labels/`` and, last, ``lift.json``; each file whole or not at all. A head for
+    Writes ``labels.safetensors`` (:mod:`mmdiff_video.scenes.labels.stored`), ``labelled.ply``, maps
+    of some views in ``labels/`` and, last, ``lift.json``; each file whole or not at all. A head for
     depth alone writes no labels.
 
     Args:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmdiff_video.scenes.camera_path import Camera, fly_through
-from mmdiff_video.scenes.looks import LOOKS, SPLAT_LOOKS, Size, looks_of
-from mmdiff_video.scenes.stage import CAMERAS, SPLATS, Stage, behind, looked_at, upwards
+from mmdiff_video.scenes.look.camera_path import Camera, fly_through
+from mmdiff_video.scenes.look.looks import LOOKS, SPLAT_LOOKS, Size, looks_of
+from mmdiff_video.scenes.look.stage import CAMERAS, SPLATS, Stage, behind, looked_at, upwards
 
 if TYPE_CHECKING:
     import viser

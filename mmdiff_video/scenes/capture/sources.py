@@ -22,8 +22,8 @@ from mmdiff_video.datasets.names import shown
 from mmdiff_video.datasets.picture_files import PictureError, is_picture, read_rgb
 from mmdiff_video.datasets.video_reader import VideoError, count_frames, iterate_frames
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.frames import Frame, choose_frames, sharpest
-from mmdiff_video.scenes.settings import CaptureSettings
+from mmdiff_video.scenes.capture.frames import Frame, choose_frames, sharpest
+from mmdiff_video.scenes.capture.settings import CaptureSettings
 from recon.capture.capture import Photo, load_capture
 from recon.capture.consistency import TRANSFORMS, WORLD_TO_CAMERA, Convention
 from recon.io.colmap import find_model

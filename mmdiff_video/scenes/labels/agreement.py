@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmdiff_video.scenes.depth_agreement import DepthAgreement
-from mmdiff_video.scenes.label_report import Figures, HeadReport, as_figures
-from mmdiff_video.scenes.lift_seen import Seen
-from mmdiff_video.scenes.lifted_tasks import LIFTED
+from mmdiff_video.scenes.labels.depth_agreement import DepthAgreement
+from mmdiff_video.scenes.labels.report import Figures, HeadReport, as_figures
+from mmdiff_video.scenes.labels.seen import Seen
+from mmdiff_video.scenes.labels.tasks import LIFTED
 from mmdiff_video.tasks import Scores
 
 _PROTOCOL = (

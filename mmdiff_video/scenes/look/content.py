@@ -16,9 +16,9 @@ from mmdiff_video.datasets.picture_files import read_rgb
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import to_uint8
 from mmdiff_video.runs import FACTS
-from mmdiff_video.scenes.camera_path import Camera
 from mmdiff_video.scenes.folder import CAMERAS, CAPTURE, GAUSSIANS, is_scene
-from mmdiff_video.scenes.labels import label_colors
+from mmdiff_video.scenes.labels.stored import label_colors
+from mmdiff_video.scenes.look.camera_path import Camera
 from mmdiff_video.scenes.scene_input import read_scene
 from mmdiff_video.skipped import Skipped, reasons
 from recon.capture.capture import TRANSFORMS, Capture, load_capture

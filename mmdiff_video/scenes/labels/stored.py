@@ -14,7 +14,7 @@ from mmdiff_video.dense.saved import parse_classes
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import parse_json, write_aside
 from mmdiff_video.scenes.folder import GAUSSIANS, LABELS
-from mmdiff_video.scenes.lifted_tasks import LIFTED
+from mmdiff_video.scenes.labels.tasks import LIFTED
 from mmdiff_video.tensors import DamagedError, load_tensors, save_tensors, tensor_bytes
 from mmdiff_video.version import __version__
 from recon.gaussians import Gaussians

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmdiff_video.errors import InputError
-from mmdiff_video.scenes.camera_path import Camera
-from mmdiff_video.scenes.content import Content, View
-from mmdiff_video.scenes.looks import splat_colors
+from mmdiff_video.scenes.look.camera_path import Camera
+from mmdiff_video.scenes.look.content import Content, View
+from mmdiff_video.scenes.look.looks import splat_colors
 from recon.gaussians import Gaussians
 from recon.rotations import matrices_from_quats, quats_from_matrices
 

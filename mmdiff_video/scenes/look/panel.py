@@ -4,16 +4,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmdiff_video.files import file_name
-from mmdiff_video.scenes.camera_path import Camera, fly_through
-from mmdiff_video.scenes.looks import (
+from mmdiff_video.scenes.look.camera_path import Camera, fly_through
+from mmdiff_video.scenes.look.looks import (
     Size,
     cameras_file,
     looks_of,
     picture_file,
     video_file,
 )
-from mmdiff_video.scenes.stage import CAMERAS, POINTS
-from mmdiff_video.scenes.viewer import Viewer
+from mmdiff_video.scenes.look.stage import CAMERAS, POINTS
+from mmdiff_video.scenes.look.viewer import Viewer
 
 if TYPE_CHECKING:
     import viser

@@ -12,14 +12,14 @@ from mmdiff_video.datasets.names import shown
 from mmdiff_video.datasets.pictures.card import image_card_names
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import write_json
-from mmdiff_video.scenes.camera_picture import draw_capture
-from mmdiff_video.scenes.captures import as_photos, sentences
-from mmdiff_video.scenes.copies import IMAGES, take_in
+from mmdiff_video.scenes.capture.camera_picture import draw_capture
+from mmdiff_video.scenes.capture.copies import IMAGES, take_in
+from mmdiff_video.scenes.capture.given_poses import problem_of
+from mmdiff_video.scenes.capture.make import as_photos, sentences
+from mmdiff_video.scenes.capture.matching import match_few
+from mmdiff_video.scenes.capture.settings import CaptureSettings
+from mmdiff_video.scenes.capture.sources import open_source
 from mmdiff_video.scenes.folder import CAMERAS_PICTURE, REPORT
-from mmdiff_video.scenes.given_poses import problem_of
-from mmdiff_video.scenes.matching import match_few
-from mmdiff_video.scenes.settings import CaptureSettings
-from mmdiff_video.scenes.sources import open_source
 from mmdiff_video.skipped import Skipped, listed
 from recon.capture.capture import Capture
 from recon.capture.consistency import check_poses

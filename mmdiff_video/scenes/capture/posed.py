@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdiff_video.scenes.copies import Copy
+from mmdiff_video.scenes.capture.copies import Copy
 from recon.lenses import Lens
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmdiff_video.datasets.names import shown
 from mmdiff_video.datasets.picture_files import PictureError, read_rgb
-from mmdiff_video.scenes.sources import Source, View, plain_name
+from mmdiff_video.scenes.capture.sources import Source, View, plain_name
 from recon.lenses import Lens, straightened, undistort, without_blanks
 
 IMAGES, MASKS = "images", "masks"

@@ -9,8 +9,8 @@ from typing import Any
 from mmdiff_video.datasets.names import shown
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import read_json, write_json
+from mmdiff_video.scenes.capture.settings import CaptureSettings
 from mmdiff_video.scenes.folder import REPORT
-from mmdiff_video.scenes.settings import CaptureSettings
 from mmdiff_video.skipped import Skipped, listed
 
 _FORM = 1

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.process import machine_memory
-from mmdiff_video.scenes.copies import Copy
+from mmdiff_video.scenes.capture.copies import Copy
 from recon.capture.colmap_runner import FEATURES_SIDE
 
 _BYTES_PER_PIXEL = 300

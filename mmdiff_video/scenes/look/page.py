@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmdiff_video.files import write_text
 from mmdiff_video.outputs import results_file
-from mmdiff_video.scenes.content import Content
-from mmdiff_video.scenes.stage import open_server, set_stage
+from mmdiff_video.scenes.look.content import Content
+from mmdiff_video.scenes.look.stage import open_server, set_stage
 
 logger = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.files import remove_stale_partials, write_folder_aside
-from mmdiff_video.scenes.camera_picture import draw_capture
-from mmdiff_video.scenes.capture_report import CaptureReport, made_from, read_report
-from mmdiff_video.scenes.copies import IMAGES, Copy, take_in
+from mmdiff_video.scenes.capture.camera_picture import draw_capture
+from mmdiff_video.scenes.capture.copies import IMAGES, Copy, take_in
+from mmdiff_video.scenes.capture.found_poses import find
+from mmdiff_video.scenes.capture.given_poses import judge
+from mmdiff_video.scenes.capture.posed import Posed
+from mmdiff_video.scenes.capture.report import CaptureReport, made_from, read_report
+from mmdiff_video.scenes.capture.settings import CaptureSettings
+from mmdiff_video.scenes.capture.sources import Source, open_source
 from mmdiff_video.scenes.folder import CAMERAS_PICTURE
-from mmdiff_video.scenes.found_poses import find
-from mmdiff_video.scenes.given_poses import judge
-from mmdiff_video.scenes.posed import Posed
-from mmdiff_video.scenes.settings import CaptureSettings
-from mmdiff_video.scenes.sources import Source, open_source
 from mmdiff_video.skipped import Skipped, reasons
 from recon.capture.capture import (
     Capture,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmdiff_video.errors import InputError
 from mmdiff_video.pictures import colorize_depth, depth_range, save_video, stamp, to_uint8
-from mmdiff_video.scenes.camera_path import Camera, write_cameras
-from mmdiff_video.scenes.content import Content
+from mmdiff_video.scenes.look.camera_path import Camera, write_cameras
+from mmdiff_video.scenes.look.content import Content
 from recon.gaussians import Gaussians
 from recon.rasterize import Rendered, rasterize
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mmdiff_video.checks import check_fields, check_seed
 from mmdiff_video.errors import unknown_name
-from mmdiff_video.scenes.frames import MOST_FRAMES
+from mmdiff_video.scenes.capture.frames import MOST_FRAMES
 from recon.io.colmap_model import MODELS
 
 LEAST_SIDE = 64

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from mmdiff_video.scenes.copies import IMAGES, Copy, flatten
-from mmdiff_video.scenes.memory import feature_threads
-from mmdiff_video.scenes.posed import Posed
-from mmdiff_video.scenes.settings import CaptureSettings
-from mmdiff_video.scenes.sources import Source
+from mmdiff_video.scenes.capture.copies import IMAGES, Copy, flatten
+from mmdiff_video.scenes.capture.memory import feature_threads
+from mmdiff_video.scenes.capture.posed import Posed
+from mmdiff_video.scenes.capture.settings import CaptureSettings
+from mmdiff_video.scenes.capture.sources import Source
 from recon.capture.poses import CameraGroup, find_poses
 from recon.io.colmap_model import MODELS, ColmapCamera
 from recon.lenses import Lens

@@ -1,0 +1,1 @@
+"""A video, photographs or a project of others becomes a capture."""

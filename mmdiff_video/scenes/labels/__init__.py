@@ -1,0 +1,1 @@
+"""What dense heads see, on the Gaussians of a scene."""
