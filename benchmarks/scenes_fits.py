@@ -171,12 +171,13 @@ def _psnr(fit: Fit, views: FitViews) -> float:
     values = []
     for number in range(len(views)):
         view = views[[number]]
-        shown = render_views(gaussians, view).movedim(-1, 1)
+        size = (view.width, view.height)
+        shown = render_views(gaussians, view.viewmats, view.Ks, size).movedim(-1, 1)
         values.append(float(psnr(to_8bit(shown), view.images.movedim(-1, 1).float() / 255)))
     return float(np.mean(values))
 
 
 def _copy(view: FitViews, fitted: FitViews) -> float:
-    nearest = fitted.images[nearest_camera(view, fitted)][None]
+    nearest = fitted.images[nearest_camera(view, fitted, 1.0)][None]
     images = (nearest.movedim(-1, 1).float() / 255, view.images.movedim(-1, 1).float() / 255)
     return min(float(psnr(*images)), 100.0)

@@ -19,7 +19,8 @@ def align_cameras(
     must follow before they are compared.
 
     Args:
-        gaussians: in units in which the median depth of the scene is about 1.
+        gaussians: in units in which the median depth of the scene is about 1, on the device of
+            ``views``.
         views: of which the cameras start near where they belong.
         steps: of Adam for each view.
         rate: learning rate of rotations (radians) and translations; it falls to a tenth.
@@ -37,7 +38,7 @@ def _aligned(gaussians: Gaussians, view: FitViews, steps: int, rate: float, engi
     target = view.images.float() / 255
     if view.masks is not None:
         target = target * view.masks[..., None]
-    correction = PoseCorrection(1)
+    correction = PoseCorrection(1).to(target.device)
     optimizer = torch.optim.Adam(correction.parameters(), lr=rate)
     number = torch.zeros(1, dtype=torch.long)
     best = torch.inf

@@ -34,7 +34,7 @@ class Fit:
 
     Args:
         views: to fit, in units in which the median depth of the scene is about 1.
-        start: the Gaussians to begin with.
+        start: the Gaussians to begin with, on the device of ``views``, where all is done.
         config: how.
         priors: depth and normals of the views, priced by ``config``.
     """
@@ -55,8 +55,9 @@ class Fit:
         while len(self.priors) < len(self.pyramid):
             self.priors.append(self.priors[-1].halved())
         self.scene = SceneParameters(start, config.sh_degree)
-        self.poses = PoseCorrection(len(views))
-        self.exposures = ExposureCorrection(len(views))
+        device = views.images.device
+        self.poses = PoseCorrection(len(views)).to(device)
+        self.exposures = ExposureCorrection(len(views)).to(device)
         rates = config.rates
         self.optimizer = torch.optim.Adam(
             [

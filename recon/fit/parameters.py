@@ -83,8 +83,10 @@ class SceneParameters(nn.Module):
         places, alive = dead.nonzero()[:, 0], (~dead).nonzero()[:, 0]
         if not len(places) or not len(alive):
             return 0
-        drawn = torch.multinomial(opacities[alive], len(places), replacement=True, generator=rng)
-        source = alive[drawn]
+        # chance is the processor's on every device
+        weights = opacities[alive].cpu()
+        drawn = torch.multinomial(weights, len(places), replacement=True, generator=rng)
+        source = alive[drawn.to(alive.device)]
         copies = torch.bincount(source, minlength=len(opacities))[source] + 1
         opacity, scales = split_evenly(opacities[source], self.log_scales[source].exp(), copies)
         opacity = opacity.clamp(dead_opacity, 1 - _OPACITY_MARGIN)
@@ -106,7 +108,8 @@ class SceneParameters(nn.Module):
         faint = torch.sigmoid(-100 * (self.logits.sigmoid() - 0.005))
         axes = matrices_from_quats(nn.functional.normalize(self.quats, dim=-1))
         shape = axes * self.log_scales.exp()[:, None]
-        noise = torch.randn(self.means.shape, generator=rng) * faint[:, None] * strength
+        chance = torch.randn(self.means.shape, generator=rng).to(self.means)
+        noise = chance * faint[:, None] * strength
         self.means += (shape @ (shape.transpose(1, 2) @ noise[..., None]))[..., 0]
 
     def _finite(self) -> Tensor:

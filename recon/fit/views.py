@@ -65,6 +65,11 @@ class FitViews:
             None if self.masks is None else self.masks[index],
         )
 
+    def to(self, device: torch.device | str) -> "FitViews":
+        """The same on a device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return FitViews(self.images.to(device), self.viewmats.to(device), self.Ks.to(device), masks)
+
     def split(self, every: int = 8) -> tuple["FitViews", "FitViews"]:
         """Training views, and those held out: each ``every``-th from the first on."""
         held_out = range(0, len(self), every)

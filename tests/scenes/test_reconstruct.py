@@ -86,7 +86,7 @@ def test_the_scene_on_disk_renders_as_it_was_scored(scene: Path):
     views = load_views(load_capture(scene), 640, 4)
     gaussians = load_ply(scene / "scene.ply")
     again = [
-        compare_view(gaussians, views.all[[n]], views.all[views.fitted], views.sizes[n], {})
+        compare_view(gaussians, views.all[[n]], views.all[views.fitted], views.sizes[n], 4.0, {})
         for n in views.held_out
     ]
     psnr = float(np.mean([one.scores["held_out"]["psnr"] for one in again]))
@@ -194,7 +194,7 @@ def test_masks_hide_what_does_not_count(capture: Path):
         torch.tensor([[0.0, 0, -9]]), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1, 3),
         torch.ones(1), torch.zeros(1, 3),
     )  # fmt: skip
-    found = compare_view(blank, masked[[0]], masked[[1]], views.sizes[0], {})
+    found = compare_view(blank, masked[[0]], masked[[1]], views.sizes[0], 4.0, {})
     shown = views.all.images[0, :, WIDTH // 2 :].double() / 255
     assert found.scores["held_out"]["psnr"] == pytest.approx(
         -10 * float(shown.square().mean().log10()), abs=1e-3
@@ -203,11 +203,11 @@ def test_masks_hide_what_does_not_count(capture: Path):
 
 def test_the_nearest_camera_is_near_and_looks_the_same_way(capture: Path):
     views = load_views(load_capture(capture), 640, 4)
-    assert nearest_camera(views.all[[3]], views.all[[0, 1, 2, 4, 8]]) in (2, 3)
+    assert nearest_camera(views.all[[3]], views.all[[0, 1, 2, 4, 8]], 4.0) in (2, 3)
     turned = views.all.viewmats.clone()
     turned[2, :3, :3] = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
     fitted = replace(views.all, viewmats=turned)[[0, 2, 5]]
-    assert nearest_camera(views.all[[2]], fitted) == 0
+    assert nearest_camera(views.all[[2]], fitted, 4.0) == 0
 
 
 def test_a_camera_that_was_moved_finds_back(capture: Path):
@@ -281,3 +281,39 @@ def test_one_source_is_named(tmp_path: Path, capsys, arguments: list[str]):
 def test_the_pictures_lie_where_the_cameras_say(scene: Path):
     assert not load_capture(scene).left_out
     assert module.layout.is_scene(scene)
+
+
+def test_a_run_starts_a_scene_in_whatever_world_the_capture_has(capture: Path, monkeypatch):
+    """Poses from pictures have no unit: the start goes with them by a similarity."""
+    monkeypatch.chdir(Path(__file__).parents[1] / "fixtures" / "v0_1")
+    made = load_capture(capture)
+    points = torch.tensor([[0.0, 0.0, 4.0], [1.0, 0.0, 5.0], [0.0, -1.0, 3.0]])
+    starts = []
+    for scale in (1.0, 3.0):
+        moved = [replace(p, viewmat=scaled(p.viewmat, scale)) for p in made.photos]
+        views = load_views(replace(made, photos=moved), 640, 0).all
+        units = Units.of(views, scale * points)
+        inside = units.points(scale * points)
+        begin = make_start("nvs", units.views(views), inside, inside.byte(), 60, 0)
+        assert "of the run" in begin.words
+        starts.append(units.back(begin.gaussians))
+    small, large = starts
+    assert small.num == 60
+    torch.testing.assert_close(large.means, 3 * small.means, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(large.scales, 3 * small.scales, rtol=1e-3, atol=1e-5)
+
+
+def scaled(viewmat: torch.Tensor, scale: float) -> torch.Tensor:
+    moved = viewmat.clone()
+    moved[:3, 3] *= scale
+    return moved
+
+
+def test_an_engine_that_does_not_work_here_is_refused_before_the_work(
+    capture: Path, tmp_path: Path
+):
+    if torch.cuda.is_available():
+        pytest.skip("gsplat may work here")
+    with pytest.raises(InputError, match="needs an NVIDIA GPU"):
+        reconstruct(capture, tmp_path / "s", UNCHECKED, replace(QUICK, engine="gsplat"))
+    assert not (tmp_path / "s").exists()

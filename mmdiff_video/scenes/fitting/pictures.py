@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from mmdiff_video.pictures import save_png, save_video, side_by_side, to_uint8
-from mmdiff_video.scenes.fitting.scoring import Compared
+from mmdiff_video.scenes.fitting.scoring import Compared, render_views
 from recon.fit import FitViews
 from recon.gaussians import Gaussians
-from recon.rasterize import rasterize
 from recon.trajectories import interpolate
 
 _ROWS = 5
@@ -54,7 +53,6 @@ def draw_preview(truth: Tensor, render: Tensor, title: str, file: Path) -> None:
     save_png(side_by_side(pair, ["held-out picture", "scene"], row_titles=[title]), file)
 
 
-@torch.no_grad()
 def draw_flight(
     gaussians: Gaussians,
     views: FitViews,
@@ -73,26 +71,12 @@ def draw_flight(
         file: to write.
         engine: of ``recon.rasterize``.
     """
-    width, height = size
     kept = torch.linspace(0, len(views) - 1, min(_SMOOTH, len(views))).round().long()
     path = interpolate(views.viewmats[kept], frames, depth=1.0)
     K = views.Ks[len(views) // 2][None]
 
     def rendered(viewmat: Tensor) -> np.ndarray:
-        image = rasterize(
-            gaussians.means,
-            gaussians.quats,
-            gaussians.scales,
-            gaussians.opacities,
-            gaussians.colors,
-            viewmat[None],
-            K,
-            width,
-            height,
-            sh_degree=gaussians.sh_degree,
-            engine=engine,
-        ).image
-        return to_uint8(image[0])
+        return to_uint8(render_views(gaussians, viewmat[None], K, size, engine)[0])
 
     save_video((rendered(viewmat) for viewmat in path), file, _FPS)
 

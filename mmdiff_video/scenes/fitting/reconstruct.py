@@ -21,6 +21,7 @@ from mmdiff_video.outputs import results_folder
 from mmdiff_video.scenes import folder as layout
 from mmdiff_video.scenes.capture.make import Made, make_capture
 from mmdiff_video.scenes.capture.settings import CaptureSettings
+from mmdiff_video.scenes.fitting.device import device_of
 from mmdiff_video.scenes.fitting.job import STATE, run_fit
 from mmdiff_video.scenes.fitting.memory import require_memory
 from mmdiff_video.scenes.fitting.pictures import draw_comparisons, draw_flight, draw_preview
@@ -70,6 +71,7 @@ def reconstruct(
             already, too few pictures, or too little memory.
         Stopped: SIGINT or SIGTERM came during the fit; ``resume`` goes on from there.
     """
+    device_of(settings.engine)
     if resume and (finished := _finished(out, settings)):
         return finished
     _require_begun(out, resume)
@@ -137,7 +139,7 @@ class _Job:
 
     def scene(self) -> Gaussians:
         """The scene in the capture's world, as its file will have it."""
-        return canonical(self.units.back(self.fit.scene.gaussians()))
+        return canonical(self.units.back(self.fit.scene.gaussians().to("cpu")))
 
 
 def _capture(source: Path, out: Path, settings: CaptureSettings, progress: Any) -> Made:
@@ -163,7 +165,9 @@ def _prepare(capture: Capture, views: SceneViews, settings: SceneSettings, count
         engine=settings.engine,
         seed=settings.seed,
     )
-    return _Job(views, units, Fit(fitted, begin.gaussians, config), begin.words, views.all)
+    device = device_of(settings.engine)
+    fit = Fit(fitted.to(device), begin.gaussians.to(device), config)
+    return _Job(views, units, fit, begin.words, views.all)
 
 
 def _fit(job: _Job, out: Path, settings: SceneSettings, made: Made, resume: bool) -> float:
@@ -176,10 +180,12 @@ def _fit(job: _Job, out: Path, settings: SceneSettings, made: Made, resume: bool
         number = job.views.held_out[len(job.views.held_out) // 2]
         width, height = job.views.sizes[number]
         view = job.views.all[[number]]
-        shown = render_views(job.scene(), view, settings.engine)[0, :height, :width]
+        full = (view.width, view.height)
+        shown = render_views(job.scene(), view.viewmats, view.Ks, full, settings.engine)
         truth = view.images[0, :height, :width].float() / 255
         file = out / layout.PREVIEWS / f"step-{step:06d}.png"
-        draw_preview(truth, shown, f"{job.views.names[number]}, step {step}", file)
+        title = f"{job.views.names[number]}, step {step}"
+        draw_preview(truth, shown[0, :height, :width], title, file)
 
     return run_fit(
         job.fit,
@@ -205,6 +211,7 @@ def _score(job: _Job, settings: SceneSettings) -> tuple[Gaussians, list[Compared
             job.cameras[[number]],
             job.cameras[fitted],
             job.views.sizes[number],
+            1 / job.units.scale,
             perceptual,
             settings.engine,
         )
@@ -217,11 +224,11 @@ def _with_fitted_cameras(job: _Job, engine: str) -> FitViews:
     """All pictures with refined cameras: those of the fit, and held-out ones moved to match."""
     inside = job.units.views(job.views.all)
     viewmats = inside.viewmats.clone()
-    viewmats[job.views.fitted] = job.fit.viewmats()
+    viewmats[job.views.fitted] = job.fit.viewmats().cpu()
     if job.views.held_out:
-        held = inside[job.views.held_out]
         gaussians = job.fit.scene.gaussians()
-        viewmats[job.views.held_out] = align_cameras(gaussians, held, engine=engine)
+        held = inside[job.views.held_out].to(gaussians.means.device)
+        viewmats[job.views.held_out] = align_cameras(gaussians, held, engine=engine).cpu()
     return job.units.views_back(replace(inside, viewmats=viewmats))
 
 

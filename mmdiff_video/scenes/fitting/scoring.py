@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.scenes.fitting.device import device_of
 from recon.fit import FitViews
 from recon.gaussians import Gaussians
 from recon.metrics import score_views
@@ -31,21 +32,33 @@ class Compared:
     scores: dict[str, dict[str, float]]
 
 
-def render_views(gaussians: Gaussians, views: FitViews, engine: str = "auto") -> Tensor:
-    """Render the scene from the cameras of the views, [V, H, W, 3], clipped to [0, 1]."""
-    return rasterize(
-        gaussians.means,
-        gaussians.quats,
-        gaussians.scales,
-        gaussians.opacities,
-        gaussians.colors,
-        views.viewmats,
-        views.Ks,
-        views.width,
-        views.height,
-        sh_degree=gaussians.sh_degree,
-        engine=engine,
-    ).image.clamp(0, 1)
+@torch.no_grad()
+def render_views(
+    gaussians: Gaussians,
+    viewmats: Tensor,
+    Ks: Tensor,
+    size: tuple[int, int],
+    engine: str = "auto",
+) -> Tensor:
+    """Render views of a scene where the engine runs: [V, H, W, 3] in [0, 1], on the CPU."""
+    device = device_of(engine)
+    gaussians = gaussians.to(device)
+    return (
+        rasterize(
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            gaussians.colors,
+            viewmats.to(device),
+            Ks.to(device),
+            *size,
+            sh_degree=gaussians.sh_degree,
+            engine=engine,
+        )
+        .image.clamp(0, 1)
+        .cpu()
+    )
 
 
 @torch.no_grad()
@@ -54,6 +67,7 @@ def compare_view(
     view: FitViews,
     fitted: FitViews,
     size: tuple[int, int],
+    depth: float,
     perceptual: Mapping[str, nn.Module],
     engine: str = "auto",
 ) -> Compared:
@@ -64,13 +78,15 @@ def compare_view(
         view: one view.
         fitted: all views that were fitted.
         size: width and height of the picture in ``view``.
+        depth: of the scene, median, in world units.
         perceptual: as :func:`recon.metrics.score_views` takes them.
         engine: of ``recon.rasterize``.
     """
     width, height = size
     truth = _picture(view, 0, size)
-    render = render_views(gaussians, view, engine)[0, :height, :width].movedim(-1, 0).to(truth)
-    nearest = _picture(fitted, nearest_camera(view, fitted), size)
+    shown = render_views(gaussians, view.viewmats, view.Ks, (view.width, view.height), engine)
+    render = shown[0, :height, :width].movedim(-1, 0)
+    nearest = _picture(fitted, nearest_camera(view, fitted, depth), size)
     share = 1.0
     if view.masks is not None:
         mask = view.masks[0, :height, :width]
@@ -87,16 +103,20 @@ def compare_view(
     return Compared(truth, render, nearest, scores)
 
 
-def nearest_camera(view: FitViews, fitted: FitViews) -> int:
-    """Number of the fitted view whose camera is nearest.
+def nearest_camera(view: FitViews, fitted: FitViews, depth: float) -> int:
+    """Number of the fitted view whose picture should be most like that of ``view``.
 
-    Distance between centres, as a share of the spread of all cameras, plus the angle between the
-    directions of view in radians.
+    A turn moves a picture by its angle, a step by its length over the depth: the sum of both
+    decides.
+
+    Args:
+        view: one view.
+        fitted: the others.
+        depth: of the scene, median, in world units.
     """
-    centres = fitted.centres()
-    spread = (centres - centres.mean(0)).norm(dim=-1).max().clamp(min=1e-9)
-    away = (centres - view.centres()[:1]).norm(dim=-1) / spread
-    cosine = fitted.viewmats[:, 2, :3] @ view.viewmats[0, 2, :3]
+    away = (fitted.centres() - view.centres()[:1]).norm(dim=-1) / depth
+    between = fitted.viewmats[:, :3, :3] @ view.viewmats[0, :3, :3].T
+    cosine = (between.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2
     return int((away + cosine.clamp(-1, 1).arccos()).argmin())
 
 
