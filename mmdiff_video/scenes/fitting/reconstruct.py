@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -37,8 +36,6 @@ from recon.fit.starts import Units
 from recon.gaussians import Gaussians
 from recon.io.ply import canonical, save_ply
 
-logger = logging.getLogger(__name__)
-
 
 def reconstruct(
     source: Path,
@@ -71,7 +68,7 @@ def reconstruct(
             already, too few pictures, or too little memory.
         Stopped: SIGINT or SIGTERM came during the fit; ``resume`` goes on from there.
     """
-    device_of(settings.engine)
+    device_of(settings.engine)  # refuses what does not work, before the work
     if resume and (finished := _finished(out, settings)):
         return finished
     _require_begun(out, resume)
