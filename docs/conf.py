@@ -56,7 +56,7 @@ python_use_unqualified_type_names = True
 _OTHERS = (
     "abc accelerate argparse av collections concurrent ctypes dataclasses device diffusers dict"
     " enum float int io logging np numpy os pathlib PIL random str torch transformers tuple types"
-    " typing"
+    " typing viser"
 )
 nitpicky = True
 nitpick_ignore_regex = [

@@ -25,7 +25,8 @@ def render(
     Args:
         source: one of these.
         out: the video.
-        for_scenes: options that only files and scenes take (:func:`render_file`); None: not given.
+        for_scenes: options that only files and scenes take, see
+            :func:`mmdiff_video.scenes.render_file.render_file`; None: not given.
         for_runs: those that only runs take (:func:`render_scene`).
         options: those that both take.
 

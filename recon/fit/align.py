@@ -27,7 +27,7 @@ def align_cameras(
         engine: of ``recon.rasterize``.
 
     Returns:
-        [V, 4, 4]: of the best step of each view, which may be the start.
+        World-to-camera [V, 4, 4], those of the best step of each view, which may be the start.
     """
     gaussians = gaussians.detach()
     numbers = range(len(views))

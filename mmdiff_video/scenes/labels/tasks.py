@@ -43,7 +43,7 @@ class LiftedTask(ABC):
         """Turn rendered means of channels [H, W, C] into what the head would predict there.
 
         Returns:
-            [C', H, W], as :meth:`mmdiff_video.tasks.Task.decode` gives it.
+            [C', H, W], as :meth:`mmdiff_video.tasks.base.Task.decode` gives it.
         """
 
     def target(self, prediction: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class Camera:
 
 
 def fly_through(keys: Sequence[Camera], frames: int) -> list[Camera]:
-    """Fly through cameras, at even steps of their index; see :func:`recon.interpolate`.
+    """Fly through cameras, as :func:`recon.trajectories.interpolate` does.
 
     Args:
         keys: one or more; one gives a still.
