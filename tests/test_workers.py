@@ -38,7 +38,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals there")
 @pytest.mark.parametrize(
-    "busy", ["time.sleep(30)", "end = time.time() + 30\n    while time.time() < end: pass"]
+    "busy", ["time.sleep(10)", "end = time.time() + 10\n    while time.time() < end: pass"]
 )
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_their_parent_however_it_ends(tmp_path: Path, busy: str, number: int):

@@ -29,6 +29,7 @@ CLIPS = ("808be33bdebc68d6", "cb5a3b2851d39c03", "49f07fa8a5bc9c63")
 AXES = torch.diag(torch.tensor([1.0, -1, -1, 1], dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_photographs_are_turned_upright_and_unreadable_ones_reported(tmp_path: Path):
     pytest.importorskip("pycolmap")
     names = filmed(tmp_path / "photos", SHIFTS)

@@ -1,6 +1,7 @@
 """A scene before visitors: what viser is given, and what visitors can have done."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -226,7 +227,12 @@ def test_ctrl_c_ends_it_and_frees_the_port(tmp_path):
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "mmdiff_video", "view", str(tmp_path / "a.ply")]
     started = subprocess.Popen(
-        [*words, "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*words, "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell has its background jobs, this one perhaps, ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert started.stdout is not None
     try:
@@ -234,7 +240,7 @@ def test_ctrl_c_ends_it_and_frees_the_port(tmp_path):
         assert line == f"a: http://127.0.0.1:{port} (Ctrl-C ends)\n"
         time.sleep(0.2)
     finally:
-        started.send_signal(2)
+        started.send_signal(signal.SIGINT)
         out, err = started.communicate(timeout=60)
     assert started.returncode == 0
     assert "Traceback" not in out + err
