@@ -267,6 +267,7 @@ def test_the_command_says_what_came_of_it(capture: Path, tmp_path: Path, capsys)
     said = capsys.readouterr().out
     assert "9 of 9 pictures have a camera" in said
     assert "copy of the nearest picture" in said
+    assert "start: chance" in said
     assert not (out / "flight.mp4").exists()
     assert main(command) == 2
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from mmdiff_video.nvs.report import METRICS, format_metric
+from mmdiff_video.nvs.report import EQUAL_PSNR, METRICS, format_metric
 from mmdiff_video.scenes.capture.report import CaptureReport
-from mmdiff_video.scenes.fitting.scoring import EQUAL_PSNR, Compared
+from mmdiff_video.scenes.fitting.scoring import Compared
 from mmdiff_video.scenes.fitting.settings import SceneSettings
 from mmdiff_video.tables import format_table
 from mmdiff_video.version import __version__
@@ -92,6 +92,7 @@ def lines(report: dict[str, Any], folder: Path) -> str:
     told = [
         f"{report['registered']} of {report['frames']} pictures have a camera"
         + (f", reprojection error {error:.2f} pixels" if error is not None else ""),
+        f"start: {report['settings']['start']}",
         f"{report['gaussians']:,} Gaussians, {report['settings']['steps_done']:,} steps; "
         + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()),
     ]

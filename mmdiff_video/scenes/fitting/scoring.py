@@ -6,14 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmdiff_video.nvs.report import EQUAL_PSNR
 from mmdiff_video.scenes.fitting.device import device_of
 from recon.fit import FitViews
 from recon.gaussians import Gaussians
 from recon.metrics import score_views
 from recon.rasterize import rasterize
-
-EQUAL_PSNR = 100.0
-"""dB counted for a view that equals its truth to the last bit: its PSNR is infinite."""
 
 
 @dataclass(frozen=True, eq=False)

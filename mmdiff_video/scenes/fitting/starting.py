@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmdiff_video.nvs.objective import render
 from mmdiff_video.nvs.pipeline import Reconstructor
 from mmdiff_video.scenes.fitting.settings import CHANCE, POINTS
 from recon.fit import FitViews
 from recon.fit.starts import depth_range, from_chance, start
 from recon.gaussians import Gaussians
-from recon.rasterize import rasterize
 
 _SCALES = tuple(2.0 ** (k / 2) for k in range(-6, 7))
 """Units of length of the capture, of those that the run expects, among which the start is sought:
@@ -115,18 +115,8 @@ def _scaled(viewmats: Tensor, scale: float) -> Tensor:
 
 def _error(gaussians: Gaussians, images: Tensor, Ks: Tensor, viewmats: Tensor) -> float:
     height, width = images.shape[-2:]
-    rendered = rasterize(
-        gaussians.means,
-        gaussians.quats,
-        gaussians.scales,
-        gaussians.opacities,
-        gaussians.colors,
-        viewmats,
-        Ks,
-        width,
-        height,
-    ).image
-    return float((rendered.clamp(0, 1) - images.movedim(1, -1).to(rendered)).square().mean())
+    shown = render(gaussians, viewmats, Ks, height, width).image.clamp(0, 1)
+    return float((shown - images.movedim(1, -1).to(shown)).square().mean())
 
 
 def _finite(gaussians: Gaussians) -> Tensor:
