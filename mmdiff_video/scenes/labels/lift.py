@@ -94,9 +94,7 @@ def lift_scene(
     """
     check_scene_and_heads(scene, heads, longest_side)
     with results_folder(scene, "lift", LABEL_MAPS):
-        return lift_held_scene(
-            scene, heads, longest_side=longest_side, prompt=prompt, engine=engine
-        )
+        return _lift(scene, heads, longest_side, prompt, engine)
 
 
 def check_scene_and_heads(scene: Path, heads: Sequence[Path | str], longest_side: int) -> None:
@@ -107,15 +105,13 @@ def check_scene_and_heads(scene: Path, heads: Sequence[Path | str], longest_side
     check_heads(heads)
 
 
-def lift_held_scene(
+def _lift(
     scene: Path,
     heads: Sequence[Path | str],
-    *,
-    longest_side: int = LONGEST_SIDE,
-    prompt: str | None = None,
-    engine: str = "auto",
+    longest_side: int,
+    prompt: str | None,
+    engine: str,
 ) -> LiftReport:
-    """As :func:`lift_scene`, for whoever holds the folder of the scene already."""
     folders = check_heads(heads)
     gaussians = load_gaussians(scene)
     pictures = open_pictures(scene, longest_side)
